@@ -1,0 +1,1 @@
+"""Functional reinforcement learning in JAX."""
