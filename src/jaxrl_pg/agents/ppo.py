@@ -1,0 +1,412 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347).
+
+One iteration collects `num_steps` steps of `num_envs` environments, estimates advantages with
+GAE, and takes `num_epochs` passes of minibatch gradient steps on
+
+    L = L_policy + vf_coef * L_value - ent_coef * H[pi]
+
+where `L_policy` is the clipped surrogate (their equation 7) or the KL-penalised one (their
+equation 8, with its adaptive coefficient).
+
+Where it differs from the paper, as the field does: advantages normalised per minibatch, Adam
+with eps 1e-5 and a global-norm clip, orthogonal initialisation, an optionally clipped value
+loss, two separate torsos by default. Where it differs from most of the field: a step cut off by
+a time limit bootstraps from the value of its own final observation.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from jaxrl_pg import envs, networks, optim, parallel, rollout
+from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.ops import batching, distributions, losses, returns, running_stats
+from jaxrl_pg.types import Agent, EnvSpec, Metrics, TrainState, Transition
+
+__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+
+
+@agent_config
+class Config:
+    """Hyper-parameters of PPO; floats are pytree leaves, everything else is static."""
+
+    env: Any = "CartPole-v1"
+    """gymnax id, or an object with gymnax 1.0's interface"""
+    env_params: dict[str, float] = struct.field(default_factory=dict)
+    """values that replace the environment's default parameters"""
+    total_timesteps: int = 1_000_000
+    """environment steps of the whole run, rounded up to whole iterations"""
+    num_envs: int = 64
+    """environments stepped side by side"""
+    num_steps: int = 128
+    """steps of each environment per iteration"""
+    num_epochs: int = 4
+    """passes over a rollout"""
+    num_minibatches: int = 4
+    """gradient steps per pass"""
+    learning_rate: float = 2.5e-4
+    """Adam's step size, at the start if annealed"""
+    anneal_lr: bool = True
+    """let the learning rate fall linearly to 0 over total_timesteps"""
+    gamma: float = 0.99
+    """discount"""
+    gae_lambda: float = 0.95
+    """decay of the advantage estimate's trace"""
+    objective: str = "clip"
+    """policy objective: clip (clipped surrogate) or kl (adaptive KL penalty)"""
+    clip_eps: float = 0.2
+    """half-width of the band the probability ratio is clipped to"""
+    clip_eps_vf: float | None = None
+    """half-width of the band of the value estimate; None does not clip it"""
+    kl_target: float = 0.01
+    """KL per iteration that the adaptive penalty aims at, in nats (objective kl)"""
+    target_kl: float | None = None
+    """stop an iteration's updates once the KL exceeds 1.5 times this; None never stops"""
+    ent_coef: float = 0.01
+    """weight of the entropy bonus"""
+    vf_coef: float = 0.5
+    """weight of the value loss"""
+    max_grad_norm: float = 0.5
+    """largest global norm of a gradient"""
+    normalize_advantage: bool = True
+    """give every minibatch's advantages mean 0 and standard deviation 1"""
+    normalize_obs: bool = False
+    """normalise observations by their running mean and standard deviation"""
+    normalize_reward: bool = False
+    """divide rewards by the running standard deviation of the discounted return"""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """widths of the hidden layers"""
+    activation: str = "tanh"
+    """tanh, relu, swish or gelu"""
+    conv_features: int = 16
+    """3x3 filters in front of the layers when observations are images; 0 flattens them"""
+    shared_torso: bool = False
+    """one torso for policy and value instead of two"""
+    log_std_init: float = 0.0
+    """initial log standard deviation of continuous actions"""
+    num_devices: int = 1
+    """devices that the environments are split over"""
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps in one iteration."""
+        return self.num_envs * self.num_steps
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations of the whole run."""
+        return -(-self.total_timesteps // self.steps_per_iteration)
+
+    def check(self) -> None:
+        """Refuse combinations that cannot run."""
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_choice("activation", self.activation, networks.ACTIVATIONS)
+        parts = self.num_minibatches * self.num_devices
+        if self.num_envs % self.num_devices or self.steps_per_iteration % parts:
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
+                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
+                "give an even split"
+            )
+
+
+@struct.dataclass
+class Learner:
+    """PPO's own state.
+
+    Attributes:
+        params: of the policy and value networks.
+        opt_state: Adam's moments.
+        obs_stats: running statistics of observations, `()` unless normalised.
+        reward_stats: running statistics of discounted returns, `()` unless normalised.
+        kl_coef: `[]` the adaptive penalty's coefficient (beta in the paper).
+    """
+
+    params: Any
+    opt_state: Any
+    obs_stats: Any
+    reward_stats: Any
+    kl_coef: jax.Array
+
+
+class Batch(NamedTuple):
+    """What the updates read, `[N, ...]` with `N = num_envs * num_steps`."""
+
+    obs: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    value: jax.Array
+    advantage: jax.Array
+    target: jax.Array
+
+
+def init(config: Config, key: jax.Array) -> TrainState:
+    """A fresh train state: parameters, optimiser, statistics, first observations."""
+    env = envs.make(config.env, config.env_params)
+    params_key, reset_key, train_key = jax.random.split(key, 3)
+    obs = jnp.zeros((1, *env.spec.obs_shape))
+    params = networks.init_params(_network(config, env.spec), params_key, obs)
+    if not env.spec.discrete:
+        params["params"]["log_std"] += config.log_std_init
+    learner = Learner(
+        params=params,
+        opt_state=optim.init(params),
+        obs_stats=running_stats.init(env.spec.obs_shape) if config.normalize_obs else (),
+        reward_stats=running_stats.init(()) if config.normalize_reward else (),
+        kl_coef=jnp.ones(()),
+    )
+    actor = rollout.start(env, reset_key, config.num_envs)
+    return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
+
+
+def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+    """Collect one rollout and learn from it."""
+    env = envs.make(config.env, config.env_params)
+    next_key, rollout_key, update_key = jax.random.split(state.key, 3)
+    rollout_key = parallel.device_key(rollout_key, config.num_devices)
+    update_key = parallel.device_key(update_key, config.num_devices)
+    actor, steps, episodes = _collect(config, env, state.learner, state.actor, rollout_key)
+    learner, discounted, reward = _update_stats(config, state.learner, actor, steps)
+    actor = actor.replace(discounted_return=discounted)
+    batch = _make_batch(config, env.spec, state.learner, actor.obs, steps._replace(reward=reward))
+    learner, metrics = _update(config, env.spec, learner, batch, update_key, state.iteration)
+    explained = losses.explained_variance(batch.value, batch.target)
+    metrics = parallel.mean(
+        {**metrics, **episodes, "value/explained_variance": explained}, config.num_devices
+    )
+    metrics = rollout.episode_means(metrics, config.num_devices)
+    return TrainState(learner, actor, state.memory, next_key, state.iteration + 1), metrics
+
+
+def act(
+    config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
+) -> jax.Array:
+    """Raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
+    spec = envs.make(config.env, config.env_params).spec
+    params = _policy(config, spec, learner, _normalize(learner, obs))
+    family = _family(spec)
+    if deterministic:
+        return family.mode(params)
+    return family.sample(params, family.noise(key, obs.shape[:1], spec.num_actions))
+
+
+def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
+    """The critic's value `[N]` of observations `[N, ...]`.
+
+    With `normalize_reward` it is in units of the normalised reward.
+    """
+    spec = envs.make(config.env, config.env_params).spec
+    return _value(config, spec, learner, _normalize(learner, obs))
+
+
+def _collect(
+    config: Config, env: envs.Env, learner: Learner, actor: Any, key: jax.Array
+) -> tuple[Any, Transition, Metrics]:
+    noise_key, step_key = jax.random.split(key)
+    batch_shape = (config.num_steps, actor.obs.shape[0])
+    noise = _family(env.spec).noise(noise_key, batch_shape, env.spec.num_actions)
+    policy = partial(_sample, config, env.spec, learner)
+    critic = partial(value, config, learner)
+    return rollout.collect(env, policy, critic, actor, noise, step_key)
+
+
+def _sample(
+    config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array, noise: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    params = _policy(config, spec, learner, _normalize(learner, obs))
+    action = _family(spec).sample(params, noise)
+    return action, _family(spec).log_prob(params, action)
+
+
+def _update_stats(
+    config: Config, learner: Learner, actor: Any, steps: Transition
+) -> tuple[Learner, jax.Array, jax.Array]:
+    """New statistics, and the rewards divided by the deviation they were seen to have."""
+    discounted, reward = actor.discounted_return, steps.reward
+    if config.normalize_obs:
+        seen = _moments(steps.obs, config)
+        learner = learner.replace(obs_stats=running_stats.merge(learner.obs_stats, seen))
+    if config.normalize_reward:
+        done = steps.terminated | steps.truncated
+        collected, discounted = returns.discounted_returns(reward, done, discounted, config.gamma)
+        seen = _moments(collected, config)
+        learner = learner.replace(reward_stats=running_stats.merge(learner.reward_stats, seen))
+        reward = reward / running_stats.std(learner.reward_stats)
+    return learner, discounted, reward
+
+
+def _moments(x: jax.Array, config: Config) -> running_stats.RunningStats:
+    """Moments of `[T, B, ...]` over all devices."""
+    return parallel.merge_moments(running_stats.moments(x, 2), config.num_devices)
+
+
+def _make_batch(
+    config: Config, spec: EnvSpec, learner: Learner, last_obs: jax.Array, steps: Transition
+) -> Batch:
+    """Values, advantages and targets of a rollout, flattened to `[T * B, ...]`."""
+    done = steps.terminated | steps.truncated
+    every_obs = _normalize(learner, jnp.concatenate([steps.obs, last_obs[None]]))
+    values = _value(config, spec, learner, _merge_axes(every_obs)).reshape(every_obs.shape[:2])
+    following = returns.successor_values(values[:-1], values[-1], steps.final_value, done)
+    advantage = returns.gae(
+        steps.reward,
+        values[:-1],
+        following,
+        steps.terminated,
+        steps.truncated,
+        config.gamma,
+        config.gae_lambda,
+    )
+    batch = Batch(
+        every_obs[:-1], steps.action, steps.log_prob, values[:-1], advantage, advantage + values[:-1]
+    )
+    return jax.tree.map(_merge_axes, batch)
+
+
+def _update(
+    config: Config,
+    spec: EnvSpec,
+    learner: Learner,
+    batch: Batch,
+    key: jax.Array,
+    iteration: jax.Array,
+) -> tuple[Learner, Metrics]:
+    """All gradient steps of one iteration."""
+    learning_rate = jnp.asarray(config.learning_rate)
+    if config.anneal_lr:
+        learning_rate = optim.linear_anneal(learning_rate, iteration, config.num_iterations)
+    indices = batching.minibatch_indices(
+        key, batch.value.shape[0], config.num_epochs, config.num_minibatches
+    )
+    advantage = batch.advantage[indices]
+    if config.normalize_advantage:
+        advantage = _standardize(advantage, config.num_devices)
+    step = partial(_gradient_step, config, spec, learner.kl_coef, learning_rate, batch)
+    carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
+    (params, opt_state, _), metrics = jax.lax.scan(step, carry, (indices, advantage))
+    last_kl = jnp.mean(metrics["policy/approx_kl"][-config.num_minibatches :])
+    learner = learner.replace(
+        params=params,
+        opt_state=opt_state,
+        kl_coef=_adapt(learner.kl_coef, parallel.mean(last_kl, config.num_devices), config),
+    )
+    metrics = jax.tree.map(jnp.mean, metrics)
+    return learner, {**metrics, "learning_rate": learning_rate, "policy/kl_coef": learner.kl_coef}
+
+
+def _gradient_step(
+    config: Config,
+    spec: EnvSpec,
+    kl_coef: jax.Array,
+    learning_rate: jax.Array,
+    batch: Batch,
+    carry: tuple[Any, Any, jax.Array],
+    xs: tuple[jax.Array, jax.Array],
+) -> tuple[tuple[Any, Any, jax.Array], Metrics]:
+    (params, opt_state, stopped), (indices, advantage) = carry, xs
+    rows = jax.tree.map(lambda x: x[indices], batch)._replace(advantage=advantage)
+    loss = partial(_loss, config, spec, kl_coef, rows)
+    grads, metrics = jax.grad(loss, has_aux=True)(params)
+    grads, kl = parallel.mean((grads, metrics["policy/approx_kl"]), config.num_devices)
+    new_params, new_opt_state, norm = optim.apply_gradients(
+        params, opt_state, grads, learning_rate, config.max_grad_norm
+    )
+    if config.target_kl is not None:
+        stopped = stopped | (kl > 1.5 * config.target_kl)
+        keep = partial(jnp.where, stopped)
+        new_params = jax.tree.map(keep, params, new_params)
+        new_opt_state = jax.tree.map(keep, opt_state, new_opt_state)
+    return (new_params, new_opt_state, stopped), {**metrics, "grad_norm": norm}
+
+
+def _loss(
+    config: Config, spec: EnvSpec, kl_coef: jax.Array, rows: Batch, params: Any
+) -> tuple[jax.Array, Metrics]:
+    dist, values = _network(config, spec).apply(params, rows.obs)
+    family = _family(spec)
+    log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
+    policy_loss = OBJECTIVES[config.objective](config, kl_coef, log_ratio, rows.advantage)
+    if config.clip_eps_vf is None:
+        value_loss = losses.value_loss(values, rows.target)
+    else:
+        value_loss = losses.clipped_value_loss(
+            values, rows.value, rows.target, config.clip_eps_vf
+        )
+    entropy = jnp.mean(family.entropy(dist))
+    total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    return total, {
+        "loss/total": total,
+        "loss/policy": policy_loss,
+        "loss/value": value_loss,
+        "policy/entropy": entropy,
+        "policy/approx_kl": losses.approx_kl(log_ratio),
+        "policy/clip_fraction": losses.clip_fraction(log_ratio, config.clip_eps),
+    }
+
+
+def _clip_objective(
+    config: Config, kl_coef: jax.Array, log_ratio: jax.Array, advantage: jax.Array
+) -> jax.Array:
+    del kl_coef
+    return losses.clipped_surrogate_loss(log_ratio, advantage, config.clip_eps)
+
+
+def _kl_objective(
+    config: Config, kl_coef: jax.Array, log_ratio: jax.Array, advantage: jax.Array
+) -> jax.Array:
+    del config
+    return losses.surrogate_loss(log_ratio, advantage) + kl_coef * losses.approx_kl(log_ratio)
+
+
+OBJECTIVES = {"clip": _clip_objective, "kl": _kl_objective}
+
+
+def _adapt(kl_coef: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
+    """Double or halve the penalty's coefficient when the KL misses its target (section 4)."""
+    if config.objective != "kl":
+        return kl_coef
+    factor = jnp.where(kl > 1.5 * config.kl_target, 2.0, 1.0)
+    return kl_coef * jnp.where(kl < config.kl_target / 1.5, 0.5, factor)
+
+
+def _standardize(advantage: jax.Array, num_devices: int) -> jax.Array:
+    """Each row (a minibatch, over all devices) to mean 0 and standard deviation 1."""
+    average = parallel.mean(jnp.mean(advantage, axis=1, keepdims=True), num_devices)
+    spread = jnp.mean(jnp.square(advantage - average), axis=1, keepdims=True)
+    return (advantage - average) / (jnp.sqrt(parallel.mean(spread, num_devices)) + 1e-8)
+
+
+def _normalize(learner: Learner, obs: jax.Array) -> jax.Array:
+    if isinstance(learner.obs_stats, running_stats.RunningStats):
+        return running_stats.normalize(learner.obs_stats, obs)
+    return obs
+
+
+def _network(config: Config, spec: EnvSpec) -> networks.ActorCritic:
+    return networks.ActorCritic(
+        spec, config.hidden_sizes, config.activation, config.conv_features, config.shared_torso
+    )
+
+
+def _policy(config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array) -> Any:
+    return _network(config, spec).apply(learner.params, obs, method="policy")
+
+
+def _value(config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array) -> jax.Array:
+    return _network(config, spec).apply(learner.params, obs, method="value")
+
+
+def _family(spec: EnvSpec) -> distributions.Distribution:
+    return distributions.CATEGORICAL if spec.discrete else distributions.DIAGONAL_NORMAL
+
+
+def _merge_axes(x: jax.Array) -> jax.Array:
+    return x.reshape(-1, *x.shape[2:])
+
+
+AGENT = Agent("ppo", Config, init, iterate, act, value)

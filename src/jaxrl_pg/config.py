@@ -1,0 +1,181 @@
+"""Configurations: frozen dataclasses whose float fields are pytree leaves.
+
+What is a float can be traced: annealed, vmapped, swept in one compiled program. What is not
+(a count, a layer size, a name, a switch) sets the shape of the program and is static.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import typing
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import numpy as np
+
+__all__ = ["agent_config", "check_choice", "check_fields", "from_dict", "nearest", "to_dict"]
+
+T = TypeVar("T")
+
+_INF = math.inf
+# Inclusive ranges by field name, the same for every agent; any other number is >= 0.
+_RANGES: dict[str, tuple[float, float]] = {
+    "gamma": (0.0, 1.0),
+    "gae_lambda": (0.0, 1.0),
+    "learning_rate": (1e-12, _INF),
+    "max_grad_norm": (1e-12, _INF),
+    "clip_eps": (1e-12, _INF),
+    "clip_eps_vf": (1e-12, _INF),
+    "target_kl": (1e-12, _INF),
+    "kl_target": (1e-12, _INF),
+    "log_std_init": (-20.0, 10.0),
+    "num_envs": (1, _INF),
+    "num_steps": (1, _INF),
+    "num_epochs": (1, _INF),
+    "num_minibatches": (1, _INF),
+    "num_devices": (1, _INF),
+    "total_timesteps": (1, _INF),
+    "hidden_sizes": (1, _INF),
+}
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def agent_config(cls: type[T]) -> type[T]:
+    """Make a configuration class: frozen, keyword-only, validated, and a JAX pytree.
+
+    Fields annotated `float`, `float | None` or `dict[str, float]` become leaves; all others
+    are static and must be hashable. Values are checked when a config is made by hand, not when
+    JAX rebuilds one around tracers. The class gains `replace(**changes)`.
+
+    Raises (from the constructor):
+        ValueError: for an unknown field (the nearest is named), a value outside its range,
+            or whatever the class's own `check` method refuses.
+    """
+    cls.__post_init__ = _post_init  # type: ignore[attr-defined]
+    cls.replace = _replace  # type: ignore[attr-defined]
+    data = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+    data.__init__ = _refuse_unknown(data.__init__)  # type: ignore[method-assign,misc]
+    names = [f.name for f in dataclasses.fields(data)]  # type: ignore[arg-type]
+    hints = typing.get_type_hints(data)
+    leaves = tuple(n for n in names if hints[n] in (float, float | None, dict[str, float]))
+    static = tuple(n for n in names if n not in leaves)
+    jax.tree_util.register_pytree_with_keys(
+        data,
+        functools.partial(_flatten, leaves, static),
+        functools.partial(_unflatten, data, leaves, static),
+    )
+    return data
+
+
+def check_fields(config: Any) -> None:
+    """Refuse numbers that are not finite, out of range or of the wrong kind.
+
+    Raises:
+        ValueError: one line naming the field, the value and what is allowed.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if hints[field.name] in (float, float | None, int, tuple[int, ...]):
+            whole = hints[field.name] in (int, tuple[int, ...])
+            _check_number(field.name, value, whole, hints[field.name] == float | None)
+        elif hints[field.name] is bool and not isinstance(value, bool):
+            raise ValueError(f"{field.name}={value!r}: give True or False")
+
+
+def check_choice(name: str, value: Any, choices: typing.Iterable[str]) -> None:
+    """Refuse a value that is not among the choices, naming the nearest that is."""
+    choices = list(choices)
+    if value not in choices:
+        raise ValueError(f"{name}={value!r}: {nearest(value, choices)}")
+
+
+def nearest(given: Any, allowed: typing.Iterable[str]) -> str:
+    """`did you mean 'x'? allowed: ...`, for the end of an error message."""
+    allowed = sorted(allowed)
+    close = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed: {', '.join(allowed)}"
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values; an environment object becomes its class's name."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """The inverse of `to_dict`: lists become tuples again.
+
+    Raises:
+        ValueError: for fields that the class does not have, or bad values.
+    """
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _post_init(self: Any) -> None:
+    for name, hint in typing.get_type_hints(type(self)).items():
+        value = getattr(self, name)
+        if hint in (float, float | None) and isinstance(value, int) and value is not True:
+            object.__setattr__(self, name, float(value))
+    check_fields(self)
+    self.check()
+
+
+def _replace(self: Any, **changes: Any) -> Any:
+    return dataclasses.replace(self, **changes)
+
+
+def _refuse_unknown(init: Any) -> Any:
+    @functools.wraps(init)
+    def checked_init(self: Any, **values: Any) -> None:
+        names = [f.name for f in dataclasses.fields(self)]
+        for name in values:
+            if name not in names:
+                raise ValueError(f"unknown field {name!r}: {nearest(name, names)}")
+        init(self, **values)
+
+    return checked_init
+
+
+def _flatten(leaves: tuple[str, ...], static: tuple[str, ...], config: Any) -> Any:
+    children = [(jax.tree_util.GetAttrKey(n), getattr(config, n)) for n in leaves]
+    return children, tuple(getattr(config, n) for n in static)
+
+
+def _unflatten(
+    cls: type, leaves: tuple[str, ...], static: tuple[str, ...], aux: Any, children: Any
+) -> Any:
+    config = object.__new__(cls)
+    for name, value in (*zip(leaves, children, strict=True), *zip(static, aux, strict=True)):
+        object.__setattr__(config, name, value)
+    return config
+
+
+def _check_number(name: str, value: Any, whole: bool, optional: bool) -> None:
+    if isinstance(value, jax.core.Tracer) or (optional and value is None):
+        return
+    low, high = _RANGES.get(name, (0.0, _INF))
+    kind = "a whole number" if whole else "a number"
+    allowed = f"{kind} >= {low:g}" if high == _INF else f"{kind} from {low:g} to {high:g}"
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in ("iu" if whole else "iuf"):
+        raise ValueError(f"{name}={value!r}: give {allowed}")
+    if not np.all(np.isfinite(numbers)) or np.any(numbers < low) or np.any(numbers > high):
+        raise ValueError(f"{name}={value!r}: give {allowed}")
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return np.asarray(value).tolist()
+    return f"{type(value).__module__}:{type(value).__qualname__}"
+
+

@@ -1,0 +1,203 @@
+"""Vectorised environments: make, reset, step with automatic reset.
+
+gymnax computes a full reset in every step of every environment and selects. Most steps end no
+episode, so here a reset is computed only when one is due, and only for about as many
+environments as need it; each new episode still starts from an independent draw.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_pg.config import nearest
+from jaxrl_pg.envs.lazily import switch
+from jaxrl_pg.types import EnvSpec, TimeStep
+
+__all__ = ["Env", "make", "reset", "step", "to_env_action"]
+
+
+class Env(NamedTuple):
+    """An environment ready for use.
+
+    Attributes:
+        core: the gymnax object; static.
+        params: its parameters, overrides applied; may be traced.
+        spec: what networks must know; static.
+    """
+
+    core: Any
+    params: Any
+    spec: EnvSpec
+
+
+def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
+    """An environment by gymnax id, or from an object with gymnax 1.0's interface.
+
+    Args:
+        env: such as `"CartPole-v1"`, or an object.
+        env_params: values that replace the environment's default parameters.
+
+    Raises:
+        ValueError: for an unknown id or parameter (the nearest is named), or an observation
+            or action space that no policy here can serve.
+    """
+    core = _core(env) if isinstance(env, str) else env
+    params = core.default_params
+    overrides = dict(env_params or {})
+    names = [name for name in vars(params)]
+    for name in overrides:
+        if name not in names:
+            raise ValueError(f"env_params[{name!r}] of {env!r}: {nearest(name, names)}")
+    spec = _spec(core)
+    return Env(core, params.replace(**overrides) if overrides else params, spec)
+
+
+def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
+    """Start `num_envs` independent episodes.
+
+    Returns:
+        The environments' states and the first observations `[B, ...]`.
+    """
+    return _reset_many(env, jax.random.split(key, num_envs))
+
+
+def step(env: Env, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, TimeStep]:
+    """Step every environment; where an episode ended, start the next.
+
+    Args:
+        env: from `make`.
+        key: consumed.
+        state: the environments' states, `[B, ...]` leaves.
+        action: the policy's raw actions, `[B, ...]`.
+
+    Returns:
+        The new states and a `TimeStep`.
+    """
+    step_key, reset_key = jax.random.split(key)
+    keys = jax.random.split(step_key, action.shape[0])
+    next_state, final_obs, reward, terminated, truncated = jax.vmap(
+        functools.partial(_step_one, env)
+    )(keys, state, to_env_action(env, action))
+    next_state = _like(next_state, state)
+    done = terminated | truncated
+    next_state, obs = _reset_where(env, done, reset_key, next_state, final_obs)
+    return next_state, TimeStep(obs, reward, terminated, truncated, final_obs)
+
+
+def to_env_action(env: Env, action: jax.Array) -> jax.Array:
+    """The policy's raw action as the environment takes it.
+
+    Discrete actions pass through. Box actions are clipped to [-1, 1] and stretched onto the
+    environment's own bounds; a dimension without finite bounds is passed on as it is.
+    """
+    if env.spec.discrete:
+        return action
+    space = env.core.action_space(env.params)
+    low = jnp.broadcast_to(jnp.asarray(space.low, jnp.float32), env.spec.action_shape)
+    high = jnp.broadcast_to(jnp.asarray(space.high, jnp.float32), env.spec.action_shape)
+    low, high, action = jnp.broadcast_arrays(low[None], high[None], action)
+    finite = (low > -1e30) & (high < 1e30)
+    stretched = low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
+    return jnp.where(finite, stretched, action)
+
+
+def _step_one(env: Env, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, ...]:
+    obs, next_state, reward, terminated, _ = env.core.step_env(key, state, action, env.params)
+    truncated = env.core.is_truncated(next_state, env.params)
+    reward = jnp.asarray(reward, jnp.float32).reshape(())
+    flags = (jnp.asarray(f, bool).reshape(()) for f in (terminated, truncated))
+    return next_state, _observation(env, obs), reward, *flags
+
+
+def _reset_many(env: Env, keys: jax.Array) -> tuple[Any, jax.Array]:
+    obs, state = jax.vmap(env.core.reset_env, (0, None))(keys, env.params)
+    # A reset often returns weakly typed constants; made strong, so that a scan traces once.
+    state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
+    return state, jax.vmap(functools.partial(_observation, env))(obs)
+
+
+def _reset_where(
+    env: Env, done: jax.Array, key: jax.Array, state: Any, obs: jax.Array
+) -> tuple[Any, jax.Array]:
+    """Fresh episodes where `done`: none, up to `B / 8` of them, or all computed."""
+    few = max(1, done.shape[0] // 8)
+    num_done = jnp.sum(done, dtype=jnp.int32)
+    level = (num_done > 0).astype(jnp.int32) + (num_done > few).astype(jnp.int32)
+    branches = [_keep, functools.partial(_reset_few, env, few), functools.partial(_reset_all, env)]
+    return switch(level, branches, done, key, (state, obs))
+
+
+def _keep(done: jax.Array, key: jax.Array, current: Any) -> Any:
+    del done, key
+    return current
+
+
+def _reset_few(env: Env, few: int, done: jax.Array, key: jax.Array, current: Any) -> Any:
+    fresh = _reset_many(env, jax.random.split(key, few))
+    (slots,) = jnp.nonzero(done, size=few, fill_value=done.shape[0])
+    return jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), current, fresh)
+
+
+def _reset_all(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any:
+    fresh = _reset_many(env, jax.random.split(key, done.shape[0]))
+    return jax.tree.map(functools.partial(_select, done), fresh, current)
+
+
+def _select(done: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(jnp.expand_dims(done, tuple(range(1, new.ndim))), new, old)
+
+
+def _like(tree: Any, reference: Any) -> Any:
+    return jax.tree.map(lambda x, ref: x.astype(ref.dtype), tree, reference)
+
+
+def _observation(env: Env, obs: jax.Array) -> jax.Array:
+    """One observation as an array of the spec's shape; a discrete one becomes one-hot."""
+    space = env.core.observation_space(env.params)
+    if isinstance(space, _gymnax_spaces().Discrete):
+        return jax.nn.one_hot(obs, space.n)
+    return jnp.asarray(obs).reshape(env.spec.obs_shape)
+
+
+@functools.cache
+def _core(env_id: str) -> Any:
+    gymnax = _gymnax()
+    if env_id not in gymnax.registered_envs:
+        raise ValueError(f"unknown environment {env_id!r}: {nearest(env_id, gymnax.registered_envs)}")
+    return gymnax.make(env_id)[0]
+
+
+@functools.cache
+def _spec(core: Any) -> EnvSpec:
+    spaces, params = _gymnax_spaces(), core.default_params
+    obs_space, action_space = core.observation_space(params), core.action_space(params)
+    if isinstance(obs_space, spaces.Discrete):
+        obs_shape: tuple[int, ...] = (int(obs_space.n),)
+    elif isinstance(obs_space, spaces.Box):
+        obs_shape = tuple(int(n) for n in obs_space.shape) or (1,)
+    else:
+        raise ValueError(f"{core.name}: observations must be a Box or Discrete, not {obs_space}")
+    if isinstance(action_space, spaces.Discrete):
+        return EnvSpec(obs_shape, True, int(action_space.n), ())
+    if isinstance(action_space, spaces.Box):
+        shape = tuple(int(n) for n in action_space.shape)
+        if len(shape) != 1:
+            raise ValueError(f"{core.name}: Box actions must be vectors, not of shape {shape}")
+        return EnvSpec(obs_shape, False, shape[0], shape)
+    raise ValueError(f"{core.name}: actions must be a Box or Discrete, not {action_space}")
+
+
+def _gymnax() -> Any:
+    import gymnax  # costs seconds: only when an environment is wanted
+
+    return gymnax
+
+
+def _gymnax_spaces() -> Any:
+    from gymnax.environments import spaces
+
+    return spaces

@@ -1,0 +1,157 @@
+"""Policy and value networks: init and apply from a spec.
+
+Inside, a batch is a matrix of columns `[features, N]`. A weight's gradient is then the product
+of two matrices that already lie in memory as a CPU wants them; with rows instead it took twice
+as long (docs/decisions.md). Outside, batches are rows `[N, ...]` as everywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxrl_pg.ops.distributions import Normal
+from jaxrl_pg.ops.orthogonal import orthonormal_columns
+from jaxrl_pg.types import EnvSpec
+
+__all__ = ["ACTIVATIONS", "ActorCritic", "init_params"]
+
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
+_GAINS = {"policy_head": 0.01, "value_head": 1.0}
+
+
+def init_params(network: nn.Module, key: jax.Array, obs: jax.Array) -> Any:
+    """Initial parameters: orthogonal kernels, everything else zero.
+
+    A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
+    `value_head` (Andrychowicz et al. 2021, arXiv 2006.05990). All kernels come from one draw and
+    one orthogonalisation: separate ones cost more compile time than the whole update.
+
+    Args:
+        network: the module.
+        key: consumed.
+        obs: `[1, ...]`, an observation; only its shape is read.
+    """
+    shapes = jax.eval_shape(network.init, key, obs)
+    flat, structure = jax.tree_util.tree_flatten_with_path(shapes)
+    names = [[entry.key for entry in path] for path, _ in flat]
+    kernels = [i for i, name in enumerate(names) if name[-1] == "kernel"]
+    sizes = [(_fan_in(flat[i][1].shape), flat[i][1].shape[-1]) for i in kernels]
+    frames = _orthonormal_frames(key, sizes)
+    params = [jnp.zeros(leaf.shape, leaf.dtype) for _, leaf in flat]
+    for i, frame in zip(kernels, frames, strict=True):
+        gain = next((_GAINS[part] for part in names[i] if part in _GAINS), 2**0.5)
+        params[i] = gain * frame.reshape(flat[i][1].shape)
+    return jax.tree.unflatten(structure, params)
+
+
+def _fan_in(shape: tuple[int, ...]) -> int:
+    return math.prod(shape[:-1])
+
+
+def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[jax.Array]:
+    """One matrix a size, with orthonormal columns, or rows where it is wider than high."""
+    tall = [(max(size), min(size)) for size in sizes]
+    height, width = (max(side) for side in zip(*tall, strict=True))
+    rows, columns = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]
+    heights = jnp.array([h for h, _ in tall])[:, None, None]
+    widths = jnp.array([w for _, w in tall])[:, None, None]
+    gaussian = jax.random.normal(key, (len(sizes), height, width))
+    q = orthonormal_columns(jnp.where((rows < heights) & (columns < widths), gaussian, 0.0))
+    frames = [q[i, :h, :w] for i, (h, w) in enumerate(tall)]
+    return [q if n >= m else q.T for q, (n, m) in zip(frames, sizes, strict=True)]
+
+
+class Dense(nn.Module):
+    """`W^T x + b` on columns: `[in, N] -> [out, N]`. See `init_params` for the weights."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply the layer."""
+        zeros = nn.initializers.zeros_init()
+        kernel = self.param("kernel", zeros, (x.shape[0], self.features))
+        bias = self.param("bias", zeros, (self.features,))
+        return kernel.T @ x + bias[:, None]
+
+
+class Torso(nn.Module):
+    """Observations `[N, ...]` to columns of features `[hidden, N]`.
+
+    Images (three axes) pass one convolution of `conv_features` 3x3 filters first, as in the
+    MinAtar paper (Young and Tian 2019, arXiv 1903.03176); 0 filters flattens them at once.
+    """
+
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    conv_features: int
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array:
+        """Apply the torso."""
+        act = ACTIVATIONS[self.activation]
+        x = obs.astype(jnp.float32)
+        if x.ndim == 4 and self.conv_features:
+            x = act(nn.Conv(self.conv_features, (3, 3), padding="VALID")(x))
+        x = x.reshape(x.shape[0], -1).T
+        for size in self.hidden_sizes:
+            x = act(Dense(size)(x))
+        return x
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value, on torsos of their own or on a shared one.
+
+    Attributes:
+        spec: of the environment.
+        hidden_sizes: of each torso.
+        activation: a name in `ACTIVATIONS`.
+        conv_features: filters of the convolution for images, 0 for none.
+        shared_torso: one torso for both heads.
+
+    Box actions get a `log_std` that depends on no state, 0 at first.
+    """
+
+    spec: EnvSpec
+    hidden_sizes: tuple[int, ...]
+    activation: str = "tanh"
+    conv_features: int = 16
+    shared_torso: bool = False
+
+    def setup(self) -> None:
+        """Name the parts."""
+        torso = (self.hidden_sizes, self.activation, self.conv_features)
+        self.policy_torso = Torso(*torso)
+        self.value_torso = self.policy_torso if self.shared_torso else Torso(*torso)
+        self.policy_head = Dense(self.spec.num_actions)
+        self.value_head = Dense(1)
+        if not self.spec.discrete:
+            self.log_std = self.param(
+                "log_std", nn.initializers.zeros_init(), (self.spec.num_actions,)
+            )
+
+    def policy(self, obs: jax.Array) -> jax.Array | Normal:
+        """Logits `[N, A]`, or a `Normal` of two `[N, A]`."""
+        return self._distribution(self.policy_head(self.policy_torso(obs)).T)
+
+    def value(self, obs: jax.Array) -> jax.Array:
+        """Values `[N]`."""
+        return self.value_head(self.value_torso(obs))[0]
+
+    def __call__(self, obs: jax.Array) -> tuple[Any, jax.Array]:
+        """Policy parameters and values; a shared torso is run once."""
+        features = self.policy_torso(obs)
+        params = self._distribution(self.policy_head(features).T)
+        if not self.shared_torso:
+            features = self.value_torso(obs)
+        return params, self.value_head(features)[0]
+
+    def _distribution(self, head: jax.Array) -> jax.Array | Normal:
+        if self.spec.discrete:
+            return head
+        return Normal(head, jnp.broadcast_to(self.log_std[None], head.shape))

@@ -1,0 +1,1 @@
+"""Pure mathematics: arrays in, arrays out, time first. No network, environment or config."""

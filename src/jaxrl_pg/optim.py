@@ -1,0 +1,47 @@
+"""The optimiser: Adam behind a global-norm clip, with a learning rate that is an argument."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+__all__ = ["apply_gradients", "init", "linear_anneal"]
+
+_ADAM = optax.scale_by_adam(eps=1e-5)
+
+
+def init(params: Any) -> optax.OptState:
+    """Optimiser state for a pytree of parameters."""
+    return _ADAM.init(params)
+
+
+def apply_gradients(
+    params: Any,
+    opt_state: optax.OptState,
+    grads: Any,
+    learning_rate: jax.Array | float,
+    max_grad_norm: jax.Array | float,
+) -> tuple[Any, optax.OptState, jax.Array]:
+    """One Adam step on `grads`, scaled down to a global norm of at most `max_grad_norm`.
+
+    Adam is Kingma and Ba 2015 (arXiv 1412.6980) with `eps = 1e-5`, as PPO's authors use it; the
+    clip is of the norm over all leaves together (Pascanu et al. 2013), not of single elements.
+
+    Returns:
+        New parameters, new optimiser state, and the norm before clipping.
+    """
+    norm = optax.global_norm(grads)
+    scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
+    updates, opt_state = _ADAM.update(jax.tree.map(lambda g: g * scale, grads), opt_state)
+    params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+    return params, opt_state, norm
+
+
+def linear_anneal(
+    initial: jax.Array | float, iteration: jax.Array, num_iterations: int
+) -> jax.Array:
+    """`initial` at iteration 0, falling in a straight line to 0 at `num_iterations`."""
+    return initial * jnp.maximum(0.0, 1.0 - iteration / num_iterations)

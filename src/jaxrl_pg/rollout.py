@@ -1,0 +1,120 @@
+"""Collect experience: a policy acting in vectorised environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_pg import envs
+from jaxrl_pg.envs.lazily import switch
+from jaxrl_pg.types import ActorState, Metrics, Transition
+
+__all__ = ["collect", "start"]
+
+Policy = Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
+Value = Callable[[jax.Array], jax.Array]
+
+
+def start(env: envs.Env, key: jax.Array, num_envs: int) -> ActorState:
+    """The environment side of a fresh train state: `num_envs` first observations."""
+    env_state, obs = envs.reset(env, key, num_envs)
+    zeros = jnp.zeros(num_envs)
+    return ActorState(env_state, obs, zeros, jnp.zeros(num_envs, jnp.int32), zeros)
+
+
+def collect(
+    env: envs.Env, policy: Policy, value: Value, actor: ActorState, noise: Any, key: jax.Array
+) -> tuple[ActorState, Transition, Metrics]:
+    """Step `B` environments `T` times.
+
+    Args:
+        env: from `envs.make`.
+        policy: `(obs [B, ...], noise [B, ...]) -> (raw action [B, ...], log_prob [B])`.
+        value: `(obs [B, ...]) -> [B]`; asked only at steps where some episode was cut off.
+        actor: where the last rollout stopped.
+        noise: the policy's randomness, `[T, B, ...]`.
+        key: consumed, for the environments.
+
+    Returns:
+        The actor to go on from, the rollout, and sums over the episodes that ended in it:
+        `episodes`, `return_sum`, `length_sum`.
+    """
+    num_steps = jax.tree.leaves(noise)[0].shape[0]
+    nothing = jnp.zeros_like(actor.episode_return)
+    finished = {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
+    xs = (noise, jax.random.split(key, num_steps))
+    step = partial(_step, env, policy, value)
+    (actor, finished), rollout = jax.lax.scan(step, (actor, finished), xs)
+    return actor, rollout, jax.tree.map(jnp.sum, finished)
+
+
+def _step(
+    env: envs.Env,
+    policy: Policy,
+    value: Value,
+    carry: tuple[ActorState, Metrics],
+    xs: tuple[Any, jax.Array],
+) -> tuple[tuple[ActorState, Metrics], Transition]:
+    (actor, finished), (noise, key) = carry, xs
+    action, log_prob = policy(actor.obs, noise)
+    env_state, timestep = envs.step(env, key, actor.env_state, action)
+    done = timestep.terminated | timestep.truncated
+    cut = timestep.truncated & ~timestep.terminated
+    transition = Transition(
+        obs=actor.obs,
+        action=action,
+        log_prob=log_prob,
+        reward=timestep.reward,
+        terminated=timestep.terminated,
+        truncated=timestep.truncated,
+        final_value=_value_where(cut, value, timestep.final_obs),
+    )
+    episode_return = actor.episode_return + timestep.reward
+    episode_length = actor.episode_length + 1
+    finished = {
+        "episodes": finished["episodes"] + done,
+        "return_sum": finished["return_sum"] + jnp.where(done, episode_return, 0.0),
+        "length_sum": finished["length_sum"] + jnp.where(done, episode_length, 0),
+    }
+    actor = ActorState(
+        env_state=env_state,
+        obs=timestep.obs,
+        episode_return=jnp.where(done, 0.0, episode_return),
+        episode_length=jnp.where(done, 0, episode_length),
+        discounted_return=actor.discounted_return,
+    )
+    return (actor, finished), transition
+
+
+def _value_where(cut: jax.Array, value: Value, obs: jax.Array) -> jax.Array:
+    """`value(obs)` where `cut`, else 0; nothing is computed when nothing was cut."""
+    branches = [_no_value, partial(_masked_value, value)]
+    return switch(jnp.any(cut).astype(jnp.int32), branches, cut, obs)
+
+
+def _no_value(cut: jax.Array, obs: jax.Array) -> jax.Array:
+    del obs
+    return jnp.zeros(cut.shape)
+
+
+def _masked_value(value: Value, cut: jax.Array, obs: jax.Array) -> jax.Array:
+    return jnp.where(cut, value(obs), 0.0)
+
+
+def episode_means(metrics: Metrics, num_devices: int = 1) -> Metrics:
+    """Replace the sums of `collect`, averaged over devices, by means over finished episodes.
+
+    `train/return_mean` and `train/length_mean` are NaN where `train/episodes` is 0: there is
+    nothing to report yet, and 0 would be a return like any other.
+    """
+    metrics = dict(metrics)
+    episodes = metrics.pop("episodes")
+    some = jnp.maximum(episodes, 1e-9)
+    for name in ("return", "length"):
+        mean = metrics.pop(f"{name}_sum") / some
+        metrics[f"train/{name}_mean"] = jnp.where(episodes > 0, mean, jnp.nan)
+    return {**metrics, "train/episodes": episodes * num_devices}
