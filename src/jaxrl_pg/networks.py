@@ -1,8 +1,9 @@
 """Policy and value networks: init and apply from a spec.
 
-Inside, a batch is a matrix of columns `[features, N]`. A weight's gradient is then the product
-of two matrices that already lie in memory as a CPU wants them; with rows instead it took twice
-as long (docs/decisions.md). Outside, batches are rows `[N, ...]` as everywhere else.
+Inside, a batch of narrow observations is a matrix of columns `[features, N]`. A weight's
+gradient is then the product of two matrices that already lie in memory as a CPU wants them,
+which takes half the time (docs/decisions.md). Wide observations stay rows, since turning them
+would cost more than it saves. Outside, batches are rows `[N, ...]` as everywhere else.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from jaxrl_pg.types import EnvSpec
 __all__ = ["ACTIVATIONS", "ActorCritic", "init_params"]
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
+_WIDEST_COLUMN = 128
 _GAINS = {"policy_head": 0.01, "value_head": 1.0}
 
 
@@ -67,21 +69,22 @@ def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[ja
 
 
 class Dense(nn.Module):
-    """`W^T x + b` on columns: `[in, N] -> [out, N]`. See `init_params` for the weights."""
+    """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`."""
 
     features: int
+    columns: bool
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Apply the layer."""
         zeros = nn.initializers.zeros_init()
-        kernel = self.param("kernel", zeros, (x.shape[0], self.features))
+        kernel = self.param("kernel", zeros, (x.shape[0 if self.columns else 1], self.features))
         bias = self.param("bias", zeros, (self.features,))
-        return kernel.T @ x + bias[:, None]
+        return kernel.T @ x + bias[:, None] if self.columns else x @ kernel + bias[None]
 
 
 class Torso(nn.Module):
-    """Observations `[N, ...]` to columns of features `[hidden, N]`.
+    """Observations `[N, ...]` to features, `[N, hidden]` or in columns `[hidden, N]`.
 
     Images (three axes) pass one convolution of `conv_features` 3x3 filters first, as in the
     MinAtar paper (Young and Tian 2019, arXiv 1903.03176); 0 filters flattens them at once.
@@ -90,6 +93,7 @@ class Torso(nn.Module):
     hidden_sizes: tuple[int, ...]
     activation: str
     conv_features: int
+    columns: bool
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array:
@@ -98,9 +102,10 @@ class Torso(nn.Module):
         x = obs.astype(jnp.float32)
         if x.ndim == 4 and self.conv_features:
             x = act(nn.Conv(self.conv_features, (3, 3), padding="VALID")(x))
-        x = x.reshape(x.shape[0], -1).T
+        x = x.reshape(x.shape[0], -1)
+        x = x.T if self.columns else x
         for size in self.hidden_sizes:
-            x = act(Dense(size)(x))
+            x = act(Dense(size, self.columns)(x))
         return x
 
 
@@ -125,11 +130,12 @@ class ActorCritic(nn.Module):
 
     def setup(self) -> None:
         """Name the parts."""
-        torso = (self.hidden_sizes, self.activation, self.conv_features)
+        self.columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
+        torso = (self.hidden_sizes, self.activation, self.conv_features, self.columns)
         self.policy_torso = Torso(*torso)
         self.value_torso = self.policy_torso if self.shared_torso else Torso(*torso)
-        self.policy_head = Dense(self.spec.num_actions)
-        self.value_head = Dense(1)
+        self.policy_head = Dense(self.spec.num_actions, self.columns)
+        self.value_head = Dense(1, self.columns)
         if not self.spec.discrete:
             self.log_std = self.param(
                 "log_std", nn.initializers.zeros_init(), (self.spec.num_actions,)
@@ -137,21 +143,22 @@ class ActorCritic(nn.Module):
 
     def policy(self, obs: jax.Array) -> jax.Array | Normal:
         """Logits `[N, A]`, or a `Normal` of two `[N, A]`."""
-        return self._distribution(self.policy_head(self.policy_torso(obs)).T)
+        return self._distribution(self.policy_head(self.policy_torso(obs)))
 
     def value(self, obs: jax.Array) -> jax.Array:
         """Values `[N]`."""
-        return self.value_head(self.value_torso(obs))[0]
+        return self.value_head(self.value_torso(obs)).reshape(-1)
 
     def __call__(self, obs: jax.Array) -> tuple[Any, jax.Array]:
         """Policy parameters and values; a shared torso is run once."""
         features = self.policy_torso(obs)
-        params = self._distribution(self.policy_head(features).T)
+        params = self._distribution(self.policy_head(features))
         if not self.shared_torso:
             features = self.value_torso(obs)
-        return params, self.value_head(features)[0]
+        return params, self.value_head(features).reshape(-1)
 
     def _distribution(self, head: jax.Array) -> jax.Array | Normal:
+        head = head.T if self.columns else head
         if self.spec.discrete:
             return head
         return Normal(head, jnp.broadcast_to(self.log_std[None], head.shape))

@@ -10,7 +10,8 @@ import optax
 
 __all__ = ["apply_gradients", "init", "linear_anneal"]
 
-_ADAM = optax.scale_by_adam(eps=1e-5)
+# Flattened: one update of one long vector compiles much faster than one for every leaf.
+_ADAM = optax.flatten(optax.scale_by_adam(eps=1e-5))
 
 
 def init(params: Any) -> optax.OptState:

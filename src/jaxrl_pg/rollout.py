@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.envs.lazily import switch
 from jaxrl_pg.types import ActorState, Metrics, Transition
 
 __all__ = ["collect", "start"]
@@ -46,7 +45,7 @@ def collect(
     num_steps = jax.tree.leaves(noise)[0].shape[0]
     nothing = jnp.zeros_like(actor.episode_return)
     finished = {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
-    xs = (noise, jax.random.split(key, num_steps))
+    xs = (noise, jax.random.split(key, (num_steps, 2)))
     step = partial(_step, env, policy, value)
     (actor, finished), rollout = jax.lax.scan(step, (actor, finished), xs)
     return actor, rollout, jax.tree.map(jnp.sum, finished)
@@ -59,9 +58,9 @@ def _step(
     carry: tuple[ActorState, Metrics],
     xs: tuple[Any, jax.Array],
 ) -> tuple[tuple[ActorState, Metrics], Transition]:
-    (actor, finished), (noise, key) = carry, xs
+    (actor, finished), (noise, keys) = carry, xs
     action, log_prob = policy(actor.obs, noise)
-    env_state, timestep = envs.step(env, key, actor.env_state, action)
+    env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
     done = timestep.terminated | timestep.truncated
     cut = timestep.truncated & ~timestep.terminated
     transition = Transition(
@@ -91,18 +90,23 @@ def _step(
 
 
 def _value_where(cut: jax.Array, value: Value, obs: jax.Array) -> jax.Array:
-    """`value(obs)` where `cut`, else 0; nothing is computed when nothing was cut."""
-    branches = [_no_value, partial(_masked_value, value)]
-    return switch(jnp.any(cut).astype(jnp.int32), branches, cut, obs)
+    """`value(obs)` where `cut`, else 0; nothing is computed when nothing was cut.
+
+    A loop of at most one round: like a branch, but under `vmap` it stays one.
+    """
+    carry = (jnp.any(cut), jnp.zeros(cut.shape))
+    return jax.lax.while_loop(_wanted, partial(_masked_value, cut, value, obs), carry)[1]
 
 
-def _no_value(cut: jax.Array, obs: jax.Array) -> jax.Array:
-    del obs
-    return jnp.zeros(cut.shape)
+def _wanted(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+    return carry[0]
 
 
-def _masked_value(value: Value, cut: jax.Array, obs: jax.Array) -> jax.Array:
-    return jnp.where(cut, value(obs), 0.0)
+def _masked_value(
+    cut: jax.Array, value: Value, obs: jax.Array, carry: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    del carry
+    return jnp.zeros((), bool), jnp.where(cut, value(obs), 0.0)
 
 
 def episode_means(metrics: Metrics, num_devices: int = 1) -> Metrics:

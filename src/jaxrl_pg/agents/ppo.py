@@ -167,10 +167,12 @@ def init(config: Config, key: jax.Array) -> TrainState:
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Collect one rollout and learn from it."""
     env = envs.make(config.env, config.env_params)
-    next_key, rollout_key, update_key = jax.random.split(state.key, 3)
-    rollout_key = parallel.device_key(rollout_key, config.num_devices)
-    update_key = parallel.device_key(update_key, config.num_devices)
-    actor, steps, episodes = _collect(config, env, state.learner, state.actor, rollout_key)
+    next_key, device_key = jax.random.split(state.key)
+    device_key = parallel.device_key(device_key, config.num_devices)
+    noise_key, env_key, update_key = jax.random.split(device_key, 3)
+    actor, steps, episodes = _collect(
+        config, env, state.learner, state.actor, noise_key, env_key
+    )
     learner, discounted, reward = _update_stats(config, state.learner, actor, steps)
     actor = actor.replace(discounted_return=discounted)
     batch = _make_batch(config, env.spec, state.learner, actor.obs, steps._replace(reward=reward))
@@ -205,14 +207,18 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
 
 def _collect(
-    config: Config, env: envs.Env, learner: Learner, actor: Any, key: jax.Array
+    config: Config,
+    env: envs.Env,
+    learner: Learner,
+    actor: Any,
+    noise_key: jax.Array,
+    env_key: jax.Array,
 ) -> tuple[Any, Transition, Metrics]:
-    noise_key, step_key = jax.random.split(key)
     batch_shape = (config.num_steps, actor.obs.shape[0])
     noise = _family(env.spec).noise(noise_key, batch_shape, env.spec.num_actions)
     policy = partial(_sample, config, env.spec, learner)
     critic = partial(value, config, learner)
-    return rollout.collect(env, policy, critic, actor, noise, step_key)
+    return rollout.collect(env, policy, critic, actor, noise, env_key)
 
 
 def _sample(

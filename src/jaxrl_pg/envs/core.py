@@ -14,10 +14,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.config import nearest
-from jaxrl_pg.envs.lazily import switch
 from jaxrl_pg.types import EnvSpec, TimeStep
 
 __all__ = ["Env", "make", "reset", "step", "to_env_action"]
+
+_ROWS = 8
 
 
 class Env(NamedTuple):
@@ -65,19 +66,21 @@ def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
     return _reset_many(env, jax.random.split(key, num_envs))
 
 
-def step(env: Env, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, TimeStep]:
+def step(
+    env: Env, step_key: jax.Array, reset_key: jax.Array, state: Any, action: jax.Array
+) -> tuple[Any, TimeStep]:
     """Step every environment; where an episode ended, start the next.
 
     Args:
         env: from `make`.
-        key: consumed.
+        step_key: consumed, for the environments' own randomness.
+        reset_key: consumed, for the new episodes.
         state: the environments' states, `[B, ...]` leaves.
         action: the policy's raw actions, `[B, ...]`.
 
     Returns:
         The new states and a `TimeStep`.
     """
-    step_key, reset_key = jax.random.split(key)
     keys = jax.random.split(step_key, action.shape[0])
     next_state, final_obs, reward, terminated, truncated = jax.vmap(
         functools.partial(_step_one, env)
@@ -123,32 +126,38 @@ def _reset_many(env: Env, keys: jax.Array) -> tuple[Any, jax.Array]:
 def _reset_where(
     env: Env, done: jax.Array, key: jax.Array, state: Any, obs: jax.Array
 ) -> tuple[Any, jax.Array]:
-    """Fresh episodes where `done`: none, up to `B / 8` of them, or all computed."""
-    few = max(1, done.shape[0] // 8)
-    num_done = jnp.sum(done, dtype=jnp.int32)
-    level = (num_done > 0).astype(jnp.int32) + (num_done > few).astype(jnp.int32)
-    branches = [_keep, functools.partial(_reset_few, env, few), functools.partial(_reset_all, env)]
-    return switch(level, branches, done, key, (state, obs))
+    """Fresh episodes where `done`, about an eighth of the environments at a time.
+
+    The environments are laid out in columns; a round draws one episode a column and gives it to
+    the column's first environment that still needs one. A loop rather than a branch: when
+    nothing is done no round is run, and that stays so under `vmap`, where a branch would be
+    taken both ways.
+    """
+    rows = next(n for n in range(_ROWS, 0, -1) if done.shape[0] % n == 0)
+    current = jax.tree.map(lambda x: x.reshape(rows, -1, *x.shape[1:]), (done, (state, obs)))
+    carry = (current[0], key, current[1])
+    current = jax.lax.while_loop(_any_left, functools.partial(_reset_some, env), carry)[2]
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), current)
 
 
-def _keep(done: jax.Array, key: jax.Array, current: Any) -> Any:
-    del done, key
-    return current
+def _any_left(carry: tuple[jax.Array, jax.Array, Any]) -> jax.Array:
+    return jnp.any(carry[0])
 
 
-def _reset_few(env: Env, few: int, done: jax.Array, key: jax.Array, current: Any) -> Any:
-    fresh = _reset_many(env, jax.random.split(key, few))
-    (slots,) = jnp.nonzero(done, size=few, fill_value=done.shape[0])
-    return jax.tree.map(lambda old, new: old.at[slots].set(new, mode="drop"), current, fresh)
+def _reset_some(
+    env: Env, carry: tuple[jax.Array, jax.Array, Any]
+) -> tuple[jax.Array, jax.Array, Any]:
+    done, key, current = carry
+    rows, columns = done.shape
+    keys = jax.random.split(key, columns + 1)
+    fresh = _reset_many(env, keys[1:])
+    first = done & (jnp.argmax(done, axis=0)[None] == jnp.arange(rows)[:, None])
+    current = jax.tree.map(functools.partial(_give, first), fresh, current)
+    return done & ~first, keys[0], current
 
 
-def _reset_all(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any:
-    fresh = _reset_many(env, jax.random.split(key, done.shape[0]))
-    return jax.tree.map(functools.partial(_select, done), fresh, current)
-
-
-def _select(done: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    return jnp.where(jnp.expand_dims(done, tuple(range(1, new.ndim))), new, old)
+def _give(first: jax.Array, fresh: jax.Array, current: jax.Array) -> jax.Array:
+    return jnp.where(jnp.expand_dims(first, tuple(range(2, current.ndim))), fresh[None], current)
 
 
 def _like(tree: Any, reference: Any) -> Any:

@@ -13,14 +13,14 @@ import math
 import jax
 import jax.numpy as jnp
 
-__all__ = ["minibatch_indices", "permutation"]
+__all__ = ["minibatch_indices", "permutations"]
 
 _ROUNDS = 8
 _SMALLEST_DIGIT = 8
 
 
-def permutation(key: jax.Array, n: int) -> jax.Array:
-    """A pseudo-random order of `range(n)`.
+def permutations(key: jax.Array, num: int, n: int) -> jax.Array:
+    """Independent pseudo-random orders of `range(n)`.
 
     The index is written as digits `(l, r)` in `Z_a x Z_b` with `a b = n`, and eight keyed
     rounds `l += f(r) mod a`, `r += f(l) mod b` are applied; each round can be undone, so the
@@ -29,17 +29,19 @@ def permutation(key: jax.Array, n: int) -> jax.Array:
 
     Args:
         key: consumed.
-        n: how many indices.
+        num: how many orders.
+        n: how many indices in each.
 
     Returns:
-        `[n]` int32, each of `0 .. n-1` once.
+        `[num, n]` int32, each of `0 .. n-1` once in every row.
     """
     a = _balanced_divisor(n)
     if a < _SMALLEST_DIGIT:
-        return jax.random.permutation(key, n).astype(jnp.int32)
+        rows = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (num, n))
+        return jax.random.permutation(key, rows, axis=1, independent=True)
     b = n // a
-    salts = jax.random.bits(key, (_ROUNDS,), jnp.uint32)
-    index = jnp.arange(n, dtype=jnp.uint32)
+    salts = jax.random.bits(key, (_ROUNDS, num, 1), jnp.uint32)
+    index = jnp.arange(n, dtype=jnp.uint32)[None]
     left, right = index // b, index % b
     for i in range(0, _ROUNDS, 2):
         left = (left + _mix(right, salts[i]) % a) % a
@@ -61,8 +63,7 @@ def minibatch_indices(
     Returns:
         `[num_epochs * num_minibatches, num_samples // num_minibatches]` int32.
     """
-    keys = jax.random.split(key, num_epochs)
-    orders = jax.vmap(permutation, (0, None))(keys, num_samples)
+    orders = permutations(key, num_epochs, num_samples)
     return orders.reshape(num_epochs * num_minibatches, num_samples // num_minibatches)
 
 
