@@ -1,1 +1,49 @@
-"""Functional reinforcement learning in JAX."""
+"""Functional reinforcement learning in JAX.
+
+Agents are pure functions over one train state; training is one compiled program.
+
+    import jax, jaxrl_pg
+    from jaxrl_pg import ppo
+
+    config = ppo.Config(env="CartPole-v1", num_envs=1024, total_timesteps=2_000_000)
+    state, metrics = jax.jit(jaxrl_pg.train)(config, jax.random.key(0))
+
+Names are imported when first used, so that importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrl_pg.agents import ppo as ppo
+    from jaxrl_pg.evaluation import evaluate as evaluate
+    from jaxrl_pg.evaluation import value as value
+    from jaxrl_pg.policy import load as load
+    from jaxrl_pg.running import resume as resume
+    from jaxrl_pg.running import run as run
+    from jaxrl_pg.training import train as train
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "load", "ppo", "resume", "run", "train", "value"]
+
+_HOMES = {
+    "evaluate": "jaxrl_pg.evaluation",
+    "load": "jaxrl_pg.policy",
+    "resume": "jaxrl_pg.running",
+    "run": "jaxrl_pg.running",
+    "train": "jaxrl_pg.training",
+    "value": "jaxrl_pg.evaluation",
+}
+_AGENTS = ("ppo",)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _AGENTS:
+        return import_module(f"jaxrl_pg.agents.{name}")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'jaxrl_pg' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

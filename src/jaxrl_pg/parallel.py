@@ -1,38 +1,44 @@
 """Several devices: one run split over its environments, or many agents shared out.
 
-On a CPU a "device" is a share of the cores: ask for them before JAX starts, with
-`use_cpu_devices` or `JAX_NUM_CPU_DEVICES`.
+On a CPU a "device" is a share of the cores: ask for them before JAX starts, with `prepare` or
+the environment variable `JAX_NUM_CPU_DEVICES`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxrl_pg.ops.running_stats import RunningStats
 from jaxrl_pg.types import TrainState
 
-__all__ = ["device_key", "mean", "merge_moments", "over_agents", "over_environments", "use_cpu_devices"]
+__all__ = ["device_key", "mean", "merge_moments", "over_agents", "over_environments", "state_shardings", "prepare"]
 
 AXIS = "devices"
+_STATE_SPECS = TrainState(learner=P(), actor=P(AXIS), memory=P(AXIS), key=P(), iteration=P())
 
 
-def use_cpu_devices(num_devices: int) -> None:
-    """Split the CPU into `num_devices` JAX devices; call it before any array is made.
+def prepare(num_devices: int) -> None:
+    """Settings for a whole process, to be made before JAX is used: the command line's.
 
-    Raises:
-        ValueError: if JAX has started with fewer devices already.
+    On a CPU as many devices as are wanted; and compiled programs are kept on disk, so that the
+    same program is compiled once and not in every process (`JAX_COMPILATION_CACHE_DIR` says
+    where, else `~/.cache/jaxrl_pg`).
     """
-    try:
+    if num_devices > 1:
         jax.config.update("jax_num_cpu_devices", num_devices)
-    except RuntimeError:
-        _check_available(num_devices)
+    if not jax.config.jax_compilation_cache_dir:
+        folder = Path("~/.cache/jaxrl_pg").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def over_environments(
@@ -45,10 +51,28 @@ def over_environments(
     """
     if num_devices == 1:
         return step
-    state = TrainState(learner=P(), actor=P(AXIS), memory=P(AXIS), key=P(), iteration=P())
     return jax.shard_map(
-        step, mesh=_mesh(num_devices), in_specs=(state,), out_specs=(state, P()), check_vma=False
+        step,
+        mesh=_mesh(num_devices),
+        in_specs=(_STATE_SPECS,),
+        out_specs=(_STATE_SPECS, P()),
+        check_vma=False,
     )
+
+
+def state_shardings(num_devices: int) -> Any:
+    """Where the parts of a train state live, for `jit`'s `out_shardings`; None on one device."""
+    if num_devices == 1:
+        return None
+    place = partial(NamedSharding, _mesh(num_devices))
+    return jax.tree.map(place, _STATE_SPECS, is_leaf=lambda x: isinstance(x, P))
+
+
+def place_shapes(shapes: TrainState, num_devices: int) -> TrainState:
+    """The `ShapeDtypeStruct`s of a train state with the shardings that belong to them."""
+    if num_devices == 1:
+        return shapes
+    return jax.tree.map(_place, state_shardings(num_devices), shapes)
 
 
 def over_agents(fn: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
@@ -90,14 +114,12 @@ def device_key(key: jax.Array, num_devices: int) -> jax.Array:
     return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
 
 
-def _mesh(num_devices: int) -> Mesh:
-    _check_available(num_devices)
-    return jax.make_mesh(
-        (num_devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:num_devices]
-    )
+def require_devices(num_devices: int) -> None:
+    """Refuse more devices than JAX has.
 
-
-def _check_available(num_devices: int) -> None:
+    Raises:
+        ValueError: saying how many there are and how to get more.
+    """
     have = jax.device_count()
     if have < num_devices:
         raise ValueError(
@@ -106,3 +128,14 @@ def _check_available(num_devices: int) -> None:
         )
 
 
+def _place(sharding: NamedSharding, part: Any) -> Any:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
+    )
+
+
+def _mesh(num_devices: int) -> Mesh:
+    require_devices(num_devices)
+    return jax.make_mesh(
+        (num_devices,), (AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:num_devices]
+    )

@@ -16,6 +16,7 @@ a time limit bootstraps from the value of its own final observation.
 
 from __future__ import annotations
 
+from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class Config:
 
     env: Any = "CartPole-v1"
     """gymnax id, or an object with gymnax 1.0's interface"""
-    env_params: dict[str, float] = struct.field(default_factory=dict)
+    env_params: dict[str, float] = field(default_factory=dict)
     """values that replace the environment's default parameters"""
     total_timesteps: int = 1_000_000
     """environment steps of the whole run, rounded up to whole iterations"""
@@ -112,6 +113,12 @@ class Config:
                 f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
                 f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
                 "give an even split"
+            )
+        if self.steps_per_iteration * self.num_epochs >= 2**31:
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
+                f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
+                "lower one of them"
             )
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxrl_pg.config import nearest
 from jaxrl_pg.types import EnvSpec, TimeStep
 
-__all__ = ["Env", "make", "reset", "step", "to_env_action"]
+__all__ = ["Env", "make", "reset", "step", "time_limit", "to_env_action"]
 
 _ROWS = 8
 
@@ -106,6 +106,11 @@ def to_env_action(env: Env, action: jax.Array) -> jax.Array:
     finite = (low > -1e30) & (high < 1e30)
     stretched = low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
     return jnp.where(finite, stretched, action)
+
+
+def time_limit(env: Env) -> jax.Array:
+    """Steps after which an episode is over for certain; 100,000 if the environment has no limit."""
+    return jnp.asarray(vars(env.params).get("max_steps_in_episode", 100_000), jnp.int32)
 
 
 def _step_one(env: Env, key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, ...]:

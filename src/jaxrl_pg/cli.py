@@ -1,0 +1,184 @@
+"""The command line: arguments in, calls of the Python API, exit codes out."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["main"]
+
+_HELP = """\
+usage: jaxrl-pg COMMAND ...
+
+Policy-gradient agents in JAX, compiled end to end.
+
+commands:
+  train AGENT [--env ID] [--run-dir DIR] [--seed N] ...   train from scratch (agents: {agents})
+  resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
+  evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
+
+`jaxrl-pg COMMAND --help` (`jaxrl-pg train ppo --help`) lists every option.
+
+  jaxrl-pg train ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 1000000
+"""
+_AGENTS = ("ppo",)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code: 0 done, 1 diverged, 2 wrong arguments, 130 interrupted.
+    """
+    args = list(sys.argv[1:] if argv is None else argv)
+    commands = {"train": _train, "resume": _resume, "evaluate": _evaluate}
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_HELP.format(agents=", ".join(_AGENTS)))
+        return 0
+    if args[0] not in commands:
+        return _refuse(f"unknown command {args[0]!r}: give train, resume or evaluate")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        return commands[args[0]](args[1:])
+    except ValueError as error:
+        return _refuse(str(error))
+    except FloatingPointError as error:
+        print(f"jaxrl-pg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as error:
+        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
+        return 130
+
+
+def _train(args: list[str]) -> int:
+    if args[:1] in (["-h"], ["--help"]):
+        print(f"usage: jaxrl-pg train AGENT [options]; agents: {', '.join(_AGENTS)}")
+        return 0
+    if not args or args[0] not in _AGENTS:
+        return _refuse(f"train which agent? give one of: {', '.join(_AGENTS)}")
+    import jaxrl_pg
+    from jaxrl_pg.running import Options
+
+    # The agent named on the command line decides what the options are.
+    config_type = getattr(jaxrl_pg, args[0]).Config
+    _train_agent.__annotations__.update(config=config_type, options=Options)
+    return _call(_train_agent, f"jaxrl-pg train {args[0]}", args[1:])
+
+
+def _train_agent(config: Any, options: Any, run_dir: str | None = None, seed: int = 0) -> int:
+    """Train from scratch.
+
+    Args:
+        config: the agent's.
+        options: how to watch and keep the run.
+        run_dir: a folder that is absent or empty; one under runs/ unless given.
+        seed: of the run.
+    """
+    import jaxrl_pg
+
+    _prepare(config.num_devices)
+    return _done(jaxrl_pg.run(config, run_dir, seed, options))
+
+
+def _resume(args: list[str]) -> int:
+    return _call(_resume_run, "jaxrl-pg resume", args)
+
+
+def _resume_run(
+    run: str,
+    /,
+    total_timesteps: int | None = None,
+    tensorboard: bool | None = None,
+    quiet: bool | None = None,
+) -> int:
+    """Go on with a run from its newest good checkpoint.
+
+    Args:
+        run: the run folder.
+        total_timesteps: train up to here instead of where the run was to end.
+        tensorboard: write TensorBoard files as well; as before unless given.
+        quiet: print nothing; as before unless given.
+    """
+    from jaxrl_pg.record import RunFolder
+
+    num_devices = RunFolder.open(run).config["config"].get("num_devices", 1)
+    import jaxrl_pg
+
+    _prepare(num_devices)
+    changes: dict[str, Any] = {"tensorboard": tensorboard, "quiet": quiet}
+    given = {name: x for name, x in changes.items() if x is not None}
+    return _done(jaxrl_pg.resume(run, total_timesteps, **given))
+
+
+def _evaluate(args: list[str]) -> int:
+    return _call(_evaluate_run, "jaxrl-pg evaluate", args)
+
+
+def _evaluate_run(
+    run: str,
+    /,
+    num_episodes: int = 128,
+    seed: int = 0,
+    stochastic: bool = False,
+    checkpoint: int | None = None,
+) -> int:
+    """Whole episodes of a trained policy.
+
+    Args:
+        run: the run folder.
+        num_episodes: how many.
+        seed: of the episodes.
+        stochastic: sample actions instead of taking the most probable.
+        checkpoint: its iteration; the newest good one unless given.
+    """
+    if num_episodes < 1:
+        raise ValueError(f"num_episodes={num_episodes}: give a whole number >= 1")
+    from jaxrl_pg.record import RunFolder
+
+    RunFolder.open(run)
+    import jax
+    import numpy as np
+
+    import jaxrl_pg
+
+    _prepare(1)
+    policy = jaxrl_pg.load(run, step=checkpoint)
+    key = jax.random.key(seed)
+    returns = np.asarray(
+        jaxrl_pg.evaluate(policy.config, policy.state, key, num_episodes, not stochastic)
+    )
+    print(
+        f"iteration {policy.step}: return {returns.mean():.2f} +- {returns.std():.2f} over "
+        f"{num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
+    )
+    return 0
+
+
+def _call(command: Any, prog: str, args: list[str]) -> int:
+    import tyro
+
+    try:
+        return tyro.cli(command, prog=prog, args=args, config=(tyro.conf.OmitArgPrefixes,))
+    except SystemExit as stop:
+        if isinstance(stop.code, int):
+            return stop.code
+        raise
+
+
+def _prepare(num_devices: int) -> None:
+    from jaxrl_pg import parallel
+
+    parallel.prepare(num_devices)
+
+
+def _done(result: Any) -> int:
+    score = result.metrics.get("eval/return_mean")
+    if score is not None and len(score):
+        print(f"return {score[-1]:.2f} after {result.metrics['timesteps'][-1]:,} steps; ", end="")
+    print(f"everything is in {result.run_dir}")
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"jaxrl-pg: {message}", file=sys.stderr)
+    return 2

@@ -1,0 +1,94 @@
+"""A trained policy out of a run folder."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_pg import agents, checkpoint, config as configs, envs
+from jaxrl_pg.record import RunFolder
+from jaxrl_pg.types import TrainState
+
+__all__ = ["Policy", "config_of", "load", "restore_state"]
+
+
+class Policy:
+    """A trained policy: `action = policy(obs, key)`.
+
+    Attributes:
+        config: of the run.
+        state: the train state it was restored from.
+        step: the iteration of that checkpoint.
+    """
+
+    def __init__(self, config: Any, state: TrainState, step: int) -> None:
+        """Wrap a train state; `load` makes one from a run folder."""
+        self.config, self.state, self.step = config, state, step
+
+    def __call__(self, obs: Any, key: jax.Array | None = None) -> jax.Array:
+        """Actions in the environment's own units.
+
+        Args:
+            obs: one observation, or a batch `[N, ...]`, as the environment gives it.
+            key: to sample with; None takes the most probable action.
+        """
+        obs = jnp.asarray(obs)
+        spec = envs.make(self.config.env, self.config.env_params).spec
+        if obs.shape[-len(spec.obs_shape) :] != spec.obs_shape:
+            raise ValueError(f"obs has shape {obs.shape}: give {spec.obs_shape} or a batch of them")
+        batch = obs.reshape(-1, *spec.obs_shape)
+        some_key = jax.random.key(0) if key is None else key
+        action = _act(self.config, self.state.learner, batch, some_key, key is None)
+        return action.reshape(*obs.shape[: obs.ndim - len(spec.obs_shape)], *spec.action_shape)
+
+
+def load(run_dir: str | os.PathLike[str], *, step: int | None = None, env: Any = None) -> Policy:
+    """The policy of a run, normaliser included.
+
+    Args:
+        run_dir: a run folder.
+        step: iteration of the checkpoint wanted; None takes the newest good one.
+        env: the environment object, for a run that was given one.
+
+    Raises:
+        ValueError: if there is no such run or checkpoint.
+    """
+    config = config_of(RunFolder.open(run_dir), env)
+    restored = restore_state(config, RunFolder.open(run_dir), step)
+    return Policy(config, restored.state, restored.step)
+
+
+def config_of(run: RunFolder, env: Any = None) -> Any:
+    """The config that a run folder holds.
+
+    Raises:
+        ValueError: if it is of an unknown agent, or its environment was an object and none is
+            given.
+    """
+    saved = run.config
+    name, values = saved.get("agent"), dict(saved.get("config", {}))
+    if name not in agents.AGENTS:
+        raise ValueError(f"{run.path} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
+    if env is not None:
+        values["env"] = env
+    elif ":" in values.get("env", ""):
+        raise ValueError(f"{run.path} was given an object of {values['env']}: pass env=...")
+    return configs.from_dict(agents.AGENTS[name].Config, values)
+
+
+def restore_state(config: Any, run: RunFolder, step: int | None = None) -> checkpoint.Restored:
+    """The newest good train state of a run, or that of `step`."""
+    init = partial(agents.find(config).init, config)
+    target = jax.eval_shape(init, jax.random.key(0))
+    return checkpoint.restore(run.checkpoints_dir, target, step)
+
+
+@partial(jax.jit, static_argnums=4)
+def _act(config: Any, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool) -> jax.Array:
+    env = envs.make(config.env, config.env_params)
+    raw = agents.find(config).act(config, learner, obs, key, deterministic)
+    return envs.to_env_action(env, raw)

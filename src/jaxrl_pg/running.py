@@ -1,0 +1,332 @@
+"""The host's side of training: compiled chunks, and between them report, evaluate, save, stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxrl_pg import agents, checkpoint, config as configs, envs, memory, parallel, record
+from jaxrl_pg.evaluation import evaluation_metrics
+from jaxrl_pg.interrupt import Interrupt
+from jaxrl_pg.policy import config_of
+from jaxrl_pg.training import chunk_length, evaluation_iterations, iterations
+from jaxrl_pg.types import TrainState
+
+__all__ = ["DivergedError", "Options", "Result", "resume", "run"]
+
+Row = dict[str, Any]
+
+
+class DivergedError(FloatingPointError):
+    """The loss or the gradient is no longer a finite number."""
+
+
+class Result(NamedTuple):
+    """What `run` and `resume` return.
+
+    Attributes:
+        state: the final train state.
+        metrics: every row of the run so far by key: `[iterations]`, and `eval/...` `[evaluations]`.
+        config: of the run.
+        run_dir: its folder.
+    """
+
+    state: TrainState
+    metrics: dict[str, np.ndarray]
+    config: Any
+    run_dir: Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is watched and kept; nothing here changes what is learned."""
+
+    num_evals: int = 10
+    """evaluations, evenly spread over the run"""
+    num_eval_episodes: int = 128
+    """episodes in each evaluation"""
+    checkpoint_minutes: float = 5.0
+    """save at every evaluation, and when this long has passed since the last save"""
+    keep_last: int = 3
+    """newest checkpoints to keep, beside the best"""
+    tensorboard: bool = False
+    """write the metrics for TensorBoard as well (extra: tensorboard)"""
+    quiet: bool = False
+    """print nothing"""
+
+    def __post_init__(self) -> None:
+        """Refuse negative numbers and no evaluation episodes."""
+        lowest = {"num_evals": 0, "num_eval_episodes": 1, "checkpoint_minutes": 0, "keep_last": 1}
+        for name, low in lowest.items():
+            given = getattr(self, name)
+            if not given >= low:
+                raise ValueError(f"{name}={given!r}: give a number >= {low}")
+
+
+def run(
+    config: Any,
+    run_dir: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    options: Options | None = None,
+    **changes: Any,
+) -> Result:
+    """Train, with progress on the screen and everything kept in a run folder.
+
+    The learned parameters are those of `train(config, jax.random.key(seed))`.
+
+    Args:
+        config: an agent's config.
+        run_dir: a folder that is absent or empty; None names one under `runs/`.
+        seed: of the run.
+        options: how to watch and keep it.
+        **changes: single options by name, such as `quiet=True`.
+
+    Raises:
+        ValueError: for anything wrong with the arguments, before anything is compiled or written.
+        DivergedError: when the loss is no longer finite.
+        KeyboardInterrupt: on Ctrl-C, after saving.
+    """
+    options = _with_changes(options or Options(), changes)
+    name = agents.find(config).name
+    _check(config, options)
+    if run_dir is None:
+        env = config.env if isinstance(config.env, str) else type(config.env).__name__
+        run_dir = Path("runs") / f"{name}-{env}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = record.RunFolder.create(run_dir, _describe(config, seed, options))
+    with folder:
+        key = jax.random.key(seed)
+        state = jax.jit(
+            agents.find(config).init, out_shardings=parallel.state_shardings(config.num_devices)
+        )(config, key)
+        return _go_on(config, folder, state, options, seconds=0.0)
+
+
+def resume(
+    run_dir: str | os.PathLike[str],
+    total_timesteps: int | None = None,
+    env: Any = None,
+    **changes: Any,
+) -> Result:
+    """Go on from a run's newest good checkpoint as if nothing had happened.
+
+    Args:
+        run_dir: a run folder.
+        total_timesteps: train up to here instead. An annealed learning rate then follows the
+            new total from where the run is.
+        env: the environment object, for a run that was given one.
+        **changes: single options by name, such as `quiet=True`.
+
+    Raises:
+        ValueError: if there is no such run, it is in use, or its config does not fit its
+            checkpoints.
+    """
+    folder = record.RunFolder.open(run_dir)
+    config = config_of(folder, env)
+    saved = folder.config
+    if total_timesteps is not None:
+        config = config.replace(total_timesteps=total_timesteps)
+    options = _with_changes(Options(**saved["options"]), changes)
+    _check(config, options)
+    with folder:
+        restored = _restore(config, folder)
+        folder.write_config(_describe(config, saved["seed"], options))
+        folder.drop_after(restored.step)
+        if not options.quiet:
+            for line in restored.skipped:
+                print(line)
+        return _go_on(config, folder, restored.state, options, restored.host["seconds"])
+
+
+def _go_on(
+    config: Any, folder: record.RunFolder, state: TrainState, options: Options, seconds: float
+) -> Result:
+    """Train from `state` to the end of the config's timesteps."""
+    done = int(state.iteration) * config.steps_per_iteration
+    total = config.num_iterations * config.steps_per_iteration
+    with ExitStack() as stack:
+        saves = stack.enter_context(
+            checkpoint.Checkpoints(folder.checkpoints_dir, keep_last=options.keep_last)
+        )
+        saves.rewind(int(state.iteration))
+        interrupt = stack.enter_context(Interrupt())
+        progress = stack.enter_context(record.Progress(total, start=done, quiet=options.quiet))
+        board = None
+        if options.tensorboard:
+            resumed_at = done or None
+            board = stack.enter_context(record.TensorBoard(folder.path / "tensorboard", resumed_at))
+        session = _Session(config, folder, options, saves, progress, board, seconds)
+        for state in session.chunks(state):
+            if interrupt.wanted:
+                session.save(state)
+                break
+    record.save_curve(folder.rows(), folder.path / "curve.png", _title(config))
+    interrupt.raise_if_wanted(f"saved; go on with: jaxrl-pg resume {folder.path}")
+    return Result(state, _columns(folder.rows()), config, folder.path)
+
+
+class _Session:
+    """One process's share of a run: what the loop reports to, and when it saved last."""
+
+    def __init__(
+        self,
+        config: Any,
+        folder: record.RunFolder,
+        options: Options,
+        saves: checkpoint.Checkpoints,
+        progress: record.Progress,
+        board: record.TensorBoard | None,
+        seconds: float,
+    ) -> None:
+        self.config, self.folder, self.options = config, folder, options
+        self.saves, self.progress, self.board = saves, progress, board
+        self.started = time.monotonic() - seconds
+        self.saved_at = time.monotonic()
+
+    def chunks(self, state: TrainState) -> Iterator[TrainState]:
+        """Train chunk by chunk, yielding the state after each."""
+        config, length = self.config, chunk_length(self.config, self.options.num_evals)
+        advance = jax.jit(iterations, static_argnums=2, donate_argnums=1)
+        evaluate = jax.jit(partial(evaluation_metrics, num_episodes=self.options.num_eval_episodes))
+        points = set(evaluation_iterations(config, self.options.num_evals))
+        iteration = int(state.iteration)
+        while iteration < config.num_iterations:
+            # The first chunk of a resumed run may have to catch up with the chunks' grid.
+            steps = length - iteration % length
+            state, metrics = advance(config, state, steps)
+            seconds = time.monotonic() - self.started
+            rows = _rows(
+                jax.device_get(metrics), iteration, config.steps_per_iteration, seconds
+            )
+            self._require_finite(rows)
+            iteration += steps
+            if iteration in points:
+                rows.append(self._evaluation(evaluate(config, state), iteration))
+            self._report(rows)
+            score = rows[-1].get("eval/return_mean")
+            late = time.monotonic() - self.saved_at > 60 * self.options.checkpoint_minutes
+            if score is not None or late or iteration == config.num_iterations:
+                self.save(state, score)
+            yield state
+
+    def save(self, state: TrainState, score: float | None = None) -> None:
+        """Save a checkpoint in the background, its rows first."""
+        self.folder.sync()
+        host = {
+            "seconds": time.monotonic() - self.started,
+            "config": configs.to_dict(self.config),
+        }
+        self.saves.save(int(state.iteration), state, host, score)
+        self.saved_at = time.monotonic()
+
+    def _evaluation(self, metrics: Any, iteration: int) -> Row:
+        values = {name: x.item() for name, x in jax.device_get(metrics).items()}
+        values["timesteps"] = iteration * self.config.steps_per_iteration
+        return {"iteration": iteration, **values, "eval/num_episodes": self.options.num_eval_episodes}
+
+    def _report(self, rows: list[Row]) -> None:
+        self.folder.append(rows)
+        if self.board is not None:
+            self.board.write(rows)
+        self.progress.update(rows[-1]["timesteps"], {**rows[0], **rows[-1]})
+
+    def _require_finite(self, rows: list[Row]) -> None:
+        for row in rows:
+            watched = [k for k in row if k.startswith("loss/") or k == "grad_norm"]
+            bad = [name for name in watched if not np.isfinite(row[name])]
+            if bad:
+                self.folder.append([row])
+                good = self.saves.steps()
+                last = f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
+                raise DivergedError(
+                    f"{bad[0]} is {row[bad[0]]} in iteration {row['iteration']}; {last}. Likely "
+                    "causes: learning_rate too high, max_grad_norm too high, rewards too large "
+                    "(try normalize_reward) or observations too large (try normalize_obs)"
+                )
+
+
+def _rows(
+    metrics: dict[str, np.ndarray], iteration: int, steps_per_iteration: int, seconds: float
+) -> list[Row]:
+    count = len(metrics["timesteps"])
+    return [
+        {
+            "iteration": iteration + i + 1,
+            **{name: values[i].item() for name, values in metrics.items()},
+            "timesteps": (iteration + i + 1) * steps_per_iteration,
+            "seconds": round(seconds, 3),
+        }
+        for i in range(count)
+    ]
+
+
+def _columns(rows: list[Row]) -> dict[str, np.ndarray]:
+    """Rows to arrays by key, null to NaN: training rows and evaluation rows apart."""
+    training = [row for row in rows if "eval/return_mean" not in row]
+    evaluations = [row for row in rows if "eval/return_mean" in row]
+    columns = {name: [row.get(name) for row in training] for name in (training or [{}])[0]}
+    for name in (evaluations or [{}])[0]:
+        if name.startswith("eval/"):
+            columns[name] = [row[name] for row in evaluations]
+    if evaluations:
+        columns["eval/timesteps"] = [row["timesteps"] for row in evaluations]
+    return {
+        name: np.array([np.nan if x is None else x for x in values])
+        for name, values in columns.items()
+    }
+
+
+def _restore(config: Any, folder: record.RunFolder) -> checkpoint.Restored:
+    shapes = jax.eval_shape(partial(agents.find(config).init, config), jax.random.key(0))
+    target = parallel.place_shapes(shapes, config.num_devices)
+    restored = checkpoint.restore(folder.checkpoints_dir, target)
+    then, now = restored.host["config"], configs.to_dict(config)
+    differ = [k for k in now if then.get(k) != now[k] and k not in ("total_timesteps", "env")]
+    if differ:
+        lines = "; ".join(f"{k}: checkpoint {then.get(k)!r}, config {now[k]!r}" for k in differ)
+        raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
+    return restored
+
+
+def _with_changes(options: Options, changes: dict[str, Any]) -> Options:
+    names = [field.name for field in dataclasses.fields(Options)]
+    for name in changes:
+        if name not in names:
+            raise ValueError(f"unknown option {name!r}: {configs.nearest(name, names)}")
+    return dataclasses.replace(options, **changes)
+
+
+def _check(config: Any, options: Options) -> None:
+    """Refuse what cannot run, before anything is compiled or written."""
+    batched = [p for p, x in jax.tree_util.tree_leaves_with_path(config) if np.ndim(x) > 0]
+    if batched:
+        raise ValueError(f"config{jax.tree_util.keystr(batched[0])} is an array: give a number")
+    envs.make(config.env, config.env_params)
+    parallel.require_devices(config.num_devices)
+    memory.require(config)
+    if options.tensorboard:
+        record.require_tensorboard()
+
+
+def _describe(config: Any, seed: int, options: Options) -> Row:
+    values = configs.to_dict(config)
+    return {
+        "agent": agents.find(config).name,
+        "env": values["env"],
+        "seed": seed,
+        "config": values,
+        "options": dataclasses.asdict(options),
+    }
+
+
+def _title(config: Any) -> str:
+    env = config.env if isinstance(config.env, str) else type(config.env).__name__
+    return f"{agents.find(config).name} on {env}"
