@@ -57,7 +57,7 @@ def agent_config(cls: type[T]) -> type[T]:
     cls.__post_init__ = _post_init  # type: ignore[attr-defined]
     cls.replace = _replace  # type: ignore[attr-defined]
     data = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    data.__init__ = _refuse_unknown(data.__init__)  # type: ignore[method-assign,misc]
+    data.__init__ = _refuse_unknown(data.__init__)  # type: ignore[method-assign]
     names = [f.name for f in dataclasses.fields(data)]  # type: ignore[arg-type]
     hints = typing.get_type_hints(data)
     leaves = tuple(n for n in names if hints[n] in (float, float | None, dict[str, float]))
@@ -148,7 +148,7 @@ def _flatten(leaves: tuple[str, ...], static: tuple[str, ...], config: Any) -> A
 def _unflatten(
     cls: type, leaves: tuple[str, ...], static: tuple[str, ...], aux: Any, children: Any
 ) -> Any:
-    config = object.__new__(cls)
+    config: Any = object.__new__(cls)
     for name, value in (*zip(leaves, children, strict=True), *zip(static, aux, strict=True)):
         object.__setattr__(config, name, value)
     return config
@@ -177,5 +177,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return np.asarray(value).tolist()
     return f"{type(value).__module__}:{type(value).__qualname__}"
-
-

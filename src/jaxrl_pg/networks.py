@@ -19,7 +19,7 @@ from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.ops.orthogonal import orthonormal_columns
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["ACTIVATIONS", "ActorCritic", "init_params"]
+__all__ = ["ACTIVATIONS", "ActorCritic", "apply", "init_params"]
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
 _WIDEST_COLUMN = 128
@@ -49,6 +49,11 @@ def init_params(network: nn.Module, key: jax.Array, obs: jax.Array) -> Any:
         gain = next((_GAINS[part] for part in names[i] if part in _GAINS), 2**0.5)
         params[i] = gain * frame.reshape(flat[i][1].shape)
     return jax.tree.unflatten(structure, params)
+
+
+def apply(network: nn.Module, params: Any, obs: jax.Array, method: str | None = None) -> Any:
+    """Run a network, or one of its methods by name, on observations `[N, ...]`."""
+    return network.apply(params, obs, method=method)
 
 
 def _fan_in(shape: tuple[int, ...]) -> int:

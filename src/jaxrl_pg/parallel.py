@@ -20,10 +20,27 @@ from jax.sharding import PartitionSpec as P
 from jaxrl_pg.ops.running_stats import RunningStats
 from jaxrl_pg.types import TrainState
 
-__all__ = ["device_key", "mean", "merge_moments", "over_agents", "over_environments", "state_shardings", "prepare"]
+__all__ = [
+    "device_key",
+    "mean",
+    "merge_moments",
+    "over_agents",
+    "over_environments",
+    "place_shapes",
+    "prepare",
+    "require_devices",
+    "state_shardings",
+]
 
 AXIS = "devices"
-_STATE_SPECS = TrainState(learner=P(), actor=P(AXIS), memory=P(AXIS), key=P(), iteration=P())
+_PART_SPECS: dict[str, Any] = {
+    "learner": P(),
+    "actor": P(AXIS),
+    "memory": P(AXIS),
+    "key": P(),
+    "iteration": P(),
+}
+_STATE_SPECS = TrainState(**_PART_SPECS)
 
 
 def prepare(num_devices: int) -> None:
@@ -35,7 +52,7 @@ def prepare(num_devices: int) -> None:
     """
     if num_devices > 1:
         jax.config.update("jax_num_cpu_devices", num_devices)
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.read("jax_compilation_cache_dir"):
         folder = Path("~/.cache/jaxrl_pg").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -129,9 +146,7 @@ def require_devices(num_devices: int) -> None:
 
 
 def _place(sharding: NamedSharding, part: Any) -> Any:
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), part)
 
 
 def _mesh(num_devices: int) -> Mesh:

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import agents, checkpoint, config as configs, envs
+from jaxrl_pg import agents, checkpoint, envs
+from jaxrl_pg import config as configs
 from jaxrl_pg.record import RunFolder
 from jaxrl_pg.types import TrainState
 
@@ -88,7 +89,9 @@ def restore_state(config: Any, run: RunFolder, step: int | None = None) -> check
 
 
 @partial(jax.jit, static_argnums=4)
-def _act(config: Any, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool) -> jax.Array:
+def _act(
+    config: Any, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
+) -> jax.Array:
     env = envs.make(config.env, config.env_params)
     raw = agents.find(config).act(config, learner, obs, key, deterministic)
     return envs.to_env_action(env, raw)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl_pg import agents, checkpoint, config as configs, envs, memory, parallel, record
+from jaxrl_pg import agents, checkpoint, envs, memory, parallel, record
+from jaxrl_pg import config as configs
 from jaxrl_pg.evaluation import evaluation_metrics
 from jaxrl_pg.interrupt import Interrupt
 from jaxrl_pg.policy import config_of
@@ -164,7 +164,8 @@ def _go_on(
             resumed_at = done or None
             board = stack.enter_context(record.TensorBoard(folder.path / "tensorboard", resumed_at))
         session = _Session(config, folder, options, saves, progress, board, seconds)
-        for state in session.chunks(state):
+        while int(state.iteration) < config.num_iterations:
+            state = session.advance(state)
             if interrupt.wanted:
                 session.save(state)
                 break
@@ -190,32 +191,29 @@ class _Session:
         self.saves, self.progress, self.board = saves, progress, board
         self.started = time.monotonic() - seconds
         self.saved_at = time.monotonic()
+        self.length = chunk_length(config, options.num_evals)
+        self.points = set(evaluation_iterations(config, options.num_evals))
+        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=1)
+        self.evaluate = jax.jit(partial(evaluation_metrics, num_episodes=options.num_eval_episodes))
 
-    def chunks(self, state: TrainState) -> Iterator[TrainState]:
-        """Train chunk by chunk, yielding the state after each."""
-        config, length = self.config, chunk_length(self.config, self.options.num_evals)
-        advance = jax.jit(iterations, static_argnums=2, donate_argnums=1)
-        evaluate = jax.jit(partial(evaluation_metrics, num_episodes=self.options.num_eval_episodes))
-        points = set(evaluation_iterations(config, self.options.num_evals))
-        iteration = int(state.iteration)
-        while iteration < config.num_iterations:
-            # The first chunk of a resumed run may have to catch up with the chunks' grid.
-            steps = length - iteration % length
-            state, metrics = advance(config, state, steps)
-            seconds = time.monotonic() - self.started
-            rows = _rows(
-                jax.device_get(metrics), iteration, config.steps_per_iteration, seconds
-            )
-            self._require_finite(rows)
-            iteration += steps
-            if iteration in points:
-                rows.append(self._evaluation(evaluate(config, state), iteration))
-            self._report(rows)
-            score = rows[-1].get("eval/return_mean")
-            late = time.monotonic() - self.saved_at > 60 * self.options.checkpoint_minutes
-            if score is not None or late or iteration == config.num_iterations:
-                self.save(state, score)
-            yield state
+    def advance(self, state: TrainState) -> TrainState:
+        """Train one chunk, report it, and evaluate and save when that is due."""
+        before, config = int(state.iteration), self.config
+        # The first chunk of a resumed run may have to catch up with the chunks' grid.
+        state, metrics = self.train(config, state, self.length - before % self.length)
+        metrics = jax.device_get(metrics)
+        seconds = round(time.monotonic() - self.started, 3)
+        rows = _rows(metrics, before, config.steps_per_iteration, seconds)
+        self._require_finite(rows)
+        iteration = before + len(rows)
+        if iteration in self.points:
+            rows.append(self._evaluation(self.evaluate(config, state), iteration))
+        self._report(rows)
+        score = rows[-1].get("eval/return_mean")
+        late = time.monotonic() - self.saved_at > 60 * self.options.checkpoint_minutes
+        if score is not None or late or iteration == config.num_iterations:
+            self.save(state, score)
+        return state
 
     def save(self, state: TrainState, score: float | None = None) -> None:
         """Save a checkpoint in the background, its rows first."""
@@ -230,7 +228,8 @@ class _Session:
     def _evaluation(self, metrics: Any, iteration: int) -> Row:
         values = {name: x.item() for name, x in jax.device_get(metrics).items()}
         values["timesteps"] = iteration * self.config.steps_per_iteration
-        return {"iteration": iteration, **values, "eval/num_episodes": self.options.num_eval_episodes}
+        values["eval/num_episodes"] = self.options.num_eval_episodes
+        return {"iteration": iteration, **values}
 
     def _report(self, rows: list[Row]) -> None:
         self.folder.append(rows)

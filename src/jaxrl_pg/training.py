@@ -80,7 +80,9 @@ def _scan(config: Any, evaluate: Any, due: jax.Array, state: TrainState) -> tupl
     return jax.lax.scan(partial(_iterate, config, evaluate), state, due)
 
 
-def _iterate(config: Any, evaluate: Any, state: TrainState, due: jax.Array) -> tuple[TrainState, Any]:
+def _iterate(
+    config: Any, evaluate: Any, state: TrainState, due: jax.Array
+) -> tuple[TrainState, Any]:
     state, metrics = agents.find(config).iterate(config, state)
     metrics = {"timesteps": _timesteps(config, state.iteration), **metrics}
     if evaluate is None:

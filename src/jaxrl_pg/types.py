@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from flax import struct
 
 __all__ = ["ActorState", "Agent", "EnvSpec", "Metrics", "TimeStep", "TrainState", "Transition"]
 
@@ -47,8 +46,7 @@ class TimeStep(NamedTuple):
     final_obs: jax.Array
 
 
-@struct.dataclass
-class ActorState:
+class ActorState(NamedTuple):
     """Everything that lives on the environment side; every leaf has the axis `B` first.
 
     Attributes:
@@ -89,8 +87,7 @@ class Transition(NamedTuple):
     final_value: jax.Array
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(NamedTuple):
     """All that training touches: save it and the run can go on bit for bit.
 
     Attributes:

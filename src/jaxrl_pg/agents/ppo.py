@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from jaxrl_pg import envs, networks, optim, parallel, rollout
 from jaxrl_pg.config import agent_config, check_choice
@@ -122,8 +121,7 @@ class Config:
             )
 
 
-@struct.dataclass
-class Learner:
+class Learner(NamedTuple):
     """PPO's own state.
 
     Attributes:
@@ -177,11 +175,9 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     next_key, device_key = jax.random.split(state.key)
     device_key = parallel.device_key(device_key, config.num_devices)
     noise_key, env_key, update_key = jax.random.split(device_key, 3)
-    actor, steps, episodes = _collect(
-        config, env, state.learner, state.actor, noise_key, env_key
-    )
+    actor, steps, episodes = _collect(config, env, state.learner, state.actor, noise_key, env_key)
     learner, discounted, reward = _update_stats(config, state.learner, actor, steps)
-    actor = actor.replace(discounted_return=discounted)
+    actor = actor._replace(discounted_return=discounted)
     batch = _make_batch(config, env.spec, state.learner, actor.obs, steps._replace(reward=reward))
     learner, metrics = _update(config, env.spec, learner, batch, update_key, state.iteration)
     explained = losses.explained_variance(batch.value, batch.target)
@@ -243,12 +239,12 @@ def _update_stats(
     discounted, reward = actor.discounted_return, steps.reward
     if config.normalize_obs:
         seen = _moments(steps.obs, config)
-        learner = learner.replace(obs_stats=running_stats.merge(learner.obs_stats, seen))
+        learner = learner._replace(obs_stats=running_stats.merge(learner.obs_stats, seen))
     if config.normalize_reward:
         done = steps.terminated | steps.truncated
         collected, discounted = returns.discounted_returns(reward, done, discounted, config.gamma)
         seen = _moments(collected, config)
-        learner = learner.replace(reward_stats=running_stats.merge(learner.reward_stats, seen))
+        learner = learner._replace(reward_stats=running_stats.merge(learner.reward_stats, seen))
         reward = reward / running_stats.std(learner.reward_stats)
     return learner, discounted, reward
 
@@ -276,7 +272,12 @@ def _make_batch(
         config.gae_lambda,
     )
     batch = Batch(
-        every_obs[:-1], steps.action, steps.log_prob, values[:-1], advantage, advantage + values[:-1]
+        every_obs[:-1],
+        steps.action,
+        steps.log_prob,
+        values[:-1],
+        advantage,
+        advantage + values[:-1],
     )
     return jax.tree.map(_merge_axes, batch)
 
@@ -303,7 +304,7 @@ def _update(
     carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
     (params, opt_state, _), metrics = jax.lax.scan(step, carry, (indices, advantage))
     last_kl = jnp.mean(metrics["policy/approx_kl"][-config.num_minibatches :])
-    learner = learner.replace(
+    learner = learner._replace(
         params=params,
         opt_state=opt_state,
         kl_coef=_adapt(learner.kl_coef, parallel.mean(last_kl, config.num_devices), config),
@@ -340,16 +341,14 @@ def _gradient_step(
 def _loss(
     config: Config, spec: EnvSpec, kl_coef: jax.Array, rows: Batch, params: Any
 ) -> tuple[jax.Array, Metrics]:
-    dist, values = _network(config, spec).apply(params, rows.obs)
+    dist, values = networks.apply(_network(config, spec), params, rows.obs)
     family = _family(spec)
     log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
     policy_loss = OBJECTIVES[config.objective](config, kl_coef, log_ratio, rows.advantage)
     if config.clip_eps_vf is None:
         value_loss = losses.value_loss(values, rows.target)
     else:
-        value_loss = losses.clipped_value_loss(
-            values, rows.value, rows.target, config.clip_eps_vf
-        )
+        value_loss = losses.clipped_value_loss(values, rows.value, rows.target, config.clip_eps_vf)
     entropy = jnp.mean(family.entropy(dist))
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
     return total, {
@@ -407,11 +406,11 @@ def _network(config: Config, spec: EnvSpec) -> networks.ActorCritic:
 
 
 def _policy(config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array) -> Any:
-    return _network(config, spec).apply(learner.params, obs, method="policy")
+    return networks.apply(_network(config, spec), learner.params, obs, "policy")
 
 
 def _value(config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array) -> jax.Array:
-    return _network(config, spec).apply(learner.params, obs, method="value")
+    return networks.apply(_network(config, spec), learner.params, obs, "value")
 
 
 def _family(spec: EnvSpec) -> distributions.Distribution:

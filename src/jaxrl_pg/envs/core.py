@@ -49,7 +49,7 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     core = _core(env) if isinstance(env, str) else env
     params = core.default_params
     overrides = dict(env_params or {})
-    names = [name for name in vars(params)]
+    names = list(vars(params))
     for name in overrides:
         if name not in names:
             raise ValueError(f"env_params[{name!r}] of {env!r}: {nearest(name, names)}")
@@ -181,7 +181,9 @@ def _observation(env: Env, obs: jax.Array) -> jax.Array:
 def _core(env_id: str) -> Any:
     gymnax = _gymnax()
     if env_id not in gymnax.registered_envs:
-        raise ValueError(f"unknown environment {env_id!r}: {nearest(env_id, gymnax.registered_envs)}")
+        raise ValueError(
+            f"unknown environment {env_id!r}: {nearest(env_id, gymnax.registered_envs)}"
+        )
     return gymnax.make(env_id)[0]
 
 

@@ -123,4 +123,3 @@ DIAGONAL_NORMAL: Distribution = Distribution(
     _normal_kl,
 )
 """Over real vectors; `params` is a `Normal`, actions `[..., A]`."""
-

@@ -36,9 +36,7 @@ def orthonormal_columns(a: jax.Array) -> jax.Array:
     return q
 
 
-def _add_column(
-    k: int, q: jax.Array, row: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, None]:
+def _add_column(k: int, q: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
     j, column = row
     for _ in range(2):
         column = column - jnp.einsum("lnk,lk->ln", q, jnp.einsum("lnk,ln->lk", q, column))

@@ -95,9 +95,7 @@ def successor_values(
     return jnp.where(done, final_value, following)
 
 
-def _decayed_sum(
-    carry: jax.Array, row: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
+def _decayed_sum(carry: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     delta, decay = row
     total = delta + decay * carry
     return total, total

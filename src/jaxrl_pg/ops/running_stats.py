@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 __all__ = ["RunningStats", "init", "merge", "moments", "normalize", "std"]
 
 
-@struct.dataclass
-class RunningStats:
+class RunningStats(NamedTuple):
     """Mean and sum of squared deviations of all that was seen.
 
     Attributes:
@@ -19,7 +19,7 @@ class RunningStats:
         m2: `[...]`, sum of squared deviations from the mean.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]
     mean: jax.Array
     m2: jax.Array
 
