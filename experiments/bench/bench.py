@@ -59,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round, one timed execution")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="only these")
-    parser.add_argument("--rounds", type=int, default=4, help="processes of each program")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each program")
     parser.add_argument("--executions", type=int, default=3, help="of each, the first untimed")
     parser.add_argument("--report", action="store_true", help="rewrite the page, measure nothing")
     args = parser.parse_args()

@@ -24,7 +24,7 @@ def render(results: dict[str, Any]) -> str:
     runs = results["runs"]
     _check_equal_work(runs)
     parts = [_setting(results), "### Speed", _speed_table(results["rows"], runs)]
-    parts += ["### What bounds it", _bound_table(results["rows"], runs)]
+    parts += ["### What bounds it", _bound_table(results, runs)]
     parts += ["### Seconds before training starts", _start_table(runs)]
     for failure in results["failures"]:
         parts.append("Failed: " + ", ".join(f"{k} {v}" for k, v in failure.items()))
@@ -52,7 +52,7 @@ def _setting(results: dict[str, Any]) -> str:
         f"{results['date']}, commit `{results['commit']}`: `{results['command']}`",
         f"CPU: {results['cpu']}, {results['cores']} cores; {results['system']}; "
         f"load average at the start {results['load']}",
-        f"{results['rounds']} rounds; in each process one untimed execution, then "
+        f"rounds: {results['rounds']}; in each process one untimed execution, then "
         f"{results['executions'] - 1} timed",
     ]
     for side, packages in versions.items():
@@ -77,7 +77,7 @@ def _speed_table(rows: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     return _markdown(table)
 
 
-def _bound_table(rows: dict[str, Any], runs: list[dict[str, Any]]) -> str:
+def _bound_table(results: dict[str, Any], runs: list[dict[str, Any]]) -> str:
     rate = {}
     for devices in (1, 2):
         products = _select(runs, "products", ("ours", devices))
@@ -85,11 +85,11 @@ def _bound_table(rows: dict[str, Any], runs: list[dict[str, Any]]) -> str:
         rate[devices] = (median(rates) if rates else math.nan, _spread(rates, ".0f"))
     head = ["environment", "envs", "seeds", "FLOP per step", "products only, 1 device", "2 devices"]
     table = [[*head, *(f"{label} reaches" for label in _NAMES.values())]]
-    for name, row in rows.items():
+    for name, row in results["rows"].items():
         sizes = [(run["obs_size"], run["num_actions"]) for run in runs if run["row"] == name]
         if not sizes:
             continue
-        flops = flops_per_step(*sizes[0], num_epochs=4)
+        flops = flops_per_step(*sizes[0], results["hyper"]["num_epochs"])
         bounds = {devices: value * 1e9 / flops for devices, (value, _) in rate.items()}
         speeds = [_speeds(_select(runs, name, program)) for program in _NAMES]
         reached = [f"{median(s) / bounds[2]:.0%}" if s else "-" for s in speeds]

@@ -1,4 +1,8 @@
-"""The optimiser: Adam behind a global-norm clip, with a learning rate that is an argument."""
+"""The optimiser: Adam behind a global-norm clip, with a learning rate that is an argument.
+
+It works on one long vector of all parameters: that compiles, and on small networks runs, faster
+than the same operations once for every leaf.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.flatten_util import ravel_pytree
 
 __all__ = ["apply_gradients", "init", "linear_anneal"]
 
-# Flattened: one update of one long vector compiles much faster than one for every leaf.
-_ADAM = optax.flatten(optax.scale_by_adam(eps=1e-5))
+_ADAM = optax.scale_by_adam(eps=1e-5)
 
 
 def init(params: Any) -> optax.OptState:
-    """Optimiser state for a pytree of parameters."""
-    return _ADAM.init(params)
+    """Optimiser state for a pytree of parameters: moments of the vector that they make."""
+    return _ADAM.init(ravel_pytree(params)[0])
 
 
 def apply_gradients(
@@ -34,10 +38,11 @@ def apply_gradients(
     Returns:
         New parameters, new optimiser state, and the norm before clipping.
     """
-    norm = optax.global_norm(grads)
+    flat, unravel = ravel_pytree(grads)
+    norm = jnp.sqrt(jnp.sum(jnp.square(flat)))
     scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
-    updates, opt_state = _ADAM.update(jax.tree.map(lambda g: g * scale, grads), opt_state)
-    params = jax.tree.map(lambda p, u: p - learning_rate * u, params, updates)
+    updates, opt_state = _ADAM.update(flat * scale, opt_state)
+    params = jax.tree.map(jnp.subtract, params, unravel(learning_rate * updates))
     return params, opt_state, norm
 
 

@@ -21,7 +21,7 @@ from jaxrl_pg.ops.running_stats import RunningStats
 from jaxrl_pg.types import TrainState
 
 __all__ = [
-    "device_key",
+    "device_keys",
     "mean",
     "merge_moments",
     "over_agents",
@@ -124,11 +124,12 @@ def merge_moments(stats: RunningStats, num_devices: int) -> RunningStats:
     return RunningStats(stats.count * num_devices, average, mean(m2, num_devices) * num_devices)
 
 
-def device_key(key: jax.Array, num_devices: int) -> jax.Array:
-    """This device's own stream of a key that is the same on all of them."""
+def device_keys(keys: list[jax.Array], num_devices: int) -> list[jax.Array]:
+    """This device's own streams of keys that are the same on all of them."""
     if num_devices == 1:
-        return key
-    return jax.random.fold_in(key, jax.lax.axis_index(AXIS))
+        return keys
+    fold = jax.vmap(jax.random.fold_in, (0, None))
+    return list(fold(jnp.stack(keys), jax.lax.axis_index(AXIS)))
 
 
 def require_devices(num_devices: int) -> None:

@@ -43,13 +43,13 @@ class Config:
     """environment steps of the whole run, rounded up to whole iterations"""
     num_envs: int = 64
     """environments stepped side by side"""
-    num_steps: int = 128
+    num_steps: int = 32
     """steps of each environment per iteration"""
     num_epochs: int = 4
     """passes over a rollout"""
-    num_minibatches: int = 4
+    num_minibatches: int = 32
     """gradient steps per pass"""
-    learning_rate: float = 2.5e-4
+    learning_rate: float = 5e-4
     """Adam's step size, at the start if annealed"""
     anneal_lr: bool = True
     """let the learning rate fall linearly to 0 over total_timesteps"""
@@ -172,9 +172,8 @@ def init(config: Config, key: jax.Array) -> TrainState:
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Collect one rollout and learn from it."""
     env = envs.make(config.env, config.env_params)
-    next_key, device_key = jax.random.split(state.key)
-    device_key = parallel.device_key(device_key, config.num_devices)
-    noise_key, env_key, update_key = jax.random.split(device_key, 3)
+    next_key, *keys = jax.random.split(state.key, 4)
+    noise_key, env_key, update_key = parallel.device_keys(keys, config.num_devices)
     actor, steps, episodes = _collect(config, env, state.learner, state.actor, noise_key, env_key)
     learner, discounted, reward = _update_stats(config, state.learner, actor, steps)
     actor = actor._replace(discounted_return=discounted)
