@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from jaxrl_pg.training import train as train
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "ppo", "resume", "run", "train", "value"]
+__all__ = ["AGENT_NAMES", "evaluate", "load", "ppo", "resume", "run", "train", "value"]
 
 _HOMES = {
     "evaluate": "jaxrl_pg.evaluation",
@@ -34,11 +34,11 @@ _HOMES = {
     "train": "jaxrl_pg.training",
     "value": "jaxrl_pg.evaluation",
 }
-_AGENTS = ("ppo",)
+AGENT_NAMES = ("ppo",)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _AGENTS:
+    if name in AGENT_NAMES:
         return import_module(f"jaxrl_pg.agents.{name}")
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jaxrl_pg import AGENT_NAMES
+
 __all__ = ["main"]
 
 _HELP = """\
@@ -13,7 +15,7 @@ usage: jaxrl-pg COMMAND ...
 Policy-gradient agents in JAX, compiled end to end.
 
 commands:
-  train AGENT [--env ID] [--run-dir DIR] [--seed N] ...   train from scratch (agents: {agents})
+  train [AGENT] [--env ID] [--run-dir DIR] [--seed N] ... train from scratch (agents: {agents})
   resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
 
@@ -21,7 +23,6 @@ commands:
 
   jaxrl-pg train ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 1000000
 """
-_AGENTS = ("ppo",)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     commands = {"train": _train, "resume": _resume, "evaluate": _evaluate}
     if not args or args[0] in ("-h", "--help", "help"):
-        print(_HELP.format(agents=", ".join(_AGENTS)))
+        print(_HELP.format(agents=", ".join(AGENT_NAMES)))
         return 0
     if args[0] not in commands:
         return _refuse(f"unknown command {args[0]!r}: give train, resume or evaluate")
@@ -51,11 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(args: list[str]) -> int:
-    if args[:1] in (["-h"], ["--help"]):
-        print(f"usage: jaxrl-pg train AGENT [options]; agents: {', '.join(_AGENTS)}")
-        return 0
-    if not args or args[0] not in _AGENTS:
-        return _refuse(f"train which agent? give one of: {', '.join(_AGENTS)}")
+    if not args or args[0].startswith("-"):
+        args = [AGENT_NAMES[0], *args]
+    if args[0] not in AGENT_NAMES:
+        return _refuse(f"unknown agent {args[0]!r}: give one of: {', '.join(AGENT_NAMES)}")
     import jaxrl_pg
     from jaxrl_pg.running import Options
 

@@ -67,7 +67,8 @@ def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[ja
     rows, columns = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]
     heights = jnp.array([h for h, _ in tall])[:, None, None]
     widths = jnp.array([w for _, w in tall])[:, None, None]
-    gaussian = jax.random.normal(key, (len(sizes), height, width))
+    shape = (len(sizes), height, width)
+    gaussian = jax.random.normal(key, (math.prod(shape),)).reshape(shape)
     q = orthonormal_columns(jnp.where((rows < heights) & (columns < widths), gaussian, 0.0))
     frames = [q[i, :h, :w] for i, (h, w) in enumerate(tall)]
     return [q if n >= m else q.T for q, (n, m) in zip(frames, sizes, strict=True)]

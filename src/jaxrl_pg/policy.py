@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import agents, checkpoint, envs
+from jaxrl_pg import agents, checkpoint, envs, parallel
 from jaxrl_pg import config as configs
 from jaxrl_pg.record import RunFolder
 from jaxrl_pg.types import TrainState
@@ -81,10 +81,12 @@ def config_of(run: RunFolder, env: Any = None) -> Any:
     return configs.from_dict(agents.AGENTS[name].Config, values)
 
 
-def restore_state(config: Any, run: RunFolder, step: int | None = None) -> checkpoint.Restored:
-    """The newest good train state of a run, or that of `step`."""
-    init = partial(agents.find(config).init, config)
-    target = jax.eval_shape(init, jax.random.key(0))
+def restore_state(
+    config: Any, run: RunFolder, step: int | None = None, num_devices: int = 1
+) -> checkpoint.Restored:
+    """The newest good train state of a run, or that of `step`, laid out over `num_devices`."""
+    shapes = jax.eval_shape(partial(agents.find(config).init, config), jax.random.key(0))
+    target = parallel.place_shapes(shapes, num_devices)
     return checkpoint.restore(run.checkpoints_dir, target, step)
 
 

@@ -45,7 +45,7 @@ def collect(
     num_steps = jax.tree.leaves(noise)[0].shape[0]
     nothing = jnp.zeros_like(actor.episode_return)
     finished = {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
-    xs = (noise, jax.random.split(key, (num_steps, 2)))
+    xs = (noise, jax.random.split(key, 2 * num_steps).reshape(num_steps, 2))
     step = partial(_step, env, policy, value)
     (actor, finished), rollout = jax.lax.scan(step, (actor, finished), xs)
     return actor, rollout, jax.tree.map(jnp.sum, finished)

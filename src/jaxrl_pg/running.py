@@ -17,7 +17,7 @@ from jaxrl_pg import agents, checkpoint, envs, memory, parallel, record
 from jaxrl_pg import config as configs
 from jaxrl_pg.evaluation import evaluation_metrics
 from jaxrl_pg.interrupt import Interrupt
-from jaxrl_pg.policy import config_of
+from jaxrl_pg.policy import config_of, restore_state
 from jaxrl_pg.training import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
 
@@ -284,9 +284,7 @@ def _columns(rows: list[Row]) -> dict[str, np.ndarray]:
 
 
 def _restore(config: Any, folder: record.RunFolder) -> checkpoint.Restored:
-    shapes = jax.eval_shape(partial(agents.find(config).init, config), jax.random.key(0))
-    target = parallel.place_shapes(shapes, config.num_devices)
-    restored = checkpoint.restore(folder.checkpoints_dir, target)
+    restored = restore_state(config, folder, num_devices=config.num_devices)
     then, now = restored.host["config"], configs.to_dict(config)
     differ = [k for k in now if then.get(k) != now[k] and k not in ("total_timesteps", "env")]
     if differ:

@@ -141,12 +141,18 @@ def test_categorical_against_scipy():
 def test_categorical_against_rlax(rlax):
     p, q = random_logits(6), random_logits(7)
     action = np.argmax(q, -1)
-    assert_allclose(KL(p, q), rlax.categorical_kl_divergence(p, q), rtol=1e-5)
+
+    @jax.jit
+    def oracle(p, q, action):
+        softmax = rlax.softmax()
+        kl = rlax.categorical_kl_divergence(p, q)
+        return softmax.entropy(p), softmax.logprob(action, p), kl
+
     with jax.numpy_rank_promotion("allow"):
-        oracle = rlax.softmax()
-        entropy, log_prob = oracle.entropy(p), oracle.logprob(action, p)
+        entropy, log_prob, kl = oracle(p, q, action)
     assert_allclose(ENTROPY(p), entropy, rtol=1e-5)
     assert_allclose(LOG_PROB(p, action), log_prob, rtol=1e-5)
+    assert_allclose(KL(p, q), kl, rtol=1e-5)
 
 
 def test_categorical_identities():
@@ -227,13 +233,15 @@ def test_normal_against_scipy():
 def test_normal_against_rlax(rlax):
     p, q = random_normal(2), random_normal(3)
     action = p.mean + 0.3
+
+    @jax.jit
+    def oracle(p, q, action):
+        p_std, q_std, gaussian = jnp.exp(p.log_std), jnp.exp(q.log_std), rlax.gaussian_diagonal()
+        kl = rlax.multivariate_normal_kl_divergence(p.mean, p_std, q.mean, q_std)
+        return gaussian.entropy(p.mean, p_std), gaussian.logprob(action, p.mean, p_std), kl
+
     with jax.numpy_rank_promotion("allow"):
-        oracle = rlax.gaussian_diagonal()
-        log_prob = oracle.logprob(action, p.mean, np.exp(p.log_std))
-        entropy = oracle.entropy(p.mean, np.exp(p.log_std))
-        kl = rlax.multivariate_normal_kl_divergence(
-            p.mean, np.exp(p.log_std), q.mean, np.exp(q.log_std)
-        )
+        entropy, log_prob, kl = oracle(p, q, action)
     assert_allclose(NORMAL_LOG_PROB(p, action), log_prob, rtol=1e-4)
     assert_allclose(NORMAL_ENTROPY(p), entropy, rtol=1e-4)
     assert_allclose(NORMAL_KL(p, q), kl, rtol=1e-4)

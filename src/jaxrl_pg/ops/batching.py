@@ -8,12 +8,15 @@ memory traffic: a Feistel network over the index written as two digits, which pe
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["minibatch_indices", "permutations"]
+__all__ = ["mean_over_pieces", "minibatch_indices", "permutations"]
 
 _ROUNDS = 8
 _SMALLEST_DIGIT = 8
@@ -40,7 +43,7 @@ def permutations(key: jax.Array, num: int, n: int) -> jax.Array:
         rows = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (num, n))
         return jax.random.permutation(key, rows, axis=1, independent=True)
     b = n // a
-    salts = jax.random.bits(key, (_ROUNDS, num, 1), jnp.uint32)
+    salts = jax.random.bits(key, (_ROUNDS * num,), jnp.uint32).reshape(_ROUNDS, num, 1)
     index = jnp.arange(n, dtype=jnp.uint32)[None]
     left, right = index // b, index % b
     for i in range(0, _ROUNDS, 2):
@@ -65,6 +68,36 @@ def minibatch_indices(
     """
     orders = permutations(key, num_epochs, num_samples)
     return orders.reshape(num_epochs * num_minibatches, num_samples // num_minibatches)
+
+
+def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, most: int) -> Any:
+    """`fn(rows)` for a function that is a mean over rows, computed piece by piece.
+
+    The mean over equal pieces is the mean over all, up to rounding; only one piece's
+    intermediate results are alive at a time.
+
+    Args:
+        fn: from a pytree of `[n, ...]` arrays to a pytree of means over `n`.
+        rows: pytree of arrays with the rows first.
+        most: rows in a piece; the largest divisor of their number that does not exceed it is
+            taken. 0 takes all rows at once.
+    """
+    num_rows = jax.tree.leaves(rows)[0].shape[0]
+    if not 0 < most < num_rows:
+        return fn(rows)
+    size = next(d for d in range(most, 0, -1) if num_rows % d == 0)
+    pieces = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, _first(pieces)))
+    total, _ = jax.lax.scan(functools.partial(_add_piece, fn), zeros, pieces)
+    return jax.tree.map(lambda x: x * (size / num_rows), total)
+
+
+def _first(pieces: Any) -> Any:
+    return jax.tree.map(lambda x: x[0], pieces)
+
+
+def _add_piece(fn: Callable[[Any], Any], total: Any, piece: Any) -> tuple[Any, None]:
+    return jax.tree.map(jnp.add, total, fn(piece)), None
 
 
 def _balanced_divisor(n: int) -> int:

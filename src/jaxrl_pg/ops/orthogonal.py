@@ -39,7 +39,8 @@ def orthonormal_columns(a: jax.Array) -> jax.Array:
 def _add_column(k: int, q: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
     j, column = row
     for _ in range(2):
-        column = column - jnp.einsum("lnk,lk->ln", q, jnp.einsum("lnk,ln->lk", q, column))
+        overlap = jnp.sum(q * column[:, :, None], axis=1, keepdims=True)
+        column = column - jnp.sum(q * overlap, axis=2)
     norm = jnp.linalg.norm(column, axis=1, keepdims=True)
     column = jnp.where(norm > 0, column / jnp.where(norm > 0, norm, 1.0), 0.0)
     here = (jnp.arange(k) == j)[None, None, :]

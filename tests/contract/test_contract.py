@@ -1,0 +1,197 @@
+"""What every agent promises, whatever it computes: see `jaxrl_pg.types.Agent`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import CASES, NUM_ITERATIONS, assert_bit_equal, leaves_of
+
+from jaxrl_pg import agents, training
+from jaxrl_pg.types import TrainState
+
+SIZE = 64  # steps in an iteration of every case
+
+
+def params_of(result, row=None):
+    params = leaves_of(result[0].learner.params)
+    return params if row is None else {name: x[row] for name, x in params.items()}
+
+
+def largest_difference(left, right):
+    return max(np.max(np.abs(left[name] - right[name])) for name in left)
+
+
+def observations(contract, num=64):
+    return jax.random.normal(jax.random.key(3), (num, *contract.spec.obs_shape))
+
+
+def test_the_table_covers_every_agent_with_both_kinds_of_action():
+    assert {case.agent for case in CASES.values()} == set(agents.AGENTS)
+    for name in agents.AGENTS:
+        envs = {case.values["env"] for case in CASES.values() if case.agent == name}
+        assert {"CartPole-v1", "Pendulum-v1"} <= envs
+
+
+def test_an_agent_is_found_by_the_type_of_its_config(contract):
+    assert agents.find(contract.config) is contract.agent
+    assert contract.agent.name == contract.case.agent
+    with pytest.raises(ValueError, match=r"no agent has a config of type dict: give one of "):
+        agents.find({})
+
+
+# --- the compiled program -------------------------------------------------------------------------
+
+
+def test_training_compiles_and_is_a_function_of_its_arguments(contract):
+    again = contract.train(contract.config, contract.key)
+    assert_bit_equal(contract.trained, again)
+    assert isinstance(again[0], TrainState)
+    assert int(again[0].iteration) == NUM_ITERATIONS
+
+
+def test_floats_of_a_config_are_arguments_and_changing_them_traces_nothing_again(contract):
+    assert len(contract.singles) == len(contract.rows) >= 3
+    assert contract.traces["train"] == 1
+
+
+def test_every_agent_of_a_batch_is_the_agent_trained_alone(contract):
+    # The batched program orders sums of float32 differently; 16 gradient steps carry an error of
+    # 1e-7 to 1e-5 (measured), and the smallest true difference between rows is 5e-3.
+    for row, single in enumerate(contract.singles):
+        batched = jax.tree.map(lambda x, row=row: x[row], contract.batched)
+        for name, value in leaves_of(single).items():
+            found = leaves_of(batched)[name]
+            if value.dtype.kind == "f":
+                np.testing.assert_allclose(found, value, rtol=1e-3, atol=1e-5, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found, value, err_msg=name)
+
+
+def test_seeds_and_float_hyper_parameters_make_different_agents(contract):
+    for row, name in enumerate(contract.rows):
+        if name != "base":
+            base, other = params_of(contract.batched, 0), params_of(contract.batched, row)
+            assert largest_difference(base, other) > 1e-3, name
+            alone = params_of(contract.singles[0]), params_of(contract.singles[row])
+            assert largest_difference(*alone) > 1e-3, name
+
+
+def test_seeds_differ_in_every_part_from_the_first_draw_on(contract):
+    keys = jnp.stack([contract.key, jax.random.key(1)])
+    one, other = (contract.compile("init", contract.agent.init)(contract.config, k) for k in keys)
+    kernels = [name for name in params_of([one]) if "kernel" in name]
+    assert len(kernels) >= 3
+    for name in kernels:
+        assert not np.array_equal(params_of([one])[name], params_of([other])[name]), name
+    assert not np.array_equal(one.actor.obs, other.actor.obs)
+    assert not np.array_equal(one.actor.obs[0], one.actor.obs[1])
+
+
+def test_an_iteration_leaves_the_spec_of_the_state_as_it_was(contract):
+    before = jax.eval_shape(contract.agent.init, contract.config, contract.key)
+    after, _ = jax.eval_shape(contract.agent.iterate, contract.config, before)
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    paths = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(before)]
+    specs = [[(x.shape, x.dtype, x.weak_type) for x in jax.tree.leaves(t)] for t in (before, after)]
+    assert dict(zip(paths, specs[0], strict=True)) == dict(zip(paths, specs[1], strict=True))
+    assert not any(weak for _, _, weak in specs[0])
+
+
+def test_every_leaf_of_the_actor_has_the_environments_first(contract):
+    for name, leaf in leaves_of(contract.start.actor).items():
+        assert leaf.shape[:1] == (contract.config.num_envs,), name
+
+
+def test_training_in_pieces_is_training_bit_for_bit(contract):
+    iterations = contract.compile("iterations", training.iterations, static_argnums=2)
+    state, first = iterations(contract.config, contract.start, NUM_ITERATIONS // 2)
+    state, second = iterations(contract.config, state, NUM_ITERATIONS // 2)
+    metrics = {name: np.concatenate([x, second[name]]) for name, x in first.items()}
+    assert_bit_equal((state, metrics), contract.trained)
+    assert contract.traces["iterations"] == 1
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def test_total_timesteps_are_rounded_up_to_whole_iterations(contract):
+    assert contract.config.total_timesteps % SIZE != 0
+    assert contract.config.steps_per_iteration == SIZE
+    assert contract.config.num_iterations == NUM_ITERATIONS
+    np.testing.assert_array_equal(
+        contract.trained[1]["timesteps"], SIZE * np.arange(1, NUM_ITERATIONS + 1)
+    )
+    assert contract.config.replace(total_timesteps=4 * SIZE).num_iterations == 4
+    assert contract.config.replace(total_timesteps=4 * SIZE + 1).num_iterations == 5
+    assert contract.config.replace(total_timesteps=1).num_iterations == 1
+
+
+def test_metrics_are_finite_scalars_with_the_names_that_all_agents_share(contract):
+    metrics = {name: np.asarray(x) for name, x in contract.trained[1].items()}
+    shared = {"timesteps", "train/return_mean", "train/length_mean", "train/episodes"}
+    assert shared | {"loss/policy", "policy/entropy", "grad_norm", "learning_rate"} <= set(metrics)
+    for name, values in metrics.items():
+        assert values.shape == (NUM_ITERATIONS,), name
+        assert values.dtype in (np.float32, np.int32), name
+        known = metrics["train/episodes"] > 0
+        means = name in ("train/return_mean", "train/length_mean")
+        np.testing.assert_array_equal(np.isfinite(values), known if means else True, err_msg=name)
+    assert metrics["train/episodes"].sum() > 0
+
+
+def test_metrics_of_an_iteration_are_bytes_and_not_rollouts(contract):
+    big = contract.config.replace(num_envs=1024, num_steps=128)
+    state = jax.eval_shape(contract.agent.init, big, contract.key)
+    _, metrics = jax.eval_shape(contract.agent.iterate, big, state)
+    assert sum(x.size * x.dtype.itemsize for x in metrics.values()) < 256
+
+
+@pytest.mark.parametrize("contract", ["ppo-discrete", "ppo-continuous"], indirect=True)
+def test_evaluating_changes_nothing_and_adds_its_own_metrics(contract):
+    train = contract.compile("evaluated", training.train, static_argnums=(2, 3))
+    state, metrics = train(contract.config, contract.key, 3, 2)
+    evaluations = {name: np.asarray(metrics.pop(name)) for name in list(metrics) if "eval/" in name}
+    assert_bit_equal((state, metrics), contract.trained)
+    # Four iterations in chunks of one, three evaluations: spread evenly, the last at the end.
+    np.testing.assert_array_equal(evaluations.pop("eval/timesteps"), SIZE * np.array([2, 3, 4]))
+    means = {"eval/return_mean", "eval/return_std", "eval/length_mean", "eval/finished"}
+    assert set(evaluations) == means
+    for name, values in evaluations.items():
+        assert values.shape == (3,), name
+        assert np.all(np.isfinite(values)), name
+    np.testing.assert_array_equal(evaluations["eval/finished"], 1.0)
+
+
+# --- acting ---------------------------------------------------------------------------------------
+
+
+def test_act_and_value_have_their_shapes(contract):
+    learner, obs = contract.trained[0].learner, observations(contract)
+    values = contract.compile("value", contract.agent.value)(contract.config, learner, obs)
+    assert (values.shape, values.dtype) == ((64,), jnp.float32)
+    act = contract.compile("act", contract.agent.act, static_argnums=4)
+    for deterministic in (True, False):
+        actions = act(contract.config, learner, obs, contract.key, deterministic)
+        assert actions.shape == (64, *contract.spec.action_shape)
+        kind = jnp.integer if contract.spec.discrete else jnp.float32
+        assert jnp.issubdtype(actions.dtype, kind)
+        if contract.spec.discrete:
+            assert set(np.unique(actions)) <= set(range(contract.spec.num_actions))
+
+
+def test_a_deterministic_act_ignores_its_key_and_a_sampled_one_does_not(contract):
+    learner, obs = contract.trained[0].learner, observations(contract)
+    act = contract.compile("act", contract.agent.act, static_argnums=4)
+    keys = contract.key, jax.random.key(9)
+    one, other = (act(contract.config, learner, obs, key, True) for key in keys)
+    np.testing.assert_array_equal(one, other)
+    one, other = (act(contract.config, learner, obs, key, False) for key in keys)
+    assert not np.array_equal(one, other)
+
+
+def test_acting_on_one_observation_is_acting_on_it_among_others(contract):
+    learner, obs = contract.trained[0].learner, observations(contract)
+    act = contract.compile("act", contract.agent.act, static_argnums=4)
+    among = act(contract.config, learner, obs, contract.key, True)
+    alone = act(contract.config, learner, obs[:1], contract.key, True)
+    np.testing.assert_allclose(alone, among[:1], rtol=1e-5, atol=1e-6)

@@ -1,0 +1,103 @@
+"""Learning gates: ten seeds on real environments, interquartile mean with a bootstrap interval.
+
+Each row trains its ten seeds in one compiled program and evaluates deterministically at the end
+(128 whole episodes a seed). A gate holds the interquartile mean of the ten means against a level
+that PPO is known to reach; seeds are fixed, so the outcome is too (on one kind of machine).
+`python tests/learn/test_learning.py` prints the table of the README.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+import jaxrl_pg
+from jaxrl_pg import ppo
+
+NUM_SEEDS = 10
+
+
+class Gate(NamedTuple):
+    config: ppo.Config
+    level: float
+
+
+GATES = {
+    "CartPole-v1": Gate(ppo.Config(env="CartPole-v1", total_timesteps=500_000), 490.0),
+    "Acrobot-v1": Gate(
+        ppo.Config(env="Acrobot-v1", total_timesteps=500_000, learning_rate=1e-3), -85.0
+    ),
+    "Pendulum-v1": Gate(
+        ppo.Config(
+            env="Pendulum-v1",
+            total_timesteps=1_000_000,
+            num_steps=64,
+            num_epochs=10,
+            learning_rate=1e-3,
+            gamma=0.95,
+            ent_coef=0.0,
+            normalize_reward=True,
+        ),
+        -250.0,
+    ),
+    "Breakout-MinAtar": Gate(
+        ppo.Config(
+            env="Breakout-MinAtar",
+            total_timesteps=3_000_000,
+            num_steps=128,
+            num_minibatches=8,
+            learning_rate=1e-3,
+            activation="relu",
+        ),
+        10.0,
+    ),
+}
+
+
+def returns_of(config: ppo.Config) -> np.ndarray:
+    """Mean evaluation return of each seed at the end of training."""
+    keys = jax.random.split(jax.random.key(2026), NUM_SEEDS)
+    return np.asarray(jax.jit(partial(jax.lax.map, partial(final_return, config)))(keys))
+
+
+def final_return(config: ppo.Config, key: jax.Array) -> jax.Array:
+    return jaxrl_pg.train(config, key, num_evals=1)[1]["eval/return_mean"][-1]
+
+
+def iqm(returns: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Interquartile mean: the mean of the middle half."""
+    return stats.trim_mean(returns, 0.25, axis=axis)
+
+
+def interval(returns: np.ndarray) -> tuple[float, float]:
+    """Bootstrap 95% interval of the interquartile mean over seeds."""
+    found = stats.bootstrap(
+        (returns,), iqm, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
+    )
+    return found.confidence_interval.low, found.confidence_interval.high
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", GATES)
+def test_interquartile_mean_reaches_the_level(name):
+    returns = returns_of(GATES[name].config)
+    low, high = interval(returns)
+    print(f"{name}: IQM {iqm(returns):.1f} [{low:.1f}, {high:.1f}], seeds {returns.round(1)}")
+    assert iqm(returns) >= GATES[name].level
+
+
+if __name__ == "__main__":
+    print("| environment | steps | IQM of 10 seeds [95% interval] | worst seed | gate |")
+    print("|---|---|---|---|---|")
+    for name, gate in GATES.items():
+        returns = returns_of(gate.config)
+        low, high = interval(returns)
+        print(
+            f"| {name} | {gate.config.total_timesteps:,} | {iqm(returns):.1f} "
+            f"[{low:.1f}, {high:.1f}] | {returns.min():.1f} | {gate.level:g} |",
+            flush=True,
+        )
