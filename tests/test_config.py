@@ -179,7 +179,13 @@ REFUSED = [
     ("total_timesteps", [0, 1e6, True], NATURAL),
     ("conv_features", [-1, 0.5], "a whole number >= 0"),
     ("rows_at_once", [-1], "a whole number >= 0"),
-    ("hidden_sizes", [(64, 0), (-1,), (64, 0.5), "64", None, 64.0], NATURAL),
+    (
+        "hidden_sizes",
+        [(64, 0), (-1,), (64, 0.5), (True, 4), ((3, 4), (5, 6)), "64", None, 64, 64.0],
+        "a tuple of whole numbers >= 1",
+    ),
+    ("gamma", [False, [0.9, 0.99]], "a number from 0 to 1"),
+    ("num_envs", [(4, 8)], NATURAL),
     ("anneal_lr", [0, 1, "yes", None], SWITCH),
     ("normalize_obs", [1.0], SWITCH),
 ]
@@ -312,3 +318,19 @@ def test_from_dict_refuses_what_the_class_does():
         configs.from_dict(Small, {"gama": 0.5})
     with pytest.raises(ValueError, match=r"gamma=1\.5"):
         configs.from_dict(Small, {"gamma": 1.5})
+
+
+@pytest.mark.parametrize(
+    "values", [{"env_params": {"x": float("nan")}}, {"env_params": 3}, {"gamma": 10**400}]
+)
+def test_other_bad_values_are_refused(values):
+    with pytest.raises(ValueError, match="give"):
+        ppo.Config(**values)
+
+
+def test_no_hidden_layer_is_a_linear_policy():
+    assert ppo.Config(hidden_sizes=()).hidden_sizes == ()
+
+
+def test_a_list_of_sizes_becomes_a_tuple():
+    assert ppo.Config(hidden_sizes=[8, 4]).hidden_sizes == (8, 4)

@@ -38,7 +38,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "num_minibatches": (1, _INF),
     "num_devices": (1, _INF),
     "total_timesteps": (1, _INF),
-    "hidden_sizes": (1, _INF),
 }
 
 
@@ -78,12 +77,20 @@ def check_fields(config: Any) -> None:
     """
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if hints[field.name] in (float, float | None, int, tuple[int, ...]):
-            whole = hints[field.name] in (int, tuple[int, ...])
-            _check_number(field.name, value, whole, hints[field.name] == float | None)
-        elif hints[field.name] is bool and not isinstance(value, bool):
-            raise ValueError(f"{field.name}={value!r}: give True or False")
+        name, value, hint = field.name, getattr(config, field.name), hints[field.name]
+        if hint is bool and not isinstance(value, bool):
+            raise ValueError(f"{name}={value!r}: give True or False")
+        if hint is int or hint is float or (hint == float | None and value is not None):
+            _check_number(name, value, whole=hint is int)
+        if hint == tuple[int, ...] and not _natural_numbers(value):
+            raise ValueError(f"{name}={value!r}: give a tuple of whole numbers >= 1")
+        if hint == dict[str, float]:
+            if not isinstance(value, dict):
+                raise ValueError(f"{name}={value!r}: give a dict of numbers by name")
+            for key, item in value.items():
+                _check_number(f"{name}[{key!r}]", item, whole=False, low=-_INF)
+        if hint is Any and type(value).__hash__ is None:
+            raise ValueError(f"{name}={value!r}: give a name or a hashable object")
 
 
 def check_choice(name: str, value: Any, choices: typing.Iterable[str]) -> None:
@@ -118,10 +125,22 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
 def _post_init(self: Any) -> None:
     for name, hint in typing.get_type_hints(type(self)).items():
         value = getattr(self, name)
-        if hint in (float, float | None) and isinstance(value, int) and value is not True:
-            object.__setattr__(self, name, float(value))
+        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+            if hint in (float, float | None):
+                object.__setattr__(self, name, _float(name, value))
+            elif hint is int and isinstance(value, np.integer):
+                object.__setattr__(self, name, int(value))
+        elif hint == tuple[int, ...] and isinstance(value, list):
+            object.__setattr__(self, name, tuple(value))
     check_fields(self)
     self.check()
+
+
+def _float(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large: give a number that a float can hold") from None
 
 
 def _replace(self: Any, **changes: Any) -> Any:
@@ -154,16 +173,27 @@ def _unflatten(
     return config
 
 
-def _check_number(name: str, value: Any, whole: bool, optional: bool) -> None:
-    if isinstance(value, jax.core.Tracer) or (optional and value is None):
+def _natural_numbers(value: Any) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(x, int) and not isinstance(x, bool) and x >= 1 for x in value
+    )
+
+
+def _check_number(name: str, value: Any, whole: bool, low: float | None = None) -> None:
+    if isinstance(value, jax.core.Tracer):
         return
-    low, high = _RANGES.get(name, (0.0, _INF))
+    low, high = (low, _INF) if low is not None else _RANGES.get(name, (0.0, _INF))
     kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} >= {low:g}" if high == _INF else f"{kind} from {low:g} to {high:g}"
-    numbers = np.asarray(value)
-    if numbers.dtype.kind not in ("iu" if whole else "iuf"):
-        raise ValueError(f"{name}={value!r}: give {allowed}")
-    if not np.all(np.isfinite(numbers)) or np.any(numbers < low) or np.any(numbers > high):
+    allowed = f"{kind} from {low:g} to {high:g}" if high < _INF else f"{kind} >= {low:g}"
+    allowed = kind if low == -_INF else allowed
+    single = (int, np.integer) if whole else (int, float, np.number, np.ndarray, jax.Array)
+    good = isinstance(value, single) and not isinstance(value, bool)
+    if good:
+        numbers = np.asarray(value)
+        good = numbers.dtype.kind in "iuf" and bool(
+            np.all(np.isfinite(numbers) & (numbers >= low) & (numbers <= high))
+        )
+    if not good:
         raise ValueError(f"{name}={value!r}: give {allowed}")
 
 

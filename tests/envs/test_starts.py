@@ -87,7 +87,10 @@ def test_start_states_are_uncorrelated(num_envs):
     # Within a step, and from any column of one step to any of the next.
     width = num_envs * 4
     pairs = np.concatenate(
-        [correlation[:width, :width][np.triu_indices(width, 1)], correlation[:width, width:].ravel()]
+        [
+            correlation[:width, :width][np.triu_indices(width, 1)],
+            correlation[:width, width:].ravel(),
+        ]
     )
     bound = stats.norm.isf(0.5e-4 / len(pairs)) / np.sqrt(steps - 1)
     assert np.abs(pairs).max() < bound

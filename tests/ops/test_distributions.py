@@ -289,3 +289,11 @@ def test_normal_samples_have_the_right_law():
 
 def test_a_rollout_of_normal_noise():
     assert DIAGONAL_NORMAL.noise(jax.random.key(6), (4, 2), 3).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("num_actions", [3, 6, 18])
+def test_a_masked_last_action_is_not_sampled_by_the_largest_uniform(num_actions):
+    logits = np.random.default_rng(0).normal(scale=2, size=(5000, num_actions)).astype(np.float32)
+    logits[:, -1] = -1e9
+    largest = np.full(5000, np.float32(1 - 2**-23))
+    assert np.max(CATEGORICAL.sample(logits, largest)) < num_actions - 1

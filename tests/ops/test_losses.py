@@ -218,3 +218,15 @@ def test_explained_variance_at_its_landmarks():
     assert_allclose(EXPLAINED(0 * target, target), 0.0, atol=1e-6)
     assert_allclose(EXPLAINED(-target, target), -3.0, rtol=1e-5)  # 1 - Var(2 target)/Var(target)
     assert EXPLAINED(target, np.ones_like(target)) == 0
+
+
+@pytest.mark.parametrize("constant", [0.1, 3.3, 99.9])
+def test_a_constant_target_whose_mean_rounds_explains_nothing(constant):
+    value = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    assert losses.explained_variance(value, np.full(1000, constant, np.float32)) == 0
+
+
+def test_explained_variance_has_no_unit():
+    target = np.float32(1e-7) * np.random.default_rng(0).normal(size=100).astype(np.float32)
+    got = losses.explained_variance(np.zeros(100, np.float32), target)
+    np.testing.assert_allclose(got, 0.0, atol=1e-3)

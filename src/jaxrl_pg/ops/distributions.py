@@ -52,10 +52,13 @@ def _uniform(key: jax.Array, batch_shape: tuple[int, ...], num_actions: int) -> 
 
 
 def _categorical_sample(logits: jax.Array, uniform: jax.Array) -> jax.Array:
-    # Inverse of the cumulative distribution: the number of partial sums that the uniform
-    # exceeds. The last partial sum is left out, so that rounding cannot name an action too many.
-    partial_sums = jnp.cumsum(jax.nn.softmax(logits), axis=-1)[..., :-1]
-    return jnp.sum(uniform[..., None] >= partial_sums, axis=-1, dtype=jnp.int32)
+    # Inverse of the cumulative distribution: the number of partial sums that the uniform, scaled
+    # to the last of them, has reached. An action of no probability repeats the sum before it, so
+    # it is never the answer, not even as the last one and for the largest uniform.
+    peak = jnp.max(logits, axis=-1, keepdims=True)
+    sums = jnp.cumsum(jnp.exp(logits - peak), axis=-1)
+    reached = uniform[..., None] * sums[..., -1:] >= sums[..., :-1]
+    return jnp.sum(reached, axis=-1, dtype=jnp.int32)
 
 
 def _categorical_mode(logits: jax.Array) -> jax.Array:

@@ -96,4 +96,5 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
     A constant target has no variance to explain: 0 is returned.
     """
     total = jnp.var(target)
-    return jnp.where(total > 0, 1.0 - jnp.var(target - value) / jnp.maximum(total, 1e-12), 0.0)
+    varies = (jnp.max(target) > jnp.min(target)) & (total > 0)
+    return jnp.where(varies, 1.0 - jnp.var(target - value) / jnp.where(varies, total, 1.0), 0.0)

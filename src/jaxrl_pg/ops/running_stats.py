@@ -14,7 +14,7 @@ class RunningStats(NamedTuple):
     """Mean and sum of squared deviations of all that was seen.
 
     Attributes:
-        count: `[]` float32, samples seen; 0 at first, when `normalize` is the identity.
+        count: `[]` float32, samples seen; 0 at first, when `normalize` only clips.
         mean: `[...]`.
         m2: `[...]`, sum of squared deviations from the mean.
     """

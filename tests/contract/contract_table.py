@@ -1,0 +1,152 @@
+"""The agents and configurations that every contract test runs over.
+
+To put a new agent under the contract, add its rows to `CASES`.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrl_pg import agents, envs, training
+
+# What is asked here does not depend on how hard XLA optimises; this takes a quarter of the time.
+FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+# Different programs round alike only when fusions are emitted as they are for users.
+EXACT = {"xla_backend_optimization_level": 0}
+NUM_ITERATIONS = 4
+SIZES = {
+    "num_envs": 8,
+    "num_steps": 8,
+    "hidden_sizes": (8, 8),
+    "total_timesteps": 200,  # three iterations of 64 and a bit: four
+}
+PPO = {**SIZES, "num_epochs": 2, "num_minibatches": 2, "learning_rate": 0.01}
+CARTPOLE = {**PPO, "env": "CartPole-v1"}
+# Episodes of five steps, so that this many are cut off by the time limit within a rollout.
+PENDULUM = {**PPO, "env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}
+
+
+class Case(NamedTuple):
+    """One configuration of one agent, and other values of floats that must matter to it."""
+
+    agent: str
+    values: dict[str, Any]
+    floats: dict[str, float]
+
+    def config(self, **changes):
+        return agents.AGENTS[self.agent].Config(**{**self.values, **changes})
+
+
+CASES = {
+    "ppo-discrete": Case(
+        "ppo",
+        CARTPOLE,
+        {
+            "learning_rate": 0.003,
+            "gamma": 0.9,
+            "gae_lambda": 0.5,
+            "ent_coef": 0.1,
+            "clip_eps": 0.02,
+        },
+    ),
+    "ppo-continuous": Case(
+        "ppo", PENDULUM, {"learning_rate": 0.003, "gamma": 0.9, "log_std_init": -1.0}
+    ),
+    "ppo-kl-shared": Case(
+        "ppo",
+        {**PENDULUM, "objective": "kl", "shared_torso": True},
+        {"kl_target": 1e-4, "vf_coef": 0.1},
+    ),
+    "ppo-stopping": Case(
+        "ppo",
+        {**CARTPOLE, "target_kl": 0.001, "clip_eps_vf": 0.2},
+        {"target_kl": 1e-6, "clip_eps_vf": 0.01},
+    ),
+    "ppo-normalized": Case(
+        "ppo",
+        {**PENDULUM, "normalize_obs": True, "normalize_reward": True, "anneal_lr": False},
+        {"gamma": 0.5},
+    ),
+    "ppo-image": Case(
+        "ppo", {**PPO, "env": "Breakout-MinAtar", "conv_features": 2}, {"max_grad_norm": 1e-4}
+    ),
+}
+
+
+def _counted(counts, name, fn):
+    """`fn`, but `counts[name]` says how often it was traced."""
+
+    @functools.wraps(fn)
+    def traced(*args):
+        counts[name] = counts.get(name, 0) + 1
+        return fn(*args)
+
+    return traced
+
+
+class Contract:
+    """A case with its compiled programs; results are kept, so tests share them."""
+
+    def __init__(self, name):
+        self.name, self.case = name, CASES[name]
+        self.config = self.case.config()
+        self.agent = agents.AGENTS[self.case.agent]
+        self.spec = envs.make(self.config.env, self.config.env_params).spec
+        self.key = jax.random.key(0)
+        self.traces: dict[str, int] = {}
+        self.train = self.compile("train", training.train)
+        self.rows = self._rows()
+
+    def compile(self, name, fn, static_argnums=(), options=FAST):
+        fn = _counted(self.traces, name, fn)
+        return jax.jit(fn, static_argnums=static_argnums, compiler_options=options)
+
+    @functools.cached_property
+    def trained(self):
+        return self.train(self.config, self.key)
+
+    @functools.cached_property
+    def start(self):
+        return self.compile("init", self.agent.init)(self.config, self.key)
+
+    @functools.cached_property
+    def singles(self):
+        """Every row trained alone, one after the other."""
+        return [self.train(config, key) for config, key in self.rows.values()]
+
+    @functools.cached_property
+    def batched(self):
+        """All rows trained at once, by `vmap` over the config's leaves and the keys."""
+        configs, keys = zip(*self.rows.values(), strict=True)
+        config = jax.tree.map(lambda *x: jnp.stack([jnp.float32(v) for v in x]), *configs)
+        train = self.compile("batched", jax.vmap(training.train))
+        return train(config, jnp.stack(keys))
+
+    def _rows(self):
+        rows = {"base": (self.config, self.key), "seed": (self.config, jax.random.key(1))}
+        for name, value in self.case.floats.items():
+            rows[name] = (self.config.replace(**{name: value}), self.key)
+        return rows
+
+
+def leaves_of(tree):
+    """Leaves by path, random keys as the numbers they are."""
+    found = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): _numbers(leaf) for path, leaf in found}
+
+
+def _numbers(leaf):
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.asarray(leaf)
+
+
+def assert_bit_equal(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    left, right = leaves_of(left), leaves_of(right)
+    for name, value in left.items():
+        assert value.dtype == right[name].dtype, name
+        np.testing.assert_array_equal(value, right[name], err_msg=name, strict=True)

@@ -1,0 +1,556 @@
+"""The host loop: what a run leaves behind, and that stopping it, however rudely, changes nothing."""
+
+import dataclasses
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import struct
+from gymnax.environments import environment, spaces
+from jax.experimental.compilation_cache import compilation_cache
+
+import jaxrl_pg
+from jaxrl_pg import checkpoint, ppo, record, running, training
+from jaxrl_pg.running import DivergedError, Options
+from jaxrl_pg.training import chunk_length, evaluation_iterations
+
+SIZES = {
+    "num_envs": 8,
+    "num_steps": 8,
+    "num_epochs": 2,
+    "num_minibatches": 2,
+    "hidden_sizes": (8, 8),
+}
+STEPS = 64  # of an iteration
+CONFIG = ppo.Config(**SIZES, learning_rate=0.01, total_timesteps=8 * STEPS)
+OPTIONS = {"quiet": True, "num_evals": 4, "num_eval_episodes": 2}  # chunks of two iterations
+LONG = CONFIG.replace(total_timesteps=60 * STEPS)  # chunks of two as well
+LONG_OPTIONS = {**OPTIONS, "num_evals": 30}
+SEED = 3
+CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
+RESUME = "import sys, jaxrl_pg; jaxrl_pg.resume(sys.argv[1])"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    """Compiled programs on disk, shared by this process and those it starts."""
+    folder = str(tmp_path_factory.getbasetemp() / "compiled")
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    for name, value in zip(names, (folder, 0.0), strict=True):
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield {
+        **os.environ,
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": folder,
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory):
+    return jaxrl_pg.run(CONFIG, tmp_path_factory.mktemp("runs") / "run", SEED, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def long(cache, tmp_path_factory):
+    """What the runs that are stopped and killed below are compared with."""
+    return jaxrl_pg.run(LONG, tmp_path_factory.mktemp("runs") / "long", SEED, **LONG_OPTIONS)
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of the finished run, to damage."""
+    return shutil.copytree(finished.run_dir, tmp_path / "copy")
+
+
+def assert_same_state(left, right):
+    assert jax.tree.structure(left) == jax.tree.structure(right)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(left), jax.tree.leaves(right), strict=True
+    ):
+        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=name, strict=True)
+
+
+def rows_of(run_dir):
+    """Every row without its wall-clock time."""
+    rows = record.RunFolder.open(run_dir).rows()
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def assert_same_run(run_dir, reference):
+    """State, rows and checkpoints are those of the run that was never stopped."""
+    policy = jaxrl_pg.load(run_dir)
+    assert policy.step == reference.config.num_iterations
+    assert_same_state(policy.state, reference.state)
+    assert rows_of(run_dir) == rows_of(reference.run_dir)
+    kept = [checkpoint.steps(folder / "checkpoints") for folder in (run_dir, reference.run_dir)]
+    assert kept[0][-2:] == kept[1][-2:]
+
+
+def snapshot(folder):
+    """Every file's bytes; the lock is nobody's result."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def edit_config(run_dir, part, **changes):
+    path = run_dir / "config.json"
+    values = json.loads(path.read_text())
+    values[part].update(changes)
+    path.write_text(json.dumps(values))
+
+
+# --- what is learned ------------------------------------------------------------------------------
+
+
+def test_a_run_learns_what_train_learns_bit_for_bit(finished):
+    state, metrics = jax.jit(jaxrl_pg.train)(CONFIG, jax.random.key(SEED))
+    assert_same_state(finished.state, state)
+    for name, values in metrics.items():
+        np.testing.assert_array_equal(finished.metrics[name], values, err_msg=name)
+
+
+@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 8}])
+def test_how_often_it_evaluates_and_saves_changes_nothing(finished, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "_CHUNK_TIMESTEPS", 2 * STEPS)
+    result = jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, "keep_last": 9, **options})
+    assert_same_state(result.state, finished.state)
+    for name in set(finished.metrics) - {"seconds"}:
+        if "eval/" not in name:
+            np.testing.assert_array_equal(result.metrics[name], finished.metrics[name])
+    every = 1 if options["num_evals"] else 2
+    saved = checkpoint.steps(result.run_dir / "checkpoints")
+    assert saved == list(range(every, 9, every))
+    assert len(result.metrics.get("eval/return_mean", ())) == options["num_evals"]
+
+
+def test_chunks_divide_the_run_and_end_where_it_is_evaluated():
+    for num_iterations in range(1, 40):
+        config = CONFIG.replace(total_timesteps=num_iterations * STEPS)
+        for num_evals in (0, 1, 3, 10, 100):
+            chunk = chunk_length(config, num_evals)
+            points = evaluation_iterations(config, num_evals)
+            assert num_iterations % chunk == 0
+            assert all(point % chunk == 0 for point in points)
+            assert points == sorted(set(points))
+            assert points[-1:] == ([num_iterations] if num_evals else [])
+            assert len(points) == min(num_evals, num_iterations // chunk)
+
+
+# --- what is left behind --------------------------------------------------------------------------
+
+
+def test_the_folder_holds_the_config_the_rows_the_curve_and_checkpoints(finished):
+    names = {path.name for path in finished.run_dir.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock"}
+    assert (finished.run_dir / "curve.png").read_bytes().startswith(b"\x89PNG")
+    saved = checkpoint.steps(finished.run_dir / "checkpoints")
+    assert saved[-3:] == [4, 6, 8]
+
+
+def test_config_json_says_all_that_was_asked(finished):
+    saved = json.loads((finished.run_dir / "config.json").read_text())
+    assert saved["agent"] == "ppo"
+    assert saved["env"] == "CartPole-v1"
+    assert saved["seed"] == SEED
+    assert saved["options"] == dataclasses.asdict(Options(**OPTIONS))
+    again = ppo.Config(**{**saved["config"], "hidden_sizes": (8, 8)})
+    assert again == CONFIG
+
+
+def test_there_is_a_row_for_each_iteration_and_each_evaluation(finished):
+    rows = record.RunFolder.open(finished.run_dir).rows()
+    evaluations = [row for row in rows if "eval/return_mean" in row]
+    iterations = [row for row in rows if "loss/policy" in row]
+    assert len(rows) == len(evaluations) + len(iterations)
+    assert [row["iteration"] for row in rows] == [1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8]
+    assert all(row["timesteps"] == STEPS * row["iteration"] for row in rows)
+    shared = {"iteration", "timesteps"}
+    statistics = {"return_mean", "return_std", "length_mean", "finished", "num_episodes"}
+    assert all(set(row) == shared | {f"eval/{s}" for s in statistics} for row in evaluations)
+    assert all(set(row) == set(iterations[0]) for row in iterations)
+    assert {"seconds", "grad_norm", "train/return_mean"} < set(iterations[0])
+    seconds = [row["seconds"] for row in iterations]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+def test_the_result_holds_the_rows_by_column(finished):
+    assert finished.config == CONFIG
+    assert int(finished.state.iteration) == 8
+    np.testing.assert_array_equal(finished.metrics["timesteps"], STEPS * np.arange(1, 9))
+    np.testing.assert_array_equal(finished.metrics["eval/timesteps"], STEPS * np.arange(2, 9, 2))
+    assert finished.metrics["eval/return_mean"].shape == (4,)
+    assert np.all(np.isfinite(finished.metrics["eval/return_mean"]))
+    unknown = np.isnan(finished.metrics["train/return_mean"])
+    np.testing.assert_array_equal(unknown, finished.metrics["train/episodes"] == 0)
+
+
+def test_a_quiet_run_prints_nothing_and_another_its_progress(copied, capfd):
+    jaxrl_pg.resume(copied)
+    assert capfd.readouterr() == ("", "")
+    shutil.rmtree(copied / "checkpoints" / "8")
+    jaxrl_pg.resume(copied, quiet=False)
+    assert "100%  512/512" in capfd.readouterr().err
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+
+def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(
+    finished, cache, tmp_path, monkeypatch
+):
+    update = record.Progress.update
+
+    def interrupt_at_half(progress, timesteps, row):
+        update(progress, timesteps, row)
+        if timesteps == CONFIG.total_timesteps // 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(record.Progress, "update", interrupt_at_half)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt, match=f"jaxrl-pg resume {tmp_path}"):
+        jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **OPTIONS)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == 4
+    command = [sys.executable, "-c", RESUME, str(tmp_path / "run")]
+    result = subprocess.run(command, env=cache, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_a_finished_run_is_resumed_by_doing_nothing(finished, copied, monkeypatch):
+    monkeypatch.setattr(running._Session, "advance", None)  # it would be called to train
+    rows = rows_of(copied)
+    result = jaxrl_pg.resume(copied)
+    assert_same_state(result.state, finished.state)
+    assert rows_of(copied) == rows
+    np.testing.assert_array_equal(result.metrics["loss/policy"], finished.metrics["loss/policy"])
+
+
+def test_more_timesteps_go_on_from_the_end(finished, copied):
+    before = rows_of(copied)
+    result = jaxrl_pg.resume(copied, total_timesteps=12 * STEPS, num_evals=0)
+    assert int(result.state.iteration) == 12
+    assert result.config.total_timesteps == 12 * STEPS
+    assert rows_of(copied)[: len(before)] == before
+    np.testing.assert_array_equal(result.metrics["timesteps"], STEPS * np.arange(1, 13))
+    # From here on the learning rate falls along the new line, to 0 at iteration 12.
+    line = 0.01 * (1 - np.arange(8, 12) / 12)
+    np.testing.assert_allclose(result.metrics["learning_rate"][8:], line, rtol=1e-6)
+    saved = json.loads((copied / "config.json").read_text())
+    assert saved["config"]["total_timesteps"] == 12 * STEPS
+    assert saved["options"]["num_evals"] == 0
+    assert jaxrl_pg.load(copied).step == 12
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, copied, capsys):
+    newest = copied / "checkpoints" / "8"
+    largest = max(newest.rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
+    largest.write_bytes(largest.read_bytes()[:-9])
+    jaxrl_pg.resume(copied, quiet=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("checkpoint 8 is damaged (")
+    assert lines[0].endswith("; restored 6")
+    assert_same_run(copied, finished)
+
+
+def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice(finished, copied):
+    for step in (6, 8):
+        shutil.rmtree(copied / "checkpoints" / str(step))
+    with (copied / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 9, "timesteps"')  # torn by a kill
+    jaxrl_pg.resume(copied)
+    assert_same_run(copied, finished)
+
+
+# --- being stopped --------------------------------------------------------------------------------
+
+
+def start_cli(run_dir, cache, *command):
+    return subprocess.Popen(
+        [*CLI, *command], env=cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def train_command(run_dir):
+    return [
+        *("train", "ppo", "--num-envs", "8", "--num-steps", "8", "--num-epochs", "2"),
+        *("--num-minibatches", "2", "--hidden-sizes", "8", "8", "--learning-rate", "0.01"),
+        *("--total-timesteps", str(LONG.total_timesteps), "--run-dir", str(run_dir)),
+        *("--seed", str(SEED), "--num-evals", "30", "--num-eval-episodes", "2"),
+    ]
+
+
+def wait_for_rows(run_dir, process, num_rows):
+    """Until so many rows and some checkpoint are there, or the process has ended."""
+    metrics, saves = run_dir / "metrics.jsonl", run_dir / "checkpoints"
+    while process.poll() is None:
+        if metrics.exists() and metrics.read_bytes().count(b"\n") >= num_rows:
+            if checkpoint.steps(saves):
+                return
+        time.sleep(0.005)
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(long, cache, tmp_path):
+    run_dir = tmp_path / "run"
+    process = start_cli(run_dir, cache, *train_command(run_dir))
+    wait_for_rows(run_dir, process, 8)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    saved = checkpoint.steps(run_dir / "checkpoints")[-1]
+    assert rows_of(run_dir)[-1]["iteration"] == saved < LONG.num_iterations
+    last = output.splitlines()[-1]
+    assert last == f"interrupted: saved; go on with: jaxrl-pg resume {run_dir}"
+    assert "Traceback" not in output
+    jaxrl_pg.resume(run_dir, quiet=True)
+    assert_same_run(run_dir, long)
+
+
+def test_killed_again_and_again_it_ends_as_if_never_killed(long, cache, tmp_path):
+    run_dir, chance = tmp_path / "run", random.Random(0)
+    kills, rows = 0, 0
+    for session in range(5):
+        command = ["resume", str(run_dir)] if session else train_command(run_dir)
+        process = start_cli(run_dir, cache, *command)
+        wait_for_rows(run_dir, process, rows + chance.randint(3, 15))
+        time.sleep(chance.uniform(0, 0.1))
+        process.kill()
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode in (0, -signal.SIGKILL), output
+        kills += process.returncode == -signal.SIGKILL
+        rows = len(rows_of(run_dir))
+    assert kills >= 3
+    jaxrl_pg.resume(run_dir, quiet=True)
+    assert_same_run(run_dir, long)
+
+
+@pytest.mark.xfail(strict=True, reason="a run killed before its first checkpoint is a dead end")
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(finished, copied):
+    shutil.rmtree(copied / "checkpoints")
+    jaxrl_pg.resume(copied)
+    assert_same_run(copied, finished)
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("config", {"gamma": 0.5}, r"config\.json does not fit .*gamma: checkpoint 0\.99, .* 0\.5"),
+        ("config", {"num_epochs": 3}, "num_epochs: checkpoint 2, config 3"),
+        ("config", {"hidden_sizes": [8, 16]}, r"does not fit.*\n.*float32\[8,8\].*float32\[8,16\]"),
+        pytest.param(
+            *("config", {"hidden_sizes": [8, 16]}, "hidden_sizes"),
+            marks=pytest.mark.xfail(strict=True, reason="names the arrays, not the field"),
+        ),
+        ("config", {"gama": 0.5}, "unknown field 'gama': did you mean 'gamma'"),
+        ("config", {"gamma": 2.0}, r"gamma=2\.0: give a number from 0 to 1"),
+        pytest.param(
+            *("options", {"num_eval": 3}, "unknown option 'num_eval': did you mean 'num_evals'"),
+            marks=pytest.mark.xfail(strict=True, raises=TypeError, reason="is a TypeError"),
+        ),
+    ],
+)
+def test_a_config_that_was_edited_is_refused_and_nothing_is_touched(copied, part, change, message):
+    edit_config(copied, part, **change)
+    before = snapshot(copied)
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        jaxrl_pg.resume(copied)
+    assert snapshot(copied) == before
+
+
+def test_a_folder_that_holds_a_run_or_anything_else_is_refused(copied, tmp_path):
+    before = snapshot(copied)
+    with pytest.raises(ValueError, match=r"already holds a run \(ppo on CartPole-v1\): resume it"):
+        jaxrl_pg.run(CONFIG, copied, SEED, **OPTIONS)
+    assert snapshot(copied) == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "diary.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"is not empty \(it holds diary\.txt\)"):
+        jaxrl_pg.run(CONFIG, tmp_path / "notes", SEED, **OPTIONS)
+    assert snapshot(tmp_path / "notes") == {"diary.txt": b"mine"}
+
+
+def test_a_run_in_use_is_refused(copied):
+    before = snapshot(copied)
+    with record.RunFolder.open(copied):
+        with pytest.raises(ValueError, match=f"copy is in use by process {os.getpid()}"):
+            jaxrl_pg.resume(copied)
+    assert snapshot(copied) == before
+
+
+WRONG_KIND = pytest.mark.xfail(
+    strict=True, raises=(TypeError, RuntimeError), reason="found after the folder was made"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_evals": -1}, r"num_evals=-1: give a number >= 0"),
+        ({"num_eval_episodes": 0}, r"num_eval_episodes=0: give a number >= 1"),
+        ({"keep_last": 0}, r"keep_last=0: give a number >= 1"),
+        ({"checkpoint_minutes": -0.5}, r"checkpoint_minutes=-0\.5: give a number >= 0"),
+        ({"checkpoint_minutes": float("nan")}, r"checkpoint_minutes=nan: give a number >= 0"),
+        ({"quite": True}, "unknown option 'quite': did you mean 'quiet'"),
+        pytest.param({"num_evals": 2.5}, r"num_evals=2\.5", marks=WRONG_KIND),
+        pytest.param({"num_eval_episodes": 1.5}, r"num_eval_episodes=1\.5", marks=WRONG_KIND),
+        pytest.param({"keep_last": 2.5}, r"keep_last=2\.5", marks=WRONG_KIND),
+        pytest.param({"num_evals": "3"}, "num_evals='3'", marks=WRONG_KIND),
+    ],
+)
+def test_options_are_checked_before_anything_is_written(tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.xfail(
+    strict=True, raises=(TypeError, OverflowError), reason="found after the folder was made"
+)
+@pytest.mark.parametrize("seed", [1.5, "1", 2**70])
+def test_a_seed_is_checked_before_anything_is_written(tmp_path, seed):
+    with pytest.raises(ValueError, match="seed="):
+        jaxrl_pg.run(CONFIG, tmp_path / "run", seed, **OPTIONS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_array_of_learning_rates_is_no_run(tmp_path):
+    config = CONFIG.replace(learning_rate=jnp.array([0.1, 0.2]))
+    with pytest.raises(ValueError, match=r"config\.learning_rate is an array: give a number"):
+        jaxrl_pg.run(config, tmp_path / "run", SEED, **OPTIONS)
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- an environment of one's own, and divergence --------------------------------------------------
+
+
+@struct.dataclass
+class WalkParams(environment.EnvParams):
+    max_steps_in_episode: int = 1000
+    broken_after: float = 1e9
+
+
+class Walk(environment.Environment[environment.EnvState, WalkParams]):
+    """Rewards 1 for action 1, and infinity once `broken_after` steps are behind it."""
+
+    @property
+    def default_params(self):
+        return WalkParams()
+
+    def reset_env(self, key, params):
+        state = environment.EnvState(time=0)
+        return jnp.zeros(2), state
+
+    def step_env(self, key, state, action, params):
+        reward = jnp.where(state.time >= params.broken_after, jnp.inf, 1.0 * action)
+        state = environment.EnvState(time=state.time + 1)
+        return jnp.full(2, 0.01 * state.time), state, reward, jnp.array(False), {}
+
+    def action_space(self, params):
+        return spaces.Discrete(2)
+
+    def observation_space(self, params):
+        return spaces.Box(0.0, 1.0, (2,), jnp.float32)
+
+
+WALK = CONFIG.replace(env=Walk(), total_timesteps=4 * STEPS)
+BROKEN = WALK.replace(env_params={"broken_after": 20.0})  # in the third iteration
+
+
+def test_an_environment_object_is_asked_for_again(tmp_path):
+    options = {**OPTIONS, "num_evals": 0}
+    jaxrl_pg.run(WALK, tmp_path / "run", SEED, **options)
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert saved["env"] == f"{__name__}:Walk"
+    with pytest.raises(ValueError, match=f"was given an object of {__name__}:Walk: pass env="):
+        jaxrl_pg.resume(tmp_path / "run")
+    whole = jaxrl_pg.run(WALK.replace(anneal_lr=False), tmp_path / "whole", SEED, **options)
+    shutil.rmtree(tmp_path / "run")
+    half = WALK.replace(anneal_lr=False, total_timesteps=2 * STEPS)
+    jaxrl_pg.run(half, tmp_path / "run", SEED, **options)
+    jaxrl_pg.resume(tmp_path / "run", total_timesteps=4 * STEPS, env=WALK.env)
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    restored = jaxrl_pg.load(tmp_path / "run", env=Walk())
+    assert_same_state(restored.state, whole.state)
+
+
+def finite(run_dir, step, env=None):
+    learner = jaxrl_pg.load(run_dir, step=step, env=env).state.learner
+    return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(learner))
+
+
+def test_infinite_rewards_end_the_run_and_reach_no_checkpoint(tmp_path):
+    run_dir = tmp_path / "run"
+    with pytest.raises(DivergedError) as caught:
+        jaxrl_pg.run(BROKEN, run_dir, SEED, **OPTIONS)
+    message = str(caught.value)
+    assert re.match(r"loss/\w+ is (nan|-?inf) in iteration 3; .*learning_rate", message)
+    assert all(knob in message for knob in ("max_grad_norm", "normalize_reward", "normalize_obs"))
+    assert "\n" not in message
+    rows = rows_of(run_dir)
+    assert [row["iteration"] for row in rows if "loss/policy" in row] == [1, 2, 3]
+    assert rows[-1]["loss/policy"] is None
+    assert checkpoint.steps(run_dir / "checkpoints") == [1, 2]
+    assert all(finite(run_dir, step, WALK.env) for step in (1, 2))
+
+
+@pytest.mark.xfail(strict=True, reason="the save in progress is not waited for")
+def test_the_last_good_checkpoint_is_named(tmp_path, monkeypatch):
+    write = checkpoint.Checkpoints._write
+
+    def slowly(*args):
+        time.sleep(0.5)
+        write(*args)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "_write", slowly)
+    with pytest.raises(DivergedError, match="the last good checkpoint is 2"):
+        jaxrl_pg.run(BROKEN, tmp_path / "run", SEED, **OPTIONS)
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == 2
+
+
+@pytest.mark.xfail(strict=True, reason="of the diverged chunk only the bad row is written")
+def test_the_rows_before_the_diverged_one_are_kept(tmp_path):
+    with pytest.raises(DivergedError, match="iteration 3; none was saved yet"):
+        jaxrl_pg.run(BROKEN, tmp_path / "run", SEED, **{**OPTIONS, "num_evals": 0})
+    assert [row["iteration"] for row in rows_of(tmp_path / "run")] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "learning_rate",
+    [
+        1e30,
+        pytest.param(
+            1e39, marks=pytest.mark.xfail(strict=True, reason="infinite in float32: saves NaN")
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_a_learning_rate_beyond_reason_ends_the_run(tmp_path, learning_rate):
+    config = CONFIG.replace(learning_rate=learning_rate, num_epochs=1, num_minibatches=1)
+    with pytest.raises(DivergedError, match=r"in iteration \d+; .*learning_rate too high"):
+        jaxrl_pg.run(config, tmp_path / "run", SEED, **{**OPTIONS, "num_evals": 8})
+    for step in checkpoint.steps(tmp_path / "run" / "checkpoints"):
+        assert finite(tmp_path / "run", step)
