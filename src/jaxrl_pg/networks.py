@@ -89,6 +89,28 @@ class Dense(nn.Module):
         return kernel.T @ x + bias[:, None] if self.columns else x @ kernel + bias[None]
 
 
+class Conv3x3(nn.Module):
+    """A 3x3 convolution without padding: `[N, H, W, C] -> [N, H-2, W-2, features]`.
+
+    Written as one product with the nine shifted images side by side; XLA's own convolution takes
+    four times as long to differentiate on a CPU.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Apply the layer."""
+        zeros = nn.initializers.zeros_init()
+        height, width = x.shape[1] - 2, x.shape[2] - 2
+        shifts = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        patches = jnp.concatenate(shifts, axis=-1).reshape(-1, 9 * x.shape[3])
+        kernel = self.param("kernel", zeros, (3, 3, x.shape[3], self.features))
+        bias = self.param("bias", zeros, (self.features,))
+        product = patches @ kernel.reshape(-1, self.features)
+        return (product + bias[None]).reshape(-1, height, width, self.features)
+
+
 class Torso(nn.Module):
     """Observations `[N, ...]` to features, `[N, hidden]` or in columns `[hidden, N]`.
 
@@ -107,7 +129,7 @@ class Torso(nn.Module):
         act = ACTIVATIONS[self.activation]
         x = obs.astype(jnp.float32)
         if x.ndim == 4 and self.conv_features:
-            x = act(nn.Conv(self.conv_features, (3, 3), padding="VALID")(x))
+            x = act(Conv3x3(self.conv_features, name="Conv_0")(x))
         x = x.reshape(x.shape[0], -1)
         x = x.T if self.columns else x
         for size in self.hidden_sizes:

@@ -184,7 +184,9 @@ def _core(env_id: str) -> Any:
         raise ValueError(
             f"unknown environment {env_id!r}: {nearest(env_id, gymnax.registered_envs)}"
         )
-    return gymnax.make(env_id)[0]
+    # Some environments make arrays when constructed; inside a trace they would be tracers.
+    with jax.ensure_compile_time_eval():
+        return gymnax.make(env_id)[0]
 
 
 @functools.cache
