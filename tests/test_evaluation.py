@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import probes
 import pytest
 from gymnax.environments.classic_control import cartpole
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 import jaxrl_pg
+import probes
 from jaxrl_pg import envs, evaluation, ppo, training
 
 PROBE, BOX, ENDLESS = probes.Probe(), probes.Probe(discrete=False), probes.Endless()
@@ -28,7 +28,22 @@ class Tilted(cartpole.CartPole):
         return self.get_obs(state), state
 
 
-TILTED = Tilted()
+class Countdown(probes.Probe):
+    """Lasts for a number of steps that is drawn at the start and paid at every step."""
+
+    def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+        state = probes.State(time=0, cue=jax.random.randint(key, (), 1, 9).astype(jnp.float32))
+        return self.get_obs(state, params), state
+
+    def step_env(
+        self, key: jax.Array, state: Any, action: Any, params: Any
+    ) -> tuple[jax.Array, Any, jax.Array, jax.Array, dict[str, Any]]:
+        del key, action
+        state = state.replace(time=state.time + 1)
+        return self.get_obs(state, params), state, state.cue, state.time >= state.cue, {}
+
+
+TILTED, COUNTDOWN = Tilted(), Countdown()
 
 
 def config(env, **changes):
@@ -60,7 +75,7 @@ def test_whole_episodes_as_a_loop_over_gymnax_plays_them():
     """Fixed policies of different skill, first episodes only, some of them cut off."""
     tilted = config(TILTED, env_params={"max_steps_in_episode": 60.0})
     cut = []
-    for seed in range(6):
+    for seed in range(4, 13):
         state = INIT(tilted, jax.random.key(seed))
         # Large enough to act on what is seen: a fresh policy is nearly indifferent.
         params = jax.tree.map(lambda x: 5.0 * x, state.learner.params)
@@ -73,6 +88,19 @@ def test_whole_episodes_as_a_loop_over_gymnax_plays_them():
         cut.append(truncated)
     assert any(cut)
     assert not all(cut)
+
+
+def test_only_the_first_episode_of_each_environment_counts():
+    """A return is the square of its length, and lengths differ.
+
+    False alarms: 8^-63 that all 64 lengths are equal.
+    """
+    countdown = probe_config(COUNTDOWN)
+    state = INIT(countdown, jax.random.key(0))
+    episodes = evaluation.evaluate_episodes(countdown, state, jax.random.key(1), 64, True)
+    assert_array_equal(episodes.returns, np.square(episodes.lengths))
+    assert len(np.unique(episodes.lengths)) > 1
+    assert episodes.finished.all()
 
 
 def test_episodes_start_from_draws_of_their_own():

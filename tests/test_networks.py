@@ -25,8 +25,7 @@ KEY = jax.random.key(0)
 
 
 def initialiser(network):
-    obs = jnp.zeros((1, *network.spec.obs_shape))
-    return lambda key: init_params(network, key, obs)
+    return lambda key: init_params(network, key, network.spec.obs_shape)
 
 
 @functools.cache

@@ -5,10 +5,10 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import probes
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
+import probes
 from jaxrl_pg import envs, rollout
 
 B, T, ROLLOUTS, LIMIT = 8, 5, 12, 18

@@ -26,7 +26,7 @@ _WIDEST_COLUMN = 128
 _GAINS = {"policy_head": 0.01, "value_head": 1.0}
 
 
-def init_params(network: nn.Module, key: jax.Array, obs: jax.Array) -> Any:
+def init_params(network: nn.Module, key: jax.Array, obs_shape: tuple[int, ...]) -> Any:
     """Initial parameters: orthogonal kernels, everything else zero.
 
     A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
@@ -36,9 +36,9 @@ def init_params(network: nn.Module, key: jax.Array, obs: jax.Array) -> Any:
     Args:
         network: the module.
         key: consumed.
-        obs: `[1, ...]`, an observation; only its shape is read.
+        obs_shape: shape of one observation.
     """
-    shapes = jax.eval_shape(network.init, key, obs)
+    shapes = jax.eval_shape(network.init, key, jnp.zeros((1, *obs_shape)))
     flat, structure = jax.tree_util.tree_flatten_with_path(shapes)
     names = [[entry.key for entry in path] for path, _ in flat]
     kernels = [i for i, name in enumerate(names) if name[-1] == "kernel"]

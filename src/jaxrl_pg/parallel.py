@@ -29,6 +29,7 @@ __all__ = [
     "place_shapes",
     "prepare",
     "require_devices",
+    "standardize",
     "state_shardings",
 ]
 
@@ -122,6 +123,13 @@ def merge_moments(stats: RunningStats, num_devices: int) -> RunningStats:
     average = mean(stats.mean, num_devices)
     m2 = stats.m2 + stats.count * jnp.square(stats.mean - average)
     return RunningStats(stats.count * num_devices, average, mean(m2, num_devices) * num_devices)
+
+
+def standardize(rows: jax.Array, num_devices: int) -> jax.Array:
+    """Give each row, continued on the other devices, mean 0 and standard deviation 1."""
+    average = mean(jnp.mean(rows, axis=1, keepdims=True), num_devices)
+    spread = mean(jnp.mean(jnp.square(rows - average), axis=1, keepdims=True), num_devices)
+    return (rows - average) / (jnp.sqrt(spread) + 1e-8)
 
 
 def device_keys(keys: list[jax.Array], num_devices: int) -> list[jax.Array]:

@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs, networks, optim, parallel, rollout
+from jaxrl_pg import envs, networks, normalize, optim, parallel, rollout
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.ops import batching, distributions, losses, returns, running_stats
+from jaxrl_pg.ops import batching, distributions, losses, returns
 from jaxrl_pg.types import Agent, EnvSpec, Metrics, TrainState, Transition
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -133,15 +133,13 @@ class Learner(NamedTuple):
     Attributes:
         params: of the policy and value networks.
         opt_state: Adam's moments.
-        obs_stats: running statistics of observations, `()` unless normalised.
-        reward_stats: running statistics of discounted returns, `()` unless normalised.
+        normalizer: statistics of observations and rewards.
         kl_coef: `[]` the adaptive penalty's coefficient (beta in the paper).
     """
 
     params: Any
     opt_state: Any
-    obs_stats: Any
-    reward_stats: Any
+    normalizer: normalize.Normalizer
     kl_coef: jax.Array
 
 
@@ -160,15 +158,13 @@ def init(config: Config, key: jax.Array) -> TrainState:
     """A fresh train state: parameters, optimiser, statistics, first observations."""
     env = envs.make(config.env, config.env_params)
     params_key, reset_key, train_key = jax.random.split(key, 3)
-    obs = jnp.zeros((1, *env.spec.obs_shape))
-    params = networks.init_params(_network(config, env.spec), params_key, obs)
+    params = networks.init_params(_network(config), params_key, env.spec.obs_shape)
     if not env.spec.discrete:
         params["params"]["log_std"] += config.log_std_init
     learner = Learner(
         params=params,
         opt_state=optim.init(params),
-        obs_stats=running_stats.init(env.spec.obs_shape) if config.normalize_obs else (),
-        reward_stats=running_stats.init(()) if config.normalize_reward else (),
+        normalizer=normalize.init(env.spec, config.normalize_obs, config.normalize_reward),
         kl_coef=jnp.ones(()),
     )
     actor = rollout.start(env, reset_key, config.num_envs)
@@ -177,19 +173,19 @@ def init(config: Config, key: jax.Array) -> TrainState:
 
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Collect one rollout and learn from it."""
-    env = envs.make(config.env, config.env_params)
+    learner, n = state.learner, config.num_devices
     next_key, *keys = jax.random.split(state.key, 4)
-    noise_key, env_key, update_key = parallel.device_keys(keys, config.num_devices)
-    actor, steps, episodes = _collect(config, env, state.learner, state.actor, noise_key, env_key)
-    learner, discounted, reward = _update_stats(config, state.learner, actor, steps)
-    actor = actor._replace(discounted_return=discounted)
-    batch = _make_batch(config, env.spec, state.learner, actor.obs, steps._replace(reward=reward))
-    learner, metrics = _update(config, env.spec, learner, batch, update_key, state.iteration)
-    explained = losses.explained_variance(batch.value, batch.target)
-    metrics = parallel.mean(
-        {**metrics, **episodes, "value/explained_variance": explained}, config.num_devices
+    noise_key, env_key, update_key = parallel.device_keys(keys, n)
+    actor, steps, episodes = _collect(config, learner, state.actor, noise_key, env_key)
+    normalizer, discounted, reward = normalize.update(
+        learner.normalizer, steps, actor.discounted_return, config.gamma, n
     )
-    metrics = rollout.episode_means(metrics, config.num_devices)
+    actor = actor._replace(discounted_return=discounted)
+    batch = _make_batch(config, learner, actor.obs, steps._replace(reward=reward))
+    learner = learner._replace(normalizer=normalizer)
+    learner, metrics = _update(config, learner, batch, update_key, state.iteration)
+    metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
+    metrics = rollout.episode_means(parallel.mean({**metrics, **episodes}, n), n)
     return TrainState(learner, actor, state.memory, next_key, state.iteration + 1), metrics
 
 
@@ -197,12 +193,11 @@ def act(
     config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    spec = envs.make(config.env, config.env_params).spec
-    params = _policy(config, spec, learner, _normalize(learner, obs))
-    family = _family(spec)
+    params, family = _apply(config, learner, obs, "policy"), _family(config)
     if deterministic:
         return family.mode(params)
-    return family.sample(params, family.noise(key, obs.shape[:1], spec.num_actions))
+    num_actions = _spec(config).num_actions
+    return family.sample(params, family.noise(key, obs.shape[:1], num_actions))
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
@@ -210,90 +205,45 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
     With `normalize_reward` it is in units of the normalised reward.
     """
-    spec = envs.make(config.env, config.env_params).spec
-    return _value(config, spec, learner, _normalize(learner, obs))
+    return _apply(config, learner, obs, "value")
 
 
 def _collect(
-    config: Config,
-    env: envs.Env,
-    learner: Learner,
-    actor: Any,
-    noise_key: jax.Array,
-    env_key: jax.Array,
+    config: Config, learner: Learner, actor: Any, noise_key: jax.Array, env_key: jax.Array
 ) -> tuple[Any, Transition, Metrics]:
+    env = envs.make(config.env, config.env_params)
     batch_shape = (config.num_steps, actor.obs.shape[0])
-    noise = _family(env.spec).noise(noise_key, batch_shape, env.spec.num_actions)
-    policy = partial(_sample, config, env.spec, learner)
-    critic = partial(value, config, learner)
+    noise = _family(config).noise(noise_key, batch_shape, env.spec.num_actions)
+    policy, critic = partial(_sample, config, learner), partial(value, config, learner)
     return rollout.collect(env, policy, critic, actor, noise, env_key)
 
 
 def _sample(
-    config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array, noise: jax.Array
+    config: Config, learner: Learner, obs: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    params = _policy(config, spec, learner, _normalize(learner, obs))
-    action = _family(spec).sample(params, noise)
-    return action, _family(spec).log_prob(params, action)
+    params = _apply(config, learner, obs, "policy")
+    action = _family(config).sample(params, noise)
+    return action, _family(config).log_prob(params, action)
 
 
-def _update_stats(
-    config: Config, learner: Learner, actor: Any, steps: Transition
-) -> tuple[Learner, jax.Array, jax.Array]:
-    """New statistics, and the rewards divided by the deviation they were seen to have."""
-    discounted, reward = actor.discounted_return, steps.reward
-    if config.normalize_obs:
-        seen = _moments(steps.obs, config)
-        learner = learner._replace(obs_stats=running_stats.merge(learner.obs_stats, seen))
-    if config.normalize_reward:
-        done = steps.terminated | steps.truncated
-        collected, discounted = returns.discounted_returns(reward, done, discounted, config.gamma)
-        seen = _moments(collected, config)
-        learner = learner._replace(reward_stats=running_stats.merge(learner.reward_stats, seen))
-        reward = reward / running_stats.std(learner.reward_stats)
-    return learner, discounted, reward
-
-
-def _moments(x: jax.Array, config: Config) -> running_stats.RunningStats:
-    """Moments of `[T, B, ...]` over all devices."""
-    return parallel.merge_moments(running_stats.moments(x, 2), config.num_devices)
-
-
-def _make_batch(
-    config: Config, spec: EnvSpec, learner: Learner, last_obs: jax.Array, steps: Transition
-) -> Batch:
+def _make_batch(config: Config, learner: Learner, last_obs: jax.Array, steps: Transition) -> Batch:
     """Values, advantages and targets of a rollout, flattened to `[T * B, ...]`."""
-    done = steps.terminated | steps.truncated
-    every_obs = _normalize(learner, jnp.concatenate([steps.obs, last_obs[None]]))
-    values = _value(config, spec, learner, _merge_axes(every_obs)).reshape(every_obs.shape[:2])
-    following = returns.successor_values(values[:-1], values[-1], steps.final_value, done)
+    every_obs = jnp.concatenate([steps.obs, last_obs[None]])
+    every_value = value(config, learner, _flatten(every_obs)).reshape(every_obs.shape[:2])
+    values, end = every_value[:-1], steps.terminated | steps.truncated
+    following = returns.successor_values(values, every_value[-1], steps.final_value, end)
+    flags = (steps.terminated, steps.truncated)
     advantage = returns.gae(
-        steps.reward,
-        values[:-1],
-        following,
-        steps.terminated,
-        steps.truncated,
-        config.gamma,
-        config.gae_lambda,
+        steps.reward, values, following, *flags, config.gamma, config.gae_lambda
     )
-    batch = Batch(
-        every_obs[:-1],
-        steps.action,
-        steps.log_prob,
-        values[:-1],
-        advantage,
-        advantage + values[:-1],
-    )
-    return jax.tree.map(_merge_axes, batch)
+    obs = normalize.observe(learner.normalizer, steps.obs)
+    target = advantage + values
+    batch = Batch(obs, steps.action, steps.log_prob, values, advantage, target)
+    return jax.tree.map(_flatten, batch)
 
 
 def _update(
-    config: Config,
-    spec: EnvSpec,
-    learner: Learner,
-    batch: Batch,
-    key: jax.Array,
-    iteration: jax.Array,
+    config: Config, learner: Learner, batch: Batch, key: jax.Array, iteration: jax.Array
 ) -> tuple[Learner, Metrics]:
     """All gradient steps of one iteration."""
     learning_rate = jnp.asarray(config.learning_rate)
@@ -304,23 +254,19 @@ def _update(
     )
     advantage = batch.advantage[indices]
     if config.normalize_advantage:
-        advantage = _standardize(advantage, config.num_devices)
-    step = partial(_gradient_step, config, spec, learner.kl_coef, learning_rate, batch)
+        advantage = parallel.standardize(advantage, config.num_devices)
+    step = partial(_gradient_step, config, learner.kl_coef, learning_rate, batch)
     carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
     (params, opt_state, _), metrics = jax.lax.scan(step, carry, (indices, advantage))
     last_kl = jnp.mean(metrics["policy/approx_kl"][-config.num_minibatches :])
-    learner = learner._replace(
-        params=params,
-        opt_state=opt_state,
-        kl_coef=_adapt(learner.kl_coef, parallel.mean(last_kl, config.num_devices), config),
-    )
+    kl_coef = _adapt(config, learner.kl_coef, parallel.mean(last_kl, config.num_devices))
+    learner = Learner(params, opt_state, learner.normalizer, kl_coef)
     metrics = jax.tree.map(jnp.mean, metrics)
-    return learner, {**metrics, "learning_rate": learning_rate, "policy/kl_coef": learner.kl_coef}
+    return learner, {**metrics, "learning_rate": learning_rate, "policy/kl_coef": kl_coef}
 
 
 def _gradient_step(
     config: Config,
-    spec: EnvSpec,
     kl_coef: jax.Array,
     learning_rate: jax.Array,
     batch: Batch,
@@ -328,7 +274,7 @@ def _gradient_step(
     xs: tuple[jax.Array, jax.Array],
 ) -> tuple[tuple[Any, Any, jax.Array], Metrics]:
     params, opt_state, stopped = carry
-    gradient = partial(_gradient, config, spec, kl_coef, batch, params)
+    gradient = partial(_gradient, config, kl_coef, batch, params)
     most = config.rows_at_once or (_CPU_ROWS if jax.default_backend() == "cpu" else 0)
     grads, metrics = batching.mean_over_pieces(gradient, xs, most)
     grads, kl = parallel.mean((grads, metrics["policy/approx_kl"]), config.num_devices)
@@ -345,7 +291,6 @@ def _gradient_step(
 
 def _gradient(
     config: Config,
-    spec: EnvSpec,
     kl_coef: jax.Array,
     batch: Batch,
     params: Any,
@@ -354,21 +299,20 @@ def _gradient(
     """Gradient of the mean loss over the rows named by `xs`, a pair of indices and advantages."""
     indices, advantage = xs
     rows = jax.tree.map(lambda x: x[indices], batch)._replace(advantage=advantage)
-    return jax.grad(partial(_loss, config, spec, kl_coef, rows), has_aux=True)(params)
+    return jax.grad(partial(_loss, config, kl_coef, rows), has_aux=True)(params)
 
 
 def _loss(
-    config: Config, spec: EnvSpec, kl_coef: jax.Array, rows: Batch, params: Any
+    config: Config, kl_coef: jax.Array, rows: Batch, params: Any
 ) -> tuple[jax.Array, Metrics]:
-    dist, values = networks.apply(_network(config, spec), params, rows.obs)
-    family = _family(spec)
-    log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
+    dist, values = networks.apply(_network(config), params, rows.obs)
+    log_ratio = _family(config).log_prob(dist, rows.action) - rows.log_prob
     policy_loss = OBJECTIVES[config.objective](config, kl_coef, log_ratio, rows.advantage)
     if config.clip_eps_vf is None:
         value_loss = losses.value_loss(values, rows.target)
     else:
         value_loss = losses.clipped_value_loss(values, rows.value, rows.target, config.clip_eps_vf)
-    entropy = jnp.mean(family.entropy(dist))
+    entropy = jnp.mean(_family(config).entropy(dist))
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
     return total, {
         "loss/total": total,
@@ -397,7 +341,7 @@ def _kl_objective(
 OBJECTIVES = {"clip": _clip_objective, "kl": _kl_objective}
 
 
-def _adapt(kl_coef: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
+def _adapt(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     """Double or halve the penalty's coefficient when the KL misses its target (section 4)."""
     if config.objective != "kl":
         return kl_coef
@@ -405,38 +349,25 @@ def _adapt(kl_coef: jax.Array, kl: jax.Array, config: Config) -> jax.Array:
     return kl_coef * jnp.where(kl < config.kl_target / 1.5, 0.5, factor)
 
 
-def _standardize(advantage: jax.Array, num_devices: int) -> jax.Array:
-    """Each row (a minibatch, over all devices) to mean 0 and standard deviation 1."""
-    average = parallel.mean(jnp.mean(advantage, axis=1, keepdims=True), num_devices)
-    spread = jnp.mean(jnp.square(advantage - average), axis=1, keepdims=True)
-    return (advantage - average) / (jnp.sqrt(parallel.mean(spread, num_devices)) + 1e-8)
+def _apply(config: Config, learner: Learner, obs: jax.Array, part: str) -> Any:
+    obs = normalize.observe(learner.normalizer, obs)
+    return networks.apply(_network(config), learner.params, obs, part)
 
 
-def _normalize(learner: Learner, obs: jax.Array) -> jax.Array:
-    if isinstance(learner.obs_stats, running_stats.RunningStats):
-        return running_stats.normalize(learner.obs_stats, obs)
-    return obs
+def _network(config: Config) -> networks.ActorCritic:
+    torso = (config.hidden_sizes, config.activation, config.conv_features, config.shared_torso)
+    return networks.ActorCritic(_spec(config), *torso)
 
 
-def _network(config: Config, spec: EnvSpec) -> networks.ActorCritic:
-    return networks.ActorCritic(
-        spec, config.hidden_sizes, config.activation, config.conv_features, config.shared_torso
-    )
+def _spec(config: Config) -> EnvSpec:
+    return envs.make(config.env).spec
 
 
-def _policy(config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array) -> Any:
-    return networks.apply(_network(config, spec), learner.params, obs, "policy")
+def _family(config: Config) -> distributions.Distribution:
+    return distributions.family(_spec(config).discrete)
 
 
-def _value(config: Config, spec: EnvSpec, learner: Learner, obs: jax.Array) -> jax.Array:
-    return networks.apply(_network(config, spec), learner.params, obs, "value")
-
-
-def _family(spec: EnvSpec) -> distributions.Distribution:
-    return distributions.CATEGORICAL if spec.discrete else distributions.DIAGONAL_NORMAL
-
-
-def _merge_axes(x: jax.Array) -> jax.Array:
+def _flatten(x: jax.Array) -> jax.Array:
     return x.reshape(-1, *x.shape[2:])
 
 

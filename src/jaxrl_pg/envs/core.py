@@ -19,6 +19,10 @@ from jaxrl_pg.types import EnvSpec, TimeStep
 __all__ = ["Env", "make", "reset", "step", "time_limit", "to_env_action"]
 
 _ROWS = 8
+_INTERFACE = (
+    *("default_params", "reset_env", "step_env", "is_truncated"),
+    *("observation_space", "action_space"),
+)
 
 
 class Env(NamedTuple):
@@ -46,7 +50,7 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
         ValueError: for an unknown id or parameter (the nearest is named), or an observation
             or action space that no policy here can serve.
     """
-    core = _core(env) if isinstance(env, str) else env
+    core = _core(env) if isinstance(env, str) else _require_interface(env)
     params = core.default_params
     overrides = dict(env_params or {})
     names = list(vars(params))
@@ -170,11 +174,22 @@ def _like(tree: Any, reference: Any) -> Any:
 
 
 def _observation(env: Env, obs: jax.Array) -> jax.Array:
-    """One observation as an array of the spec's shape; a discrete one becomes one-hot."""
+    """One observation in the spec's shape: bool, uint8 or float32; a discrete one is one-hot."""
     space = env.core.observation_space(env.params)
     if isinstance(space, _gymnax_spaces().Discrete):
         return jax.nn.one_hot(obs, space.n)
-    return jnp.asarray(obs).reshape(env.spec.obs_shape)
+    obs = jnp.asarray(obs).reshape(env.spec.obs_shape)
+    return obs if obs.dtype in (jnp.bool_, jnp.uint8) else obs.astype(jnp.float32)
+
+
+def _require_interface(env: Any) -> Any:
+    missing = [name for name in _INTERFACE if not hasattr(env, name)]
+    if missing or isinstance(env, type):
+        raise ValueError(
+            f"env={env!r} is no environment (missing: {', '.join(missing) or 'an instance'}): give "
+            "a gymnax id, or an object with gymnax 1.0's interface"
+        )
+    return env
 
 
 @functools.cache
@@ -184,9 +199,11 @@ def _core(env_id: str) -> Any:
         raise ValueError(
             f"unknown environment {env_id!r}: {nearest(env_id, gymnax.registered_envs)}"
         )
-    # Some environments make arrays when constructed; inside a trace they would be tracers.
-    with jax.ensure_compile_time_eval():
-        return gymnax.make(env_id)[0]
+    try:
+        with jax.ensure_compile_time_eval():  # it may make arrays, which must not be tracers
+            return gymnax.make(env_id)[0]
+    except OSError as error:
+        raise ValueError(f"{env_id} needs data that cannot be had here: {error}") from error
 
 
 @functools.cache
@@ -210,12 +227,13 @@ def _spec(core: Any) -> EnvSpec:
 
 
 def _gymnax() -> Any:
-    import gymnax  # costs seconds: only when an environment is wanted
+    # Costs seconds, so only when an environment is wanted; that may be inside a trace, where the
+    # arrays that its modules make would become tracers for good.
+    with jax.ensure_compile_time_eval():
+        import gymnax
 
     return gymnax
 
 
 def _gymnax_spaces() -> Any:
-    from gymnax.environments import spaces
-
-    return spaces
+    return _gymnax().environments.spaces

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["CATEGORICAL", "DIAGONAL_NORMAL", "Distribution", "Normal"]
+__all__ = ["CATEGORICAL", "DIAGONAL_NORMAL", "Distribution", "Normal", "family"]
 
 _LOG_2PI = 1.8378770664093453
 
@@ -129,3 +129,8 @@ DIAGONAL_NORMAL: Distribution = Distribution(
     _normal_kl,
 )
 """Over real vectors; `params` is a `Normal`, actions `[..., A]`."""
+
+
+def family(discrete: bool) -> Distribution:
+    """The distribution of policies over finite action sets, or over real vectors."""
+    return CATEGORICAL if discrete else DIAGONAL_NORMAL
