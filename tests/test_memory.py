@@ -9,15 +9,6 @@ from jaxrl_pg import agents, memory, ppo
 
 CONFIGS = {
     "many_environments": ppo.Config(num_envs=512, num_steps=64, num_minibatches=4, num_epochs=2),
-    "wide_layers": ppo.Config(
-        env="Pendulum-v1",
-        num_envs=64,
-        num_steps=32,
-        num_minibatches=1,
-        num_epochs=1,
-        hidden_sizes=(256, 256),
-        normalize_obs=True,
-    ),
     "images": ppo.Config(env="Breakout-MinAtar", num_envs=64, num_steps=16, num_minibatches=4),
 }
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ CONFIG = ppo.Config(
 )
 OPTIONS = {"quiet": True, "num_evals": 2, "num_eval_episodes": 2}
 SAME, EACH = PartitionSpec(), PartitionSpec("devices")
+FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}  # to compile
 CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
 
 
@@ -96,8 +98,8 @@ def check_agents_shared_out_are_the_agents_trained_alone(folder):
     shared = parallel.over_agents(
         lambda config, keys: jax.lax.map(partial(jaxrl_pg.train, config), keys), (None, 0)
     )
-    states, metrics = jax.jit(shared)(config, keys)
-    train = jax.jit(jaxrl_pg.train)
+    states, metrics = jax.jit(shared, compiler_options=FAST)(config, keys)
+    train = jax.jit(jaxrl_pg.train, compiler_options=FAST)
     for row, key in enumerate(keys):
         single = train(config, key)
         assert_same_state(jax.tree.map(lambda x, row=row: x[row], (states, metrics)), single)
@@ -117,7 +119,7 @@ def check_a_pooled_minibatch_gives_the_gradient_of_one_device(folder):
     one = CONFIG.replace(num_epochs=1, num_minibatches=1, num_devices=1)
     learner = ppo.init(one, jax.random.key(0)).learner
     update = partial(ppo._update, learner=learner, key=keys[0], iteration=jnp.int32(0))
-    alone, metrics = update(one, batch=batch)
+    alone, metrics = jax.jit(partial(update, one))(batch=batch)
     two = one.replace(num_devices=2)
     together, shared = on_both(
         lambda batch: jax.tree.map(lambda x: x[None], update(two, batch=batch)),
@@ -182,8 +184,10 @@ def main(folder):
     outcomes = {}
     for name, check in CHECKS.items():
         try:
+            started = time.monotonic()
             check(folder)
             outcomes[name] = ""
+            print(name, time.monotonic() - started)
         except Exception:
             outcomes[name] = traceback.format_exc()
     (folder / "outcomes.json").write_text(json.dumps(outcomes))

@@ -33,10 +33,9 @@ SIZES = {
     "hidden_sizes": (8, 8),
 }
 STEPS = 64  # of an iteration
-CONFIG = ppo.Config(**SIZES, learning_rate=0.01, total_timesteps=8 * STEPS)
-OPTIONS = {"quiet": True, "num_evals": 4, "num_eval_episodes": 2}  # chunks of two iterations
-LONG = CONFIG.replace(total_timesteps=60 * STEPS)  # chunks of two as well
-LONG_OPTIONS = {**OPTIONS, "num_evals": 30}
+NUM = 60  # iterations
+CONFIG = ppo.Config(**SIZES, learning_rate=0.01, total_timesteps=NUM * STEPS)
+OPTIONS = {"quiet": True, "num_evals": 30, "num_eval_episodes": 2}  # chunks of two iterations
 SEED = 3
 CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
 RESUME = "import sys, jaxrl_pg; jaxrl_pg.resume(sys.argv[1])"
@@ -64,13 +63,8 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(cache, tmp_path_factory):
+    """A run that nothing disturbed: what those that are stopped and killed are compared with."""
     return jaxrl_pg.run(CONFIG, tmp_path_factory.mktemp("runs") / "run", SEED, **OPTIONS)
-
-
-@pytest.fixture(scope="module")
-def long(cache, tmp_path_factory):
-    """What the runs that are stopped and killed below are compared with."""
-    return jaxrl_pg.run(LONG, tmp_path_factory.mktemp("runs") / "long", SEED, **LONG_OPTIONS)
 
 
 @pytest.fixture
@@ -129,17 +123,15 @@ def test_a_run_learns_what_train_learns_bit_for_bit(finished):
         np.testing.assert_array_equal(finished.metrics[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 8}])
+@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 12}])
 def test_how_often_it_evaluates_and_saves_changes_nothing(finished, options, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_CHUNK_TIMESTEPS", 2 * STEPS)
-    result = jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, "keep_last": 9, **options})
+    monkeypatch.setattr(training, "_CHUNK_TIMESTEPS", 5 * STEPS)
+    result = jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, "keep_last": 99, **options})
     assert_same_state(result.state, finished.state)
     for name in set(finished.metrics) - {"seconds"}:
         if "eval/" not in name:
             np.testing.assert_array_equal(result.metrics[name], finished.metrics[name])
-    every = 1 if options["num_evals"] else 2
-    saved = checkpoint.steps(result.run_dir / "checkpoints")
-    assert saved == list(range(every, 9, every))
+    assert checkpoint.steps(result.run_dir / "checkpoints") == list(range(5, NUM + 1, 5))
     assert len(result.metrics.get("eval/return_mean", ())) == options["num_evals"]
 
 
@@ -164,7 +156,8 @@ def test_the_folder_holds_the_config_the_rows_the_curve_and_checkpoints(finished
     assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock"}
     assert (finished.run_dir / "curve.png").read_bytes().startswith(b"\x89PNG")
     saved = checkpoint.steps(finished.run_dir / "checkpoints")
-    assert saved[-3:] == [4, 6, 8]
+    assert saved[-3:] == [NUM - 4, NUM - 2, NUM]
+    assert len(saved) <= 4  # the best is kept as well
 
 
 def test_config_json_says_all_that_was_asked(finished):
@@ -182,7 +175,9 @@ def test_there_is_a_row_for_each_iteration_and_each_evaluation(finished):
     evaluations = [row for row in rows if "eval/return_mean" in row]
     iterations = [row for row in rows if "loss/policy" in row]
     assert len(rows) == len(evaluations) + len(iterations)
-    assert [row["iteration"] for row in rows] == [1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 8, 8]
+    assert [row["iteration"] for row in rows][:6] == [1, 2, 2, 3, 4, 4]
+    assert [row["iteration"] for row in iterations] == list(range(1, NUM + 1))
+    assert [row["iteration"] for row in evaluations] == list(range(2, NUM + 1, 2))
     assert all(row["timesteps"] == STEPS * row["iteration"] for row in rows)
     shared = {"iteration", "timesteps"}
     statistics = {"return_mean", "return_std", "length_mean", "finished", "num_episodes"}
@@ -196,10 +191,11 @@ def test_there_is_a_row_for_each_iteration_and_each_evaluation(finished):
 
 def test_the_result_holds_the_rows_by_column(finished):
     assert finished.config == CONFIG
-    assert int(finished.state.iteration) == 8
-    np.testing.assert_array_equal(finished.metrics["timesteps"], STEPS * np.arange(1, 9))
-    np.testing.assert_array_equal(finished.metrics["eval/timesteps"], STEPS * np.arange(2, 9, 2))
-    assert finished.metrics["eval/return_mean"].shape == (4,)
+    assert int(finished.state.iteration) == NUM
+    steps = STEPS * np.arange(1, NUM + 1)
+    np.testing.assert_array_equal(finished.metrics["timesteps"], steps)
+    np.testing.assert_array_equal(finished.metrics["eval/timesteps"], steps[1::2])
+    assert finished.metrics["eval/return_mean"].shape == (30,)
     assert np.all(np.isfinite(finished.metrics["eval/return_mean"]))
     unknown = np.isnan(finished.metrics["train/return_mean"])
     np.testing.assert_array_equal(unknown, finished.metrics["train/episodes"] == 0)
@@ -208,9 +204,9 @@ def test_the_result_holds_the_rows_by_column(finished):
 def test_a_quiet_run_prints_nothing_and_another_its_progress(copied, capfd):
     jaxrl_pg.resume(copied)
     assert capfd.readouterr() == ("", "")
-    shutil.rmtree(copied / "checkpoints" / "8")
+    shutil.rmtree(copied / "checkpoints" / str(NUM))
     jaxrl_pg.resume(copied, quiet=False)
-    assert "100%  512/512" in capfd.readouterr().err
+    assert "100%  3,840/3,840" in capfd.readouterr().err
 
 
 # --- going on -------------------------------------------------------------------------------------
@@ -231,7 +227,7 @@ def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(
     with pytest.raises(KeyboardInterrupt, match=f"jaxrl-pg resume {tmp_path}"):
         jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **OPTIONS)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == 4
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == NUM // 2
     command = [sys.executable, "-c", RESUME, str(tmp_path / "run")]
     result = subprocess.run(command, env=cache, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
@@ -249,37 +245,37 @@ def test_a_finished_run_is_resumed_by_doing_nothing(finished, copied, monkeypatc
 
 def test_more_timesteps_go_on_from_the_end(finished, copied):
     before = rows_of(copied)
-    result = jaxrl_pg.resume(copied, total_timesteps=12 * STEPS, num_evals=0)
-    assert int(result.state.iteration) == 12
-    assert result.config.total_timesteps == 12 * STEPS
+    result = jaxrl_pg.resume(copied, total_timesteps=64 * STEPS, num_evals=0)
+    assert int(result.state.iteration) == 64
+    assert result.config.total_timesteps == 64 * STEPS
     assert rows_of(copied)[: len(before)] == before
-    np.testing.assert_array_equal(result.metrics["timesteps"], STEPS * np.arange(1, 13))
-    # From here on the learning rate falls along the new line, to 0 at iteration 12.
-    line = 0.01 * (1 - np.arange(8, 12) / 12)
-    np.testing.assert_allclose(result.metrics["learning_rate"][8:], line, rtol=1e-6)
+    np.testing.assert_array_equal(result.metrics["timesteps"], STEPS * np.arange(1, 65))
+    # From here on the learning rate falls along the new line, to 0 at iteration 64.
+    line = 0.01 * (1 - np.arange(60, 64) / 64)
+    np.testing.assert_allclose(result.metrics["learning_rate"][60:], line, rtol=1e-5)
     saved = json.loads((copied / "config.json").read_text())
-    assert saved["config"]["total_timesteps"] == 12 * STEPS
+    assert saved["config"]["total_timesteps"] == 64 * STEPS
     assert saved["options"]["num_evals"] == 0
-    assert jaxrl_pg.load(copied).step == 12
+    assert jaxrl_pg.load(copied).step == 64
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, copied, capsys):
-    newest = copied / "checkpoints" / "8"
+    newest = copied / "checkpoints" / str(NUM)
     largest = max(newest.rglob("*"), key=lambda path: path.stat().st_size * path.is_file())
     largest.write_bytes(largest.read_bytes()[:-9])
     jaxrl_pg.resume(copied, quiet=False)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("checkpoint 8 is damaged (")
-    assert lines[0].endswith("; restored 6")
+    assert lines[0].startswith(f"checkpoint {NUM} is damaged (")
+    assert lines[0].endswith(f"; restored {NUM - 2}")
     assert_same_run(copied, finished)
 
 
 def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice(finished, copied):
-    for step in (6, 8):
+    for step in (NUM - 2, NUM):
         shutil.rmtree(copied / "checkpoints" / str(step))
     with (copied / "metrics.jsonl").open("a") as file:
-        file.write('{"iteration": 9, "timesteps"')  # torn by a kill
+        file.write('{"iteration": 61, "timesteps"')  # torn by a kill
     jaxrl_pg.resume(copied)
     assert_same_run(copied, finished)
 
@@ -297,7 +293,7 @@ def train_command(run_dir):
     return [
         *("train", "ppo", "--num-envs", "8", "--num-steps", "8", "--num-epochs", "2"),
         *("--num-minibatches", "2", "--hidden-sizes", "8", "8", "--learning-rate", "0.01"),
-        *("--total-timesteps", str(LONG.total_timesteps), "--run-dir", str(run_dir)),
+        *("--total-timesteps", str(CONFIG.total_timesteps), "--run-dir", str(run_dir)),
         *("--seed", str(SEED), "--num-evals", "30", "--num-eval-episodes", "2"),
     ]
 
@@ -312,7 +308,7 @@ def wait_for_rows(run_dir, process, num_rows):
         time.sleep(0.005)
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(long, cache, tmp_path):
+def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, cache, tmp_path):
     run_dir = tmp_path / "run"
     process = start_cli(run_dir, cache, *train_command(run_dir))
     wait_for_rows(run_dir, process, 8)
@@ -320,18 +316,18 @@ def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(long, cache, tmp_path)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     saved = checkpoint.steps(run_dir / "checkpoints")[-1]
-    assert rows_of(run_dir)[-1]["iteration"] == saved < LONG.num_iterations
+    assert rows_of(run_dir)[-1]["iteration"] == saved < NUM
     last = output.splitlines()[-1]
     assert last == f"interrupted: saved; go on with: jaxrl-pg resume {run_dir}"
     assert "Traceback" not in output
     jaxrl_pg.resume(run_dir, quiet=True)
-    assert_same_run(run_dir, long)
+    assert_same_run(run_dir, finished)
 
 
-def test_killed_again_and_again_it_ends_as_if_never_killed(long, cache, tmp_path):
+def test_killed_again_and_again_it_ends_as_if_never_killed(finished, cache, tmp_path):
     run_dir, chance = tmp_path / "run", random.Random(0)
     kills, rows = 0, 0
-    for session in range(4):
+    for session in range(3):
         command = ["resume", str(run_dir)] if session else train_command(run_dir)
         process = start_cli(run_dir, cache, *command)
         wait_for_rows(run_dir, process, rows + chance.randint(3, 15))
@@ -341,9 +337,9 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(long, cache, tmp_path
         assert process.returncode in (0, -signal.SIGKILL), output
         kills += process.returncode == -signal.SIGKILL
         rows = len(rows_of(run_dir))
-    assert kills >= 3
+    assert kills >= 2
     jaxrl_pg.resume(run_dir, quiet=True)
-    assert_same_run(run_dir, long)
+    assert_same_run(run_dir, finished)
 
 
 def test_a_first_signal_only_asks_and_a_second_acts_at_once():
@@ -367,7 +363,6 @@ def test_sigterm_ends_with_the_status_of_a_terminated_process(capsys):
     assert capsys.readouterr().out == "saved\n"
 
 
-@pytest.mark.xfail(strict=True, reason="a run killed before its first checkpoint is a dead end")
 def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(finished, copied):
     shutil.rmtree(copied / "checkpoints")
     jaxrl_pg.resume(copied)
@@ -382,17 +377,10 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(fini
     [
         ("config", {"gamma": 0.5}, r"config\.json does not fit .*gamma: checkpoint 0\.99, .* 0\.5"),
         ("config", {"num_epochs": 3}, "num_epochs: checkpoint 2, config 3"),
-        ("config", {"hidden_sizes": [8, 16]}, r"does not fit.*\n.*float32\[8,8\].*float32\[8,16\]"),
-        pytest.param(
-            *("config", {"hidden_sizes": [8, 16]}, "hidden_sizes"),
-            marks=pytest.mark.xfail(strict=True, reason="names the arrays, not the field"),
-        ),
+        ("config", {"hidden_sizes": [8, 16]}, "hidden_sizes: checkpoint"),
         ("config", {"gama": 0.5}, "unknown field 'gama': did you mean 'gamma'"),
         ("config", {"gamma": 2.0}, r"gamma=2\.0: give a number from 0 to 1"),
-        pytest.param(
-            *("options", {"num_eval": 3}, "unknown option 'num_eval': did you mean 'num_evals'"),
-            marks=pytest.mark.xfail(strict=True, raises=TypeError, reason="is a TypeError"),
-        ),
+        ("options", {"num_eval": 3}, "unknown option 'num_eval': did you mean 'num_evals'"),
     ],
 )
 def test_a_config_that_was_edited_is_refused_and_nothing_is_touched(copied, part, change, message):
@@ -423,24 +411,19 @@ def test_a_run_in_use_is_refused(copied):
     assert snapshot(copied) == before
 
 
-WRONG_KIND = pytest.mark.xfail(
-    strict=True, raises=(TypeError, RuntimeError), reason="found after the folder was made"
-)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_evals": -1}, r"num_evals=-1: give a number >= 0"),
-        ({"num_eval_episodes": 0}, r"num_eval_episodes=0: give a number >= 1"),
-        ({"keep_last": 0}, r"keep_last=0: give a number >= 1"),
+        ({"num_evals": -1}, r"num_evals=-1: give a whole number >= 0"),
+        ({"num_eval_episodes": 0}, r"num_eval_episodes=0: give a whole number >= 1"),
+        ({"keep_last": 0}, r"keep_last=0: give a whole number >= 1"),
         ({"checkpoint_minutes": -0.5}, r"checkpoint_minutes=-0\.5: give a number >= 0"),
         ({"checkpoint_minutes": float("nan")}, r"checkpoint_minutes=nan: give a number >= 0"),
         ({"quite": True}, "unknown option 'quite': did you mean 'quiet'"),
-        pytest.param({"num_evals": 2.5}, r"num_evals=2\.5", marks=WRONG_KIND),
-        pytest.param({"num_eval_episodes": 1.5}, r"num_eval_episodes=1\.5", marks=WRONG_KIND),
-        pytest.param({"keep_last": 2.5}, r"keep_last=2\.5", marks=WRONG_KIND),
-        pytest.param({"num_evals": "3"}, "num_evals='3'", marks=WRONG_KIND),
+        ({"num_evals": 2.5}, r"num_evals=2\.5"),
+        ({"num_eval_episodes": 1.5}, r"num_eval_episodes=1\.5"),
+        ({"keep_last": 2.5}, r"keep_last=2\.5"),
+        ({"num_evals": "3"}, "num_evals='3'"),
     ],
 )
 def test_options_are_checked_before_anything_is_written(tmp_path, options, message):
@@ -449,9 +432,6 @@ def test_options_are_checked_before_anything_is_written(tmp_path, options, messa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(
-    strict=True, raises=(TypeError, OverflowError), reason="found after the folder was made"
-)
 @pytest.mark.parametrize("seed", [1.5, "1", 2**70])
 def test_a_seed_is_checked_before_anything_is_written(tmp_path, seed):
     with pytest.raises(ValueError, match="seed="):
@@ -571,7 +551,7 @@ def test_the_rows_before_the_diverged_one_are_kept(tmp_path):
 def test_a_learning_rate_beyond_reason_ends_the_run(tmp_path):
     config = CONFIG.replace(learning_rate=1e30)
     with pytest.raises(DivergedError, match=r"in iteration 1; .*learning_rate too high"):
-        jaxrl_pg.run(config, tmp_path / "run", SEED, **{**OPTIONS, "num_evals": 8})
+        jaxrl_pg.run(config, tmp_path / "run", SEED, **OPTIONS)
     assert checkpoint.steps(tmp_path / "run" / "checkpoints") == []
 
 

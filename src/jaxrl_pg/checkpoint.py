@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-__all__ = ["Checkpoints", "Restored", "restore", "spec", "steps"]
+__all__ = ["Checkpoints", "Restored", "newest_host", "restore", "spec", "steps"]
 
 # Orbax logs through absl; what matters of it is raised here, or said in `Restored.skipped`.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -189,6 +189,14 @@ def restore(directory: Folder, target: Any, step: int | None = None) -> Restored
         lines = tuple(f"{line}; restored {candidate}" for line in skipped)
         return Restored(candidate, state, manifest["host"], lines)
     raise ValueError(f"no good checkpoint in {directory}: {'; '.join(skipped)}")
+
+
+def newest_host(directory: Folder) -> Json:
+    """What was kept beside the newest state whose manifest can be read; empty if there is none."""
+    for step in steps(directory)[::-1]:
+        with contextlib.suppress(_DamagedError):
+            return dict(_read_manifest(Path(directory).absolute() / str(step))["host"])
+    return {}
 
 
 def steps(directory: Folder) -> list[int]:

@@ -57,7 +57,7 @@ def _train(args: list[str]) -> int:
     if args[0] not in AGENT_NAMES:
         return _refuse(f"unknown agent {args[0]!r}: give one of: {', '.join(AGENT_NAMES)}")
     import jaxrl_pg
-    from jaxrl_pg.running import Options
+    from jaxrl_pg.options import Options
 
     # The agent named on the command line decides what the options are.
     config_type = getattr(jaxrl_pg, args[0]).Config
@@ -101,10 +101,10 @@ def _resume_run(
     """
     from jaxrl_pg.record import RunFolder
 
-    num_devices = RunFolder.open(run).config["config"].get("num_devices", 1)
+    saved = RunFolder.open(run).config.get("config")
     import jaxrl_pg
 
-    _prepare(num_devices)
+    _prepare(saved.get("num_devices", 1) if isinstance(saved, dict) else 1)
     changes: dict[str, Any] = {"tensorboard": tensorboard, "quiet": quiet}
     given = {name: x for name, x in changes.items() if x is not None}
     return _done(jaxrl_pg.resume(run, total_timesteps, **given))

@@ -71,7 +71,10 @@ def config_of(run: RunFolder, env: Any = None) -> Any:
             given.
     """
     saved = run.config
-    name, values = saved.get("agent"), dict(saved.get("config", {}))
+    for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
+        if not isinstance(saved.get(part), kind):
+            raise ValueError(f"{run.path}/config.json has no good {part!r}: restore the file")
+    name, values = saved["agent"], dict(saved["config"])
     if name not in agents.AGENTS:
         raise ValueError(f"{run.path} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
     if env is not None:

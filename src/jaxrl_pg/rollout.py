@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxrl_pg import envs
 from jaxrl_pg.types import ActorState, Metrics, Transition
 
-__all__ = ["collect", "start"]
+__all__ = ["collect", "episode_means", "start"]
 
 Policy = Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
 Value = Callable[[jax.Array], jax.Array]

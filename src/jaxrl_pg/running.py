@@ -17,6 +17,7 @@ from jaxrl_pg import agents, checkpoint, envs, memory, parallel, record
 from jaxrl_pg import config as configs
 from jaxrl_pg.evaluation import evaluation_metrics
 from jaxrl_pg.interrupt import Interrupt
+from jaxrl_pg.options import Options, with_changes
 from jaxrl_pg.policy import config_of, restore_state
 from jaxrl_pg.training import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
@@ -46,32 +47,6 @@ class Result(NamedTuple):
     run_dir: Path
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a run is watched and kept; nothing here changes what is learned."""
-
-    num_evals: int = 10
-    """evaluations, evenly spread over the run"""
-    num_eval_episodes: int = 128
-    """episodes in each evaluation"""
-    checkpoint_minutes: float = 5.0
-    """save at every evaluation, and when this long has passed since the last save"""
-    keep_last: int = 3
-    """newest checkpoints to keep, beside the best"""
-    tensorboard: bool = False
-    """write the metrics for TensorBoard as well (extra: tensorboard)"""
-    quiet: bool = False
-    """print nothing"""
-
-    def __post_init__(self) -> None:
-        """Refuse negative numbers and no evaluation episodes."""
-        lowest = {"num_evals": 0, "num_eval_episodes": 1, "checkpoint_minutes": 0, "keep_last": 1}
-        for name, low in lowest.items():
-            given = getattr(self, name)
-            if not given >= low:
-                raise ValueError(f"{name}={given!r}: give a number >= {low}")
-
-
 def run(
     config: Any,
     run_dir: str | os.PathLike[str] | None = None,
@@ -95,19 +70,17 @@ def run(
         DivergedError: when the loss is no longer finite.
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
-    options = _with_changes(options or Options(), changes)
+    options = with_changes(options or Options(), changes)
     name = agents.find(config).name
+    if not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
     _check(config, options)
     if run_dir is None:
         env = config.env if isinstance(config.env, str) else type(config.env).__name__
         run_dir = Path("runs") / f"{name}-{env}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = record.RunFolder.create(run_dir, _describe(config, seed, options))
     with folder:
-        key = jax.random.key(seed)
-        state = jax.jit(
-            agents.find(config).init, out_shardings=parallel.state_shardings(config.num_devices)
-        )(config, key)
-        return _go_on(config, folder, state, options, seconds=0.0)
+        return _go_on(config, folder, _fresh(config, seed), options, seconds=0.0)
 
 
 def resume(
@@ -134,10 +107,10 @@ def resume(
     saved = folder.config
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
-    options = _with_changes(Options(**saved["options"]), changes)
+    options = with_changes(with_changes(Options(), saved["options"]), changes)
     _check(config, options)
     with folder:
-        restored = _restore(config, folder)
+        restored = _restore(config, folder, saved["seed"])
         folder.write_config(_describe(config, saved["seed"], options))
         folder.drop_after(restored.step)
         if not options.quiet:
@@ -283,22 +256,24 @@ def _columns(rows: list[Row]) -> dict[str, np.ndarray]:
     }
 
 
-def _restore(config: Any, folder: record.RunFolder) -> checkpoint.Restored:
-    restored = restore_state(config, folder, num_devices=config.num_devices)
-    then, now = restored.host["config"], configs.to_dict(config)
+def _fresh(config: Any, seed: int) -> TrainState:
+    """The state that a run of this seed starts from, laid out over its devices."""
+    shardings = parallel.state_shardings(config.num_devices)
+    return jax.jit(agents.find(config).init, out_shardings=shardings)(config, jax.random.key(seed))
+
+
+def _restore(config: Any, folder: record.RunFolder, seed: int) -> checkpoint.Restored:
+    """The newest good checkpoint, or the run's beginning where none was finished yet."""
+    if not checkpoint.steps(folder.checkpoints_dir):
+        line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
+        return checkpoint.Restored(0, _fresh(config, seed), {"seconds": 0.0}, (line,))
+    then = checkpoint.newest_host(folder.checkpoints_dir).get("config", {})
+    now = configs.to_dict(config)
     differ = [k for k in now if then.get(k) != now[k] and k not in ("total_timesteps", "env")]
-    if differ:
+    if then and differ:
         lines = "; ".join(f"{k}: checkpoint {then.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return restored
-
-
-def _with_changes(options: Options, changes: dict[str, Any]) -> Options:
-    names = [field.name for field in dataclasses.fields(Options)]
-    for name in changes:
-        if name not in names:
-            raise ValueError(f"unknown option {name!r}: {configs.nearest(name, names)}")
-    return dataclasses.replace(options, **changes)
+    return restore_state(config, folder, num_devices=config.num_devices)
 
 
 def _check(config: Any, options: Options) -> None:

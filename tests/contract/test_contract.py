@@ -147,7 +147,7 @@ def test_metrics_of_an_iteration_are_bytes_and_not_rollouts(contract):
     assert sum(x.size * x.dtype.itemsize for x in metrics.values()) < 256
 
 
-@pytest.mark.parametrize("contract", ["ppo-discrete", "ppo-continuous"], indirect=True)
+@pytest.mark.parametrize("contract", ["ppo-continuous"], indirect=True)
 def test_evaluating_changes_nothing_and_adds_its_own_metrics(contract):
     train = contract.compile("evaluated", training.train, static_argnums=(2, 3), options=EXACT)
     without = train(contract.config, contract.key, 0)
