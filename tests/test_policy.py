@@ -94,22 +94,15 @@ def test_the_normaliser_comes_with_it(policy, obs):
     assert np.max(np.abs(without(obs) - policy(obs))) > 1e-3
 
 
-def test_discrete_actions_are_integers_and_a_single_one_has_no_axis():
-    config = ppo.Config(**SIZES)
-    policy = Policy(config, jax.jit(ppo.init)(config, jax.random.key(0)), 0)
-    assert policy(jnp.zeros(4)).shape == ()
-    actions = policy(jnp.zeros((32, 4)), jax.random.key(0))
-    assert actions.shape == (32,)
-    assert jnp.issubdtype(actions.dtype, jnp.integer)
-    assert set(np.unique(actions)) == {0, 1}
-
-
-def test_an_image_is_one_observation():
+def test_an_image_is_one_observation_and_a_discrete_action_has_no_axis():
     config = ppo.Config(**SIZES, env="Breakout-MinAtar", conv_features=2)
-    shape = envs.make("Breakout-MinAtar").spec.obs_shape
+    spec = envs.make("Breakout-MinAtar").spec
     policy = Policy(config, jax.jit(ppo.init)(config, jax.random.key(0)), 0)
-    assert policy(jnp.zeros(shape)).shape == ()
-    assert policy(jnp.zeros((2, *shape))).shape == (2,)
+    assert policy(jnp.zeros(spec.obs_shape)).shape == ()
+    actions = policy(jnp.zeros((64, *spec.obs_shape)), jax.random.key(0))
+    assert actions.shape == (64,)
+    assert jnp.issubdtype(actions.dtype, jnp.integer)
+    assert set(np.unique(actions)) == set(range(spec.num_actions))
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (4,), (3, 5), (3, 3, 1)])

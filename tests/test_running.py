@@ -283,7 +283,7 @@ def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice
 # --- being stopped --------------------------------------------------------------------------------
 
 
-def start_cli(run_dir, cache, *command):
+def start_cli(cache, *command):
     return subprocess.Popen(
         [*CLI, *command], env=cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -310,7 +310,7 @@ def wait_for_rows(run_dir, process, num_rows):
 
 def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, cache, tmp_path):
     run_dir = tmp_path / "run"
-    process = start_cli(run_dir, cache, *train_command(run_dir))
+    process = start_cli(cache, *train_command(run_dir))
     wait_for_rows(run_dir, process, 8)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
@@ -329,7 +329,7 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(finished, cache, tmp_
     kills, rows = 0, 0
     for session in range(3):
         command = ["resume", str(run_dir)] if session else train_command(run_dir)
-        process = start_cli(run_dir, cache, *command)
+        process = start_cli(cache, *command)
         wait_for_rows(run_dir, process, rows + chance.randint(3, 15))
         time.sleep(chance.uniform(0, 0.1))
         process.kill()
@@ -524,7 +524,6 @@ def test_infinite_rewards_end_the_run_and_reach_no_checkpoint(tmp_path):
         pass  # the lock is free
 
 
-@pytest.mark.xfail(strict=True, reason="the save in progress is not waited for")
 def test_the_last_good_checkpoint_is_named(tmp_path, monkeypatch):
     write = checkpoint.Checkpoints._write
 
@@ -539,7 +538,6 @@ def test_the_last_good_checkpoint_is_named(tmp_path, monkeypatch):
     assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [2]
 
 
-@pytest.mark.xfail(strict=True, reason="of the diverged chunk only the bad row is written")
 def test_the_rows_before_the_diverged_one_are_kept(tmp_path):
     config = WALK.replace(env_params=IN_THE_FOURTH)
     with pytest.raises(DivergedError, match="in iteration 4; "):
@@ -555,7 +553,6 @@ def test_a_learning_rate_beyond_reason_ends_the_run(tmp_path):
     assert checkpoint.steps(tmp_path / "run" / "checkpoints") == []
 
 
-@pytest.mark.xfail(strict=True, reason="1e39 is infinite in float32, and is saved as such")
 def test_a_learning_rate_that_float32_cannot_hold_is_refused():
     with pytest.raises(ValueError, match="learning_rate="):
         ppo.Config(learning_rate=1e39)

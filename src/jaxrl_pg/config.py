@@ -21,6 +21,7 @@ __all__ = ["agent_config", "check_choice", "check_fields", "from_dict", "nearest
 T = TypeVar("T")
 
 _INF = math.inf
+_LARGEST = float(np.finfo(np.float32).max)
 # Inclusive ranges by field name, the same for every agent; any other number is >= 0.
 _RANGES: dict[str, tuple[float, float]] = {
     "gamma": (0.0, 1.0),
@@ -191,7 +192,7 @@ def _check_number(name: str, value: Any, whole: bool, low: float | None = None) 
     if good:
         numbers = np.asarray(value)
         good = numbers.dtype.kind in "iuf" and bool(
-            np.all(np.isfinite(numbers) & (numbers >= low) & (numbers <= high))
+            np.all((np.abs(numbers) <= _LARGEST) & (numbers >= low) & (numbers <= high))
         )
     if not good:
         raise ValueError(f"{name}={value!r}: give {allowed}")

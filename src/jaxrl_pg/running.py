@@ -211,11 +211,12 @@ class _Session:
         self.progress.update(rows[-1]["timesteps"], {**rows[0], **rows[-1]})
 
     def _require_finite(self, rows: list[Row]) -> None:
-        for row in rows:
+        for number, row in enumerate(rows, start=1):
             watched = [k for k in row if k.startswith("loss/") or k == "grad_norm"]
             bad = [name for name in watched if not np.isfinite(row[name])]
             if bad:
-                self.folder.append([row])
+                self.folder.append(rows[:number])
+                self.saves.wait()
                 good = self.saves.steps()
                 last = f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
                 raise DivergedError(

@@ -60,15 +60,17 @@ CASES = {
         {**PENDULUM, "objective": "kl", "shared_torso": True},
         {"kl_target": 1e-4, "vf_coef": 0.1},
     ),
-    "ppo-stopping": Case(
+    "ppo-normalized-stopping": Case(
         "ppo",
-        {**CARTPOLE, "target_kl": 0.001, "clip_eps_vf": 0.2},
-        {"target_kl": 1e-6, "clip_eps_vf": 0.01},
-    ),
-    "ppo-normalized": Case(
-        "ppo",
-        {**PENDULUM, "normalize_obs": True, "normalize_reward": True, "anneal_lr": False},
-        {"gamma": 0.5},
+        {
+            **PENDULUM,
+            "normalize_obs": True,
+            "normalize_reward": True,
+            "target_kl": 0.01,
+            "clip_eps_vf": 0.2,
+            "anneal_lr": False,
+        },
+        {"gamma": 0.5, "target_kl": 1e-6, "clip_eps_vf": 0.01},
     ),
     "ppo-image": Case(
         "ppo", {**PPO, "env": "Breakout-MinAtar", "conv_features": 2}, {"max_grad_norm": 1e-4}

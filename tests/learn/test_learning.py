@@ -46,10 +46,10 @@ GATES = {
     "Breakout-MinAtar": Gate(
         ppo.Config(
             env="Breakout-MinAtar",
-            total_timesteps=3_000_000,
+            total_timesteps=1_000_000,
             num_steps=128,
             num_minibatches=8,
-            learning_rate=1e-3,
+            learning_rate=5e-3,
             activation="relu",
             conv_features=0,  # a CPU trains the flattened image several times as fast
         ),
