@@ -18,8 +18,8 @@ from jaxrl_pg.record import RunFolder
 CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
 TINY = [
     *("--num-envs", "8", "--num-steps", "8", "--num-epochs", "2", "--num-minibatches", "2"),
-    *("--hidden-sizes", "8", "8", "--learning-rate", "0.01", "--total-timesteps", "3840"),
-    *("--num-evals", "30", "--num-eval-episodes", "2"),
+    *("--hidden-sizes", "8", "8", "--learning-rate", "0.01", "--total-timesteps", "2560"),
+    *("--num-evals", "20", "--num-eval-episodes", "2"),
 ]
 # Packages that take long to import; the late ones only when they are used.
 LATE = {"gymnax", "matplotlib", "tyro", "tensorboardX"}
@@ -163,7 +163,7 @@ def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
     message = refusal(capsys, "evaluate", str(run_dir.with_name("runn")))
     assert message.endswith(f"did you mean {run_dir}?")
     message = refusal(capsys, "evaluate", str(run_dir), "--checkpoint", "77")
-    assert re.search(r"no checkpoint 77 in .*run/checkpoints: choose from \[.*58, 60\]$", message)
+    assert re.search(r"no checkpoint 77 in .*run/checkpoints: choose from \[.*38, 40\]$", message)
     with RunFolder.open(run_dir):
         assert "is in use by process" in refusal(capsys, "resume", str(run_dir))
 
@@ -259,13 +259,13 @@ def test_train_says_what_came_out_and_where(trained, environ):
     last = result.stdout.splitlines()[-1]
     rows = RunFolder.open(run_dir).rows()
     assert last == (
-        f"return {rows[-1]['eval/return_mean']:.2f} after 3,840 steps; everything is in {run_dir}"
+        f"return {rows[-1]['eval/return_mean']:.2f} after 2,560 steps; everything is in {run_dir}"
     )
-    assert "100%  3,840/3,840" in result.stderr
+    assert "100%  2,560/2,560" in result.stderr
     saved = json.loads((run_dir / "config.json").read_text())
     assert saved["seed"] == 3
     assert saved["config"]["hidden_sizes"] == [8, 8]
-    assert saved["options"]["num_evals"] == 30
+    assert saved["options"]["num_evals"] == 20
 
 
 def test_its_programs_were_kept_on_disk(trained, environ):
@@ -278,21 +278,21 @@ def test_evaluate_prints_the_return_of_a_checkpoint(trained, environ, capsys):
     command = ["evaluate", str(trained[0]), "--num-episodes", "3", "--seed", "5"]
     result = call(environ, *command)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("iteration 60: return ")
+    assert result.stdout.startswith("iteration 40: return ")
     assert " over 3 episodes (lowest " in result.stdout
     assert cli.main(command) == 0
     assert capsys.readouterr().out == result.stdout
-    assert cli.main([*command, "--checkpoint", "58"]) == 0
-    assert capsys.readouterr().out.startswith("iteration 58: return ")
+    assert cli.main([*command, "--checkpoint", "38"]) == 0
+    assert capsys.readouterr().out.startswith("iteration 38: return ")
 
 
 def test_resume_goes_on_from_the_newest_checkpoint(here, trained, environ):
     shutil.copytree(trained[0], here / "run")
-    shutil.rmtree(here / "run" / "checkpoints" / "60")
+    shutil.rmtree(here / "run" / "checkpoints" / "40")
     result = call(environ, "resume", "run", "--quiet", "True")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
-    assert "after 3,840 steps; everything is in run" in result.stdout
+    assert "after 2,560 steps; everything is in run" in result.stdout
     rows = [RunFolder.open(run).rows() for run in (here / "run", trained[0])]
     for row in (*rows[0], *rows[1]):
         row.pop("seconds", None)

@@ -33,9 +33,9 @@ SIZES = {
     "hidden_sizes": (8, 8),
 }
 STEPS = 64  # of an iteration
-NUM = 60  # iterations
+NUM = 40  # iterations
 CONFIG = ppo.Config(**SIZES, learning_rate=0.01, total_timesteps=NUM * STEPS)
-OPTIONS = {"quiet": True, "num_evals": 30, "num_eval_episodes": 2}  # chunks of two iterations
+OPTIONS = {"quiet": True, "num_evals": 20, "num_eval_episodes": 2}  # chunks of two iterations
 SEED = 3
 CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
 RESUME = "import sys, jaxrl_pg; jaxrl_pg.resume(sys.argv[1])"
@@ -123,7 +123,7 @@ def test_a_run_learns_what_train_learns_bit_for_bit(finished):
         np.testing.assert_array_equal(finished.metrics[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 12}])
+@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 8}])
 def test_how_often_it_evaluates_and_saves_changes_nothing(finished, options, tmp_path, monkeypatch):
     monkeypatch.setattr(training, "_CHUNK_TIMESTEPS", 5 * STEPS)
     result = jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, "keep_last": 99, **options})
@@ -195,7 +195,7 @@ def test_the_result_holds_the_rows_by_column(finished):
     steps = STEPS * np.arange(1, NUM + 1)
     np.testing.assert_array_equal(finished.metrics["timesteps"], steps)
     np.testing.assert_array_equal(finished.metrics["eval/timesteps"], steps[1::2])
-    assert finished.metrics["eval/return_mean"].shape == (30,)
+    assert finished.metrics["eval/return_mean"].shape == (20,)
     assert np.all(np.isfinite(finished.metrics["eval/return_mean"]))
     unknown = np.isnan(finished.metrics["train/return_mean"])
     np.testing.assert_array_equal(unknown, finished.metrics["train/episodes"] == 0)
@@ -206,7 +206,7 @@ def test_a_quiet_run_prints_nothing_and_another_its_progress(copied, capfd):
     assert capfd.readouterr() == ("", "")
     shutil.rmtree(copied / "checkpoints" / str(NUM))
     jaxrl_pg.resume(copied, quiet=False)
-    assert "100%  3,840/3,840" in capfd.readouterr().err
+    assert "100%  2,560/2,560" in capfd.readouterr().err
 
 
 # --- going on -------------------------------------------------------------------------------------
@@ -245,18 +245,18 @@ def test_a_finished_run_is_resumed_by_doing_nothing(finished, copied, monkeypatc
 
 def test_more_timesteps_go_on_from_the_end(finished, copied):
     before = rows_of(copied)
-    result = jaxrl_pg.resume(copied, total_timesteps=64 * STEPS, num_evals=0)
-    assert int(result.state.iteration) == 64
-    assert result.config.total_timesteps == 64 * STEPS
+    result = jaxrl_pg.resume(copied, total_timesteps=44 * STEPS, num_evals=0)
+    assert int(result.state.iteration) == 44
+    assert result.config.total_timesteps == 44 * STEPS
     assert rows_of(copied)[: len(before)] == before
-    np.testing.assert_array_equal(result.metrics["timesteps"], STEPS * np.arange(1, 65))
-    # From here on the learning rate falls along the new line, to 0 at iteration 64.
-    line = 0.01 * (1 - np.arange(60, 64) / 64)
-    np.testing.assert_allclose(result.metrics["learning_rate"][60:], line, rtol=1e-5)
+    np.testing.assert_array_equal(result.metrics["timesteps"], STEPS * np.arange(1, 45))
+    # From here on the learning rate falls along the new line, to 0 at iteration 44.
+    line = 0.01 * (1 - np.arange(40, 44) / 44)
+    np.testing.assert_allclose(result.metrics["learning_rate"][40:], line, rtol=1e-5)
     saved = json.loads((copied / "config.json").read_text())
-    assert saved["config"]["total_timesteps"] == 64 * STEPS
+    assert saved["config"]["total_timesteps"] == 44 * STEPS
     assert saved["options"]["num_evals"] == 0
-    assert jaxrl_pg.load(copied).step == 64
+    assert jaxrl_pg.load(copied).step == 44
 
 
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, copied, capsys):
@@ -275,7 +275,7 @@ def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice
     for step in (NUM - 2, NUM):
         shutil.rmtree(copied / "checkpoints" / str(step))
     with (copied / "metrics.jsonl").open("a") as file:
-        file.write('{"iteration": 61, "timesteps"')  # torn by a kill
+        file.write('{"iteration": 41, "timesteps"')  # torn by a kill
     jaxrl_pg.resume(copied)
     assert_same_run(copied, finished)
 
@@ -294,7 +294,7 @@ def train_command(run_dir):
         *("train", "ppo", "--num-envs", "8", "--num-steps", "8", "--num-epochs", "2"),
         *("--num-minibatches", "2", "--hidden-sizes", "8", "8", "--learning-rate", "0.01"),
         *("--total-timesteps", str(CONFIG.total_timesteps), "--run-dir", str(run_dir)),
-        *("--seed", str(SEED), "--num-evals", "30", "--num-eval-episodes", "2"),
+        *("--seed", str(SEED), "--num-evals", "20", "--num-eval-episodes", "2"),
     ]
 
 
