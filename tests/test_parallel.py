@@ -19,7 +19,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxrl_pg
-from jaxrl_pg import checkpoint, parallel, ppo, record
+from jaxrl_pg import checkpoint, on_policy, parallel, ppo, record
 from jaxrl_pg.ops import running_stats
 
 CONFIG = ppo.Config(
@@ -110,7 +110,7 @@ def check_agents_shared_out_are_the_agents_trained_alone(folder):
 
 def check_a_pooled_minibatch_gives_the_gradient_of_one_device(folder):
     keys = jax.random.split(jax.random.key(1), 5)
-    batch = ppo.Batch(
+    batch = on_policy.Batch(
         obs=jax.random.normal(keys[0], (64, 4)),
         action=jax.random.randint(keys[1], (64,), 0, 2),
         log_prob=jnp.full(64, jnp.log(0.5)),

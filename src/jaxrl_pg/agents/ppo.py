@@ -23,16 +23,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs, networks, normalize, optim, parallel, rollout
+from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel, rollout
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.ops import batching, distributions, losses, returns
-from jaxrl_pg.types import Agent, EnvSpec, Metrics, TrainState, Transition
+from jaxrl_pg.on_policy import act, value
+from jaxrl_pg.ops import batching, losses
+from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
-# A piece of 1024 rows keeps two 64-wide layers and their gradients in a core's second-level cache.
-_CPU_ROWS = 1024
+# Pieces that keep the layers' activations in a core's own cache, once each core has a device.
+_CPU_ROWS = 4096
 
 
 @agent_config
@@ -94,7 +95,7 @@ class Config:
     log_std_init: float = 0.0
     """initial log standard deviation of continuous actions"""
     rows_at_once: int = 0
-    """rows whose gradient is computed at once; 0 takes 1024 on a CPU (its cache), else all"""
+    """rows whose gradient is computed at once; 0: all, or 4096 on each of several CPU devices"""
     num_devices: int = 1
     """devices that the environments are split over"""
 
@@ -143,24 +144,11 @@ class Learner(NamedTuple):
     kl_coef: jax.Array
 
 
-class Batch(NamedTuple):
-    """What the updates read, `[N, ...]` with `N = num_envs * num_steps`."""
-
-    obs: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
-
-
 def init(config: Config, key: jax.Array) -> TrainState:
     """A fresh train state: parameters, optimiser, statistics, first observations."""
     env = envs.make(config.env, config.env_params)
     params_key, reset_key, train_key = jax.random.split(key, 3)
-    params = networks.init_params(_network(config), params_key, env.spec.obs_shape)
-    if not env.spec.discrete:
-        params["params"]["log_std"] += config.log_std_init
+    params = on_policy.init_params(config, params_key)
     learner = Learner(
         params=params,
         opt_state=optim.init(params),
@@ -176,12 +164,12 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     learner, n = state.learner, config.num_devices
     next_key, *keys = jax.random.split(state.key, 4)
     noise_key, env_key, update_key = parallel.device_keys(keys, n)
-    actor, steps, episodes = _collect(config, learner, state.actor, noise_key, env_key)
+    actor, steps, episodes = on_policy.collect(config, learner, state.actor, noise_key, env_key)
     normalizer, discounted, reward = normalize.update(
         learner.normalizer, steps, actor.discounted_return, config.gamma, n
     )
     actor = actor._replace(discounted_return=discounted)
-    batch = _make_batch(config, learner, actor.obs, steps._replace(reward=reward))
+    batch = on_policy.make_batch(config, learner, actor.obs, steps._replace(reward=reward))
     learner = learner._replace(normalizer=normalizer)
     learner, metrics = _update(config, learner, batch, update_key, state.iteration)
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
@@ -189,61 +177,8 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     return TrainState(learner, actor, state.memory, next_key, state.iteration + 1), metrics
 
 
-def act(
-    config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
-) -> jax.Array:
-    """Raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    params, family = _apply(config, learner, obs, "policy"), _family(config)
-    if deterministic:
-        return family.mode(params)
-    num_actions = _spec(config).num_actions
-    return family.sample(params, family.noise(key, obs.shape[:1], num_actions))
-
-
-def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
-    """The critic's value `[N]` of observations `[N, ...]`.
-
-    With `normalize_reward` it is in units of the normalised reward.
-    """
-    return _apply(config, learner, obs, "value")
-
-
-def _collect(
-    config: Config, learner: Learner, actor: Any, noise_key: jax.Array, env_key: jax.Array
-) -> tuple[Any, Transition, Metrics]:
-    env = envs.make(config.env, config.env_params)
-    batch_shape = (config.num_steps, actor.obs.shape[0])
-    noise = _family(config).noise(noise_key, batch_shape, env.spec.num_actions)
-    policy, critic = partial(_sample, config, learner), partial(value, config, learner)
-    return rollout.collect(env, policy, critic, actor, noise, env_key)
-
-
-def _sample(
-    config: Config, learner: Learner, obs: jax.Array, noise: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    params = _apply(config, learner, obs, "policy")
-    action = _family(config).sample(params, noise)
-    return action, _family(config).log_prob(params, action)
-
-
-def _make_batch(config: Config, learner: Learner, last_obs: jax.Array, steps: Transition) -> Batch:
-    """Values, advantages and targets of a rollout, flattened to `[T * B, ...]`."""
-    every_obs = jnp.concatenate([steps.obs, last_obs[None]])
-    every_value = value(config, learner, _flatten(every_obs)).reshape(every_obs.shape[:2])
-    values, end = every_value[:-1], steps.terminated | steps.truncated
-    following = returns.successor_values(values, every_value[-1], steps.final_value, end)
-    flags = (steps.terminated, steps.truncated)
-    advantage = returns.gae(
-        steps.reward, values, following, *flags, config.gamma, config.gae_lambda
-    )
-    obs = normalize.observe(learner.normalizer, steps.obs)
-    target = advantage + values
-    batch = Batch(obs, steps.action, steps.log_prob, values, advantage, target)
-    return jax.tree.map(_flatten, batch)
-
-
 def _update(
-    config: Config, learner: Learner, batch: Batch, key: jax.Array, iteration: jax.Array
+    config: Config, learner: Learner, batch: on_policy.Batch, key: jax.Array, iteration: jax.Array
 ) -> tuple[Learner, Metrics]:
     """All gradient steps of one iteration."""
     learning_rate = jnp.asarray(config.learning_rate)
@@ -269,13 +204,14 @@ def _gradient_step(
     config: Config,
     kl_coef: jax.Array,
     learning_rate: jax.Array,
-    batch: Batch,
+    batch: on_policy.Batch,
     carry: tuple[Any, Any, jax.Array],
     xs: tuple[jax.Array, jax.Array],
 ) -> tuple[tuple[Any, Any, jax.Array], Metrics]:
     params, opt_state, stopped = carry
     gradient = partial(_gradient, config, kl_coef, batch, params)
-    most = config.rows_at_once or (_CPU_ROWS if jax.default_backend() == "cpu" else 0)
+    cached = config.num_devices > 1 and jax.default_backend() == "cpu"
+    most = config.rows_at_once or (_CPU_ROWS if cached else 0)
     grads, metrics = batching.mean_over_pieces(gradient, xs, most)
     grads, kl = parallel.mean((grads, metrics["policy/approx_kl"]), config.num_devices)
     new_params, new_opt_state, norm = optim.apply_gradients(
@@ -292,7 +228,7 @@ def _gradient_step(
 def _gradient(
     config: Config,
     kl_coef: jax.Array,
-    batch: Batch,
+    batch: on_policy.Batch,
     params: Any,
     xs: tuple[jax.Array, jax.Array],
 ) -> tuple[Any, Metrics]:
@@ -303,16 +239,17 @@ def _gradient(
 
 
 def _loss(
-    config: Config, kl_coef: jax.Array, rows: Batch, params: Any
+    config: Config, kl_coef: jax.Array, rows: on_policy.Batch, params: Any
 ) -> tuple[jax.Array, Metrics]:
-    dist, values = networks.apply(_network(config), params, rows.obs)
-    log_ratio = _family(config).log_prob(dist, rows.action) - rows.log_prob
+    dist, values = networks.apply(on_policy.network(config), params, rows.obs)
+    family = on_policy.family(config)
+    log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
     policy_loss = OBJECTIVES[config.objective](config, kl_coef, log_ratio, rows.advantage)
     if config.clip_eps_vf is None:
         value_loss = losses.value_loss(values, rows.target)
     else:
         value_loss = losses.clipped_value_loss(values, rows.value, rows.target, config.clip_eps_vf)
-    entropy = jnp.mean(_family(config).entropy(dist))
+    entropy = jnp.mean(family.entropy(dist))
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
     return total, {
         "loss/total": total,
@@ -347,28 +284,6 @@ def _adapt(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
         return kl_coef
     factor = jnp.where(kl > 1.5 * config.kl_target, 2.0, 1.0)
     return kl_coef * jnp.where(kl < config.kl_target / 1.5, 0.5, factor)
-
-
-def _apply(config: Config, learner: Learner, obs: jax.Array, part: str) -> Any:
-    obs = normalize.observe(learner.normalizer, obs)
-    return networks.apply(_network(config), learner.params, obs, part)
-
-
-def _network(config: Config) -> networks.ActorCritic:
-    torso = (config.hidden_sizes, config.activation, config.conv_features, config.shared_torso)
-    return networks.ActorCritic(_spec(config), *torso)
-
-
-def _spec(config: Config) -> EnvSpec:
-    return envs.make(config.env).spec
-
-
-def _family(config: Config) -> distributions.Distribution:
-    return distributions.family(_spec(config).discrete)
-
-
-def _flatten(x: jax.Array) -> jax.Array:
-    return x.reshape(-1, *x.shape[2:])
 
 
 AGENT = Agent("ppo", Config, init, iterate, act, value)
