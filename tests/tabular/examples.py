@@ -1,5 +1,7 @@
 """MDPs that several test files share."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,7 @@ def mdp_g(gamma):
     return mdps.make(transition, reward, [0.5, 0.3, 0.2], gamma)
 
 
+@partial(jax.jit, static_argnames=("num", "states", "actions", "sparse"))
 def random_mdps(key, num, states, actions, gamma, sparse=False):
     """`num` random MDPs side by side: every leaf has them on its first axis."""
     keys = jax.random.split(key, 4)
@@ -35,6 +38,7 @@ def random_mdps(key, num, states, actions, gamma, sparse=False):
     return mdps.MDP(transition, reward, start, gammas)
 
 
+@partial(jax.jit, static_argnames=("num", "states", "actions"))
 def random_policies(key, num, states, actions):
     """`num` policies, from nearly uniform to nearly deterministic."""
     logits_key, scale_key = jax.random.split(key)

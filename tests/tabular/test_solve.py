@@ -13,6 +13,8 @@ from numpy.testing import assert_allclose
 from jaxrl_pg.tabular import mdp as mdps
 from jaxrl_pg.tabular import solve
 
+EVALUATE = jax.jit(jax.vmap(solve.evaluate))
+ITERATE = jax.jit(jax.vmap(solve.policy_iteration))
 SIZES = [(2, 2, 0.0, False), (7, 3, 0.9, True), (20, 5, 0.99, False), (150, 2, 0.95, True)]
 
 
@@ -84,9 +86,9 @@ def test_worked_optimum(gamma, best):
 
 @pytest.mark.parametrize(("states", "actions", "gamma", "sparse"), SIZES)
 def test_evaluation_equals_its_numpy_twin(states, actions, gamma, sparse):
-    batch = random_mdps(jax.random.key(states), 3, states, actions, gamma, sparse)
+    batch = random_mdps(jax.random.key(states), 3, states, actions, gamma, sparse=sparse)
     policies = random_policies(jax.random.key(1), 3, states, actions)
-    solutions = jax.jit(jax.vmap(solve.evaluate))(batch, policies)
+    solutions = EVALUATE(batch, policies)
     for i in range(3):
         one = jax.tree.map(lambda x, i=i: np.asarray(x[i]), batch)
         for got, want in zip(solutions, twin(one, np.asarray(policies[i])), strict=True):
@@ -96,7 +98,7 @@ def test_evaluation_equals_its_numpy_twin(states, actions, gamma, sparse):
 def test_a_solution_keeps_its_identities_on_a_thousand_mdps():
     batch = random_mdps(jax.random.key(0), 1000, 6, 3, 0.9, sparse=True)
     policies = random_policies(jax.random.key(1), 1000, 6, 3)
-    got = jax.jit(jax.vmap(solve.evaluate))(batch, policies)
+    got = EVALUATE(batch, policies)
     assert_allclose(got.visitation.sum(1), 1.0, atol=1e-12)
     assert jnp.min(got.visitation) >= -1e-15
     assert_allclose(jnp.sum(policies * got.advantage, axis=2), 0.0, atol=1e-11)
@@ -104,15 +106,15 @@ def test_a_solution_keeps_its_identities_on_a_thousand_mdps():
     reward = jnp.sum(policies * batch.reward, axis=2)
     flow = jnp.sum(got.visitation * reward, axis=1) / (1.0 - batch.gamma)
     assert_allclose(got.objective, flow, atol=1e-10)
-    assert_allclose(jax.vmap(solve.objective)(batch, policies), got.objective, atol=1e-12)
-    assert_allclose(jax.vmap(solve.visitation)(batch, policies), got.visitation, atol=1e-14)
+    assert_allclose(jax.jit(jax.vmap(solve.objective))(batch, policies), got.objective, atol=1e-12)
+    assert_allclose(jax.jit(jax.vmap(solve.visitation))(batch, policies), got.visitation, atol=1e-14)
 
 
 def test_the_solvers_agree_and_their_policies_are_optimal():
     batch = random_mdps(jax.random.key(2), 200, 8, 3, 0.95)
     by_values = jax.jit(jax.vmap(partial(solve.value_iteration, tolerance=1e-12)))(batch)
     by_sweeps = jax.jit(jax.vmap(partial(solve.modified_policy_iteration, sweeps=20)))(batch)
-    by_policies = jax.jit(jax.vmap(solve.policy_iteration))(batch)
+    by_policies = ITERATE(batch)
     assert_allclose(by_values.value, by_policies.value, atol=1e-10)
     assert_allclose(by_sweeps.value, by_policies.value, atol=1e-8)
     improved = jax.vmap(solve.bellman_optimality)(batch, by_policies.value)
@@ -124,9 +126,9 @@ def test_the_solvers_agree_and_their_policies_are_optimal():
 
 
 def test_value_iteration_keeps_its_promise_about_the_distance():
-    batch = random_mdps(jax.random.key(3), 100, 5, 2, 0.9)
-    rough = jax.vmap(partial(solve.value_iteration, tolerance=1e-2))(batch)
-    exact = jax.vmap(solve.policy_iteration)(batch)
+    batch = random_mdps(jax.random.key(3), 200, 8, 3, 0.9)
+    rough = jax.jit(jax.vmap(partial(solve.value_iteration, tolerance=1e-2)))(batch)
+    exact = ITERATE(batch)
     distance = jnp.max(jnp.abs(rough.value - exact.value), axis=1)
     assert jnp.all(rough.residual <= 1e-2)
     assert jnp.all(distance <= 1e-2 * 0.9 / 0.1)
@@ -175,7 +177,7 @@ def test_the_policy_gradient_theorem_equals_implicit_differentiation(states, gam
     mdp = jax.tree.map(lambda x: x[0], random_mdps(jax.random.key(4), 1, states, 3, gamma))
     logits = jax.random.normal(jax.random.key(5), (states, 3))
     by_theorem = jax.jit(solve.policy_gradient)(mdp, logits)
-    by_autodiff = jax.grad(lambda x: solve.objective(mdp, jax.nn.softmax(x)))(logits)
+    by_autodiff = jax.jit(jax.grad(lambda x: solve.objective(mdp, jax.nn.softmax(x))))(logits)
     assert_allclose(by_theorem, by_autodiff, atol=1e-12)
     assert_allclose(by_theorem.sum(axis=1), 0.0, atol=1e-12)  # a shift of logits changes nothing
 
@@ -183,6 +185,7 @@ def test_the_policy_gradient_theorem_equals_implicit_differentiation(states, gam
 def test_derivatives_of_every_part_agree_with_finite_differences():
     mdp, logits = mdp_g(0.9), jnp.log(jnp.asarray(POLICY_G))
 
+    @jax.jit
     def parts(logits, reward, gamma):
         changed = mdp._replace(reward=reward, gamma=gamma)
         return solve.evaluate(changed, jax.nn.softmax(logits))

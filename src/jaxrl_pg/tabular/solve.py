@@ -111,7 +111,7 @@ def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
 
 def q_values(mdp: MDP, value: jax.Array) -> jax.Array:
     """One step of look-ahead: `Q = r + gamma P V`, `[S, A]` from `[S]`."""
-    return mdp.reward + mdp.gamma * mdp.transition @ value
+    return mdp.reward + mdp.gamma * jnp.einsum("sak,k->sa", mdp.transition, value)
 
 
 def bellman_optimality(mdp: MDP, value: jax.Array) -> jax.Array:
