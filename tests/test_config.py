@@ -132,6 +132,12 @@ def test_replace_changes_what_it_is_told_and_checks_it():
         config.replace(gama=0.5)
 
 
+def test_whole_environment_parameters_make_the_same_program_as_floats():
+    limit = Small(env_params={"max_steps_in_episode": 500}).env_params["max_steps_in_episode"]
+    assert isinstance(limit, float)
+    assert limit == 500
+
+
 def test_defaults_are_not_shared():
     first, second = Small(), Small()
     assert first.env_params is not second.env_params

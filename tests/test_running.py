@@ -243,6 +243,14 @@ def test_a_finished_run_is_resumed_by_doing_nothing(finished, copied, monkeypatc
     np.testing.assert_array_equal(result.metrics["loss/policy"], finished.metrics["loss/policy"])
 
 
+def test_fewer_timesteps_than_are_done_are_refused(copied):
+    before = (copied / "config.json").read_text()
+    done = CONFIG.num_iterations * STEPS
+    with pytest.raises(ValueError, match=rf"total_timesteps=64 but .* has done {done:,} steps"):
+        jaxrl_pg.resume(copied, total_timesteps=64)
+    assert (copied / "config.json").read_text() == before
+
+
 def test_more_timesteps_go_on_from_the_end(finished, copied):
     before = rows_of(copied)
     result = jaxrl_pg.resume(copied, total_timesteps=44 * STEPS, num_evals=0)

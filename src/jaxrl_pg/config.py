@@ -133,6 +133,8 @@ def _post_init(self: Any) -> None:
                 object.__setattr__(self, name, int(value))
         elif hint == tuple[int, ...] and isinstance(value, list):
             object.__setattr__(self, name, tuple(value))
+        elif hint == dict[str, float] and isinstance(value, dict):
+            object.__setattr__(self, name, {k: _float_if_whole(k, x) for k, x in value.items()})
     check_fields(self)
     self.check()
 
@@ -142,6 +144,12 @@ def _float(name: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} is too large: give a number that a float can hold") from None
+
+
+def _float_if_whole(name: str, value: Any) -> Any:
+    """So that 500 and 500.0 make one compiled program."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    return _float(name, value) if whole else value
 
 
 def _replace(self: Any, **changes: Any) -> Any:

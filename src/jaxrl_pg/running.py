@@ -79,8 +79,8 @@ def run(
         env = config.env if isinstance(config.env, str) else type(config.env).__name__
         run_dir = Path("runs") / f"{name}-{env}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     folder = record.RunFolder.create(run_dir, _describe(config, seed, options))
-    with folder:
-        return _go_on(config, folder, _fresh(config, seed), options, seconds=0.0)
+    with folder, Interrupt() as interrupt:
+        return _go_on(config, folder, _fresh(config, seed), options, interrupt, seconds=0.0)
 
 
 def resume(
@@ -99,8 +99,8 @@ def resume(
         **changes: single options by name, such as `quiet=True`.
 
     Raises:
-        ValueError: if there is no such run, it is in use, or its config does not fit its
-            checkpoints.
+        ValueError: if there is no such run, it is in use, its config does not fit its
+            checkpoints, or it is past `total_timesteps` already.
     """
     folder = record.RunFolder.open(run_dir)
     config = config_of(folder, env)
@@ -109,18 +109,30 @@ def resume(
         config = config.replace(total_timesteps=total_timesteps)
     options = with_changes(with_changes(Options(), saved["options"]), changes)
     _check(config, options)
-    with folder:
+    with folder, Interrupt() as interrupt:
         restored = _restore(config, folder, saved["seed"])
+        if total_timesteps is not None and restored.step > config.num_iterations:
+            done = restored.step * config.steps_per_iteration
+            raise ValueError(
+                f"total_timesteps={total_timesteps:,} but {folder.path} has done {done:,} steps: "
+                "give more, or leave it out"
+            )
         folder.write_config(_describe(config, saved["seed"], options))
         folder.drop_after(restored.step)
         if not options.quiet:
             for line in restored.skipped:
                 print(line)
-        return _go_on(config, folder, restored.state, options, restored.host["seconds"])
+        seconds = restored.host["seconds"]
+        return _go_on(config, folder, restored.state, options, interrupt, seconds)
 
 
 def _go_on(
-    config: Any, folder: record.RunFolder, state: TrainState, options: Options, seconds: float
+    config: Any,
+    folder: record.RunFolder,
+    state: TrainState,
+    options: Options,
+    interrupt: Interrupt,
+    seconds: float,
 ) -> Result:
     """Train from `state` to the end of the config's timesteps."""
     done = int(state.iteration) * config.steps_per_iteration
@@ -130,7 +142,6 @@ def _go_on(
             checkpoint.Checkpoints(folder.checkpoints_dir, keep_last=options.keep_last)
         )
         saves.rewind(int(state.iteration))
-        interrupt = stack.enter_context(Interrupt())
         progress = stack.enter_context(record.Progress(total, start=done, quiet=options.quiet))
         board = None
         if options.tensorboard:
