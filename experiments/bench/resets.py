@@ -8,7 +8,6 @@ often as they do. The two take turns, and the least of the rounds is taken.
 import time
 from functools import partial
 
-import gymnax
 import jax
 
 from jaxrl_pg import envs
