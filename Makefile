@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate test test-slow check bench clean
+.PHONY: help install train resume evaluate test test-slow check bench theory clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo '  make theory-NAME  one of its figures, such as theory-bounds'
 	@echo
 	@echo '  make train ARGS="ppo --env Pendulum-v1 --seed 3"   any option of the command line'
 	@echo '  make install EXTRAS=gpu                            CUDA (gpu) or TPU (tpu) builds of JAX'
@@ -43,6 +44,13 @@ check: $(VENV)/.dev ## lint, formatting, types
 
 bench: install ## measure beside rejax, in its own virtual environment; writes docs/benchmarks.md
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
+
+FIGURES := $(filter-out figures,$(basename $(notdir $(wildcard experiments/theory/*.py))))
+
+theory: $(addprefix theory-,$(FIGURES)) ## the theory: every figure of docs/theory.md
+
+theory-%: install
+	$(BIN)/python experiments/theory/$*.py
 
 clean: ## remove what was installed and cached; runs/ stays
 	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

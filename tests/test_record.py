@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from jaxrl_pg import plot, record
+from jaxrl_pg import files, plot
 from jaxrl_pg.record import (
     Progress,
     RunFolder,
@@ -137,7 +137,7 @@ def test_create_looks_again_once_it_holds_the_lock(tmp_path, monkeypatch):
         path.mkdir()
         (path / "config.json").write_text('{"agent": "dqn"}')
 
-    monkeypatch.setattr(record, "_require_writable", another_process_is_first)
+    monkeypatch.setattr(files, "require_writable", another_process_is_first)
     with pytest.raises(ValueError, match=r"already holds a run \(dqn\)"):
         RunFolder.create(tmp_path / "demo", CONFIG)
     assert RunFolder.open(tmp_path / "demo").config == {"agent": "dqn"}

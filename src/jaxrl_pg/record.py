@@ -11,11 +11,9 @@ here. Neither room knows an agent, or an array library but numpy.
 """
 
 import difflib
-import fcntl
 import json
 import math
 import os
-import platform
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +21,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from jaxrl_pg import files
 from jaxrl_pg.plot import Progress, TensorBoard, known_return, require_tensorboard, save_curve
 
 __all__ = [
@@ -67,13 +66,13 @@ class RunFolder:
         _plain(config, "config", finite=True)
         try:
             run._require_new()
-            _require_writable(run.path)
+            files.require_writable(run.path)
             run.path.mkdir(parents=True, exist_ok=True)
             with run:
                 run._require_new()  # another process may have come first
                 run.write_config(config)
         except OSError as error:
-            raise _unwritable(run.path, error.strerror) from error
+            raise files.unwritable(run.path, error.strerror) from error
         return run
 
     @classmethod
@@ -99,11 +98,11 @@ class RunFolder:
     def __enter__(self) -> Self:
         """Take the lock and cut a torn last row; ValueError when another holds the lock."""
         try:
-            self._lock_file = _lock(self.path)
+            self._lock_file = files.lock(self.path)
             _cut_torn_line(self._metrics_path)
         except OSError as error:
             self.__exit__()
-            raise _unwritable(self.path, error.strerror) from error
+            raise files.unwritable(self.path, error.strerror) from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,7 +129,7 @@ class RunFolder:
         """Replace config.json in one step."""
         self._require_lock()
         text = json.dumps(_plain(config, "config", finite=True), indent=2)
-        _write_atomic(self._config_path, text + "\n")
+        files.write_atomic(self._config_path, text + "\n")
 
     def append(self, rows: Iterable[Row]) -> None:
         """Add rows to metrics.jsonl. They outlive this process and, after `sync`, the machine.
@@ -162,7 +161,7 @@ class RunFolder:
         rows = self.rows()
         kept = [row for row in rows if row["iteration"] <= iteration]
         if len(kept) < len(rows):
-            _write_atomic(self._metrics_path, "".join(_line(row) for row in kept))
+            files.write_atomic(self._metrics_path, "".join(_line(row) for row in kept))
         return len(rows) - len(kept)
 
     def rows(self) -> list[Row]:
@@ -224,53 +223,11 @@ def _line(row: Row) -> str:
     return json.dumps({key: _plain(value, key) for key, value in row.items()}) + "\n"
 
 
-def _write_atomic(path: Path, text: str) -> None:
-    """Write so that a reader, or a crash, meets the old file or the new one, nothing between."""
-    new = path.with_name(path.name + ".tmp")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
-
-
 def _cut_torn_line(path: Path) -> None:
     """Cut what follows the last newline: the half row of a killed process."""
     if path.exists():
         with path.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _lock(folder: Path) -> int:
-    """Lock a folder for this process; the file descriptor returned holds the lock."""
-    lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.read(lock_file, 200).decode(errors="replace")
-        os.close(lock_file)
-        if not isinstance(error, BlockingIOError):
-            raise
-        raise ValueError(
-            f"{folder} is in use by process {owner or '(just started)'}: wait for it to end, "
-            "or stop it"
-        ) from error
-    os.ftruncate(lock_file, 0)
-    os.write(lock_file, f"{os.getpid()} on {platform.node()}".encode())
-    return lock_file
-
-
-def _require_writable(path: Path) -> None:
-    """Ask the nearest path that exists whether `path` can be made in it, or filled."""
-    nearest = next((near for near in (path, *path.parents) if os.path.lexists(near)), Path())
-    if not nearest.is_dir():
-        raise _unwritable(path, f"{nearest} is not a folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise _unwritable(path, f"no permission to write in {nearest}")
-
-
-def _unwritable(path: Path, why: str | None) -> ValueError:
-    return ValueError(f"cannot write {path} ({why}): choose another --run-dir")
 
 
 def _no_run_message(path: Path) -> str:
