@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate test test-slow check bench theory clean
+.PHONY: help install train resume evaluate sweep report test test-slow check bench theory clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -30,6 +30,14 @@ resume: install ## go on with a stopped run: make resume RUN=runs/...
 evaluate: install ## whole episodes of a trained policy: make evaluate RUN=runs/...
 	@test -n "$(RUN)" || { echo 'say which run: make evaluate RUN=runs/...'; exit 2; }
 	@$(BIN)/jaxrl-pg evaluate "$(RUN)" $(ARGS)
+
+sweep: install ## train every agent of an experiment and report: make sweep EXP=cartpole_ppo
+	@test -n "$(EXP)" || { echo 'say which experiment: make sweep EXP=... (a file in experiments/)'; exit 2; }
+	@$(BIN)/jaxrl-pg sweep "$(EXP)" $(ARGS)
+
+report: install ## figures, tables and a page of sweeps and runs: make report RUN="runs/..."
+	@test -n "$(RUN)" || { echo 'say which: make report RUN="runs/a runs/b"'; exit 2; }
+	@$(BIN)/jaxrl-pg report $(RUN) $(ARGS)
 
 test: $(VENV)/.dev ## install and run the tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -44,7 +44,18 @@ MAY_IMPORT = {
         *("agents", "checkpoint", "config", "envs", "evaluation", "interrupt", "memory", "options"),
         *("parallel", "policy", "record", "training", "types"),
     ],
-    "cli": ["", "options", "parallel", "record", "running"],
+    "study": ["agents", "config"],
+    "experiment": ["agents", "config", "envs", "study"],
+    "batch": [
+        *("agents", "checkpoint", "config", "experiment", "memory", "parallel", "population"),
+        "training",
+    ],
+    "sweep": [
+        *("batch", "experiment", "files", "interrupt", "memory", "options", "record", "table"),
+    ],
+    "cli": [
+        *("", "experiment", "options", "parallel", "record", "report", "running", "sweep"),
+    ],
 }
 AN_AGENT_MAY_IMPORT = [
     "config",

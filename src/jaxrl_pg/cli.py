@@ -18,6 +18,8 @@ commands:
   train [AGENT] [--env ID] [--run-dir DIR] [--seed N] ... train from scratch (agents: {agents})
   resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
+  sweep EXPERIMENT [--dry-run] ...                        train every agent of an experiment file
+  report RUN ...                                          figures, tables and a page of sweeps
 
 `jaxrl-pg COMMAND --help` (`jaxrl-pg train ppo --help`) lists every option.
 
@@ -32,12 +34,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 diverged, 2 wrong arguments, 130 interrupted.
     """
     args = list(sys.argv[1:] if argv is None else argv)
-    commands = {"train": _train, "resume": _resume, "evaluate": _evaluate}
+    commands = {
+        "train": _train,
+        "resume": _resume,
+        "evaluate": _evaluate,
+        "sweep": _sweep,
+        "report": _report,
+    }
     if not args or args[0] in ("-h", "--help", "help"):
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
         return 0
     if args[0] not in commands:
-        return _refuse(f"unknown command {args[0]!r}: give train, resume or evaluate")
+        return _refuse(f"unknown command {args[0]!r}: give one of: {', '.join(commands)}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return commands[args[0]](args[1:])
@@ -151,6 +159,63 @@ def _evaluate_run(
         f"iteration {policy.step}: return {returns.mean():.2f} +- {returns.std():.2f} over "
         f"{num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
     )
+    return 0
+
+
+def _sweep(args: list[str]) -> int:
+    from jaxrl_pg.options import SweepOptions
+
+    _sweep_experiment.__annotations__.update(options=SweepOptions)
+    return _call(_sweep_experiment, "jaxrl-pg sweep", args)
+
+
+def _sweep_experiment(
+    experiment: str,
+    /,
+    options: Any,
+    run_dir: str | None = None,
+    num_devices: int | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Train every agent of an experiment that is not trained yet, then write the report.
+
+    Args:
+        experiment: the name of a file in experiments/, or the path of one.
+        options: how to run it.
+        run_dir: the sweep's folder; runs/<experiment> unless given.
+        num_devices: CPU devices to share the agents out over; one a core unless given.
+        dry_run: say what would be done, and do nothing.
+    """
+    import jax
+
+    on_cpu = jax.config.jax_platforms in (None, "", "cpu")
+    _prepare(num_devices or (len(os.sched_getaffinity(0)) if on_cpu else 1))
+    from jaxrl_pg import experiment as experiments
+    from jaxrl_pg import report, sweep
+
+    wanted = experiments.load(experiment)
+    if dry_run:
+        print(sweep.dry_run(wanted, run_dir, options))
+        return 0
+    folder = sweep.run_sweep(wanted, run_dir, options)
+    print(f"results are in {folder / 'results.csv'}; report: {report.write([folder])}")
+    return 0
+
+
+def _report(args: list[str]) -> int:
+    return _call(_report_runs, "jaxrl-pg report", args)
+
+
+def _report_runs(runs: list[str], /, out: str | None = None) -> int:
+    """Write figures, tables and a page about sweeps and runs.
+
+    Args:
+        runs: folders, compared with each other.
+        out: the folder to write into; `report` in the first one unless given.
+    """
+    from jaxrl_pg import report
+
+    print(report.write(runs, out))
     return 0
 
 

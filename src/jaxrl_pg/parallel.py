@@ -21,6 +21,7 @@ from jaxrl_pg.ops.running_stats import RunningStats
 from jaxrl_pg.types import TrainState
 
 __all__ = [
+    "agents_sharding",
     "device_keys",
     "mean",
     "merge_moments",
@@ -106,6 +107,12 @@ def over_agents(fn: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Call
     specs = tuple(P() if axis is None else P(AXIS) for axis in in_axes)
     mesh = _mesh(len(jax.devices()))
     return jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=P(AXIS), check_vma=False)
+
+
+def agents_sharding() -> NamedSharding | None:
+    """Where `over_agents` leaves its agents; None on one device."""
+    num = jax.device_count()
+    return NamedSharding(_mesh(num), P(AXIS)) if num > 1 else None
 
 
 def mean(tree: Any, num_devices: int) -> Any:

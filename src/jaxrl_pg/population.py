@@ -19,7 +19,7 @@ from jaxrl_pg import agents, parallel
 from jaxrl_pg.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
-__all__ = ["LAYOUTS", "Population", "advance", "init", "layout_here", "stack"]
+__all__ = ["LAYOUTS", "Population", "advance", "init", "init_one", "layout_here", "stack"]
 
 LAYOUTS = ("map", "vmap")
 
@@ -61,7 +61,7 @@ def init(configs: Any, keys: jax.Array, layout: str) -> Population:
         keys: `[N]`, consumed.
         layout: `map` or `vmap`.
     """
-    return _shared_out(partial(_each, layout, _init_one), (0, 0))(configs, keys)
+    return _shared_out(partial(_each, layout, init_one), (0, 0))(configs, keys)
 
 
 def advance(
@@ -115,7 +115,8 @@ def _shared_out(fn: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Call
     return parallel.over_agents(fn, in_axes) if jax.device_count() > 1 else fn
 
 
-def _init_one(config: Any, key: jax.Array) -> Population:
+def init_one(config: Any, key: jax.Array) -> Population:
+    """One fresh agent, without the axis `N`."""
     return Population(agents.find(config).init(config, key), jnp.ones((), bool))
 
 
