@@ -53,8 +53,11 @@ MAY_IMPORT = {
     "sweep": [
         *("batch", "experiment", "files", "interrupt", "memory", "options", "record", "table"),
     ],
+    "launch_ray": [
+        *("experiment", "interrupt", "options", "parallel", "record", "sweep"),
+    ],
     "cli": [
-        *("", "experiment", "options", "parallel", "record", "report", "running", "sweep"),
+        *("", "experiment", "launch_ray", "options", "parallel", "record", "report", "running", "sweep"),
     ],
 }
 AN_AGENT_MAY_IMPORT = [
@@ -82,6 +85,7 @@ ROOMS = {
     "rich": ["plot"],
     "matplotlib": ["plot"],
     "tensorboardX": ["plot"],
+    "ray": ["launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
 
@@ -250,8 +254,9 @@ def test_every_requirement_has_a_lower_and_an_upper_bound():
 def test_what_is_required_is_what_is_imported():
     required = {package_of(text) for text in requirements()[0]}
     imported = {"orbax-checkpoint" if name == "orbax" else name for name in ROOMS}
-    assert required == (imported - {"tensorboardX"}) | UNDECLARED_BY_GYMNAX
-    assert "tensorboardX" in {package_of(text) for text in requirements()[1]}
+    extras = {"ray", "tensorboardX"}
+    assert required == (imported - extras) | UNDECLARED_BY_GYMNAX
+    assert extras <= {package_of(text) for text in requirements()[1]}
 
 
 # --- form -----------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jaxrl_pg import AGENT_NAMES
 
@@ -175,6 +175,7 @@ def _sweep_experiment(
     options: Any,
     run_dir: str | None = None,
     num_devices: int | None = None,
+    launcher: Literal["local", "ray"] = "local",
     dry_run: bool = False,
 ) -> int:
     """Train every agent of an experiment that is not trained yet, then write the report.
@@ -184,6 +185,7 @@ def _sweep_experiment(
         options: how to run it.
         run_dir: the sweep's folder; runs/<experiment> unless given.
         num_devices: CPU devices to share the agents out over; one a core unless given.
+        launcher: local, or ray for a cluster with one group a task (extra: ray).
         dry_run: say what would be done, and do nothing.
     """
     import jax
@@ -191,13 +193,16 @@ def _sweep_experiment(
     on_cpu = jax.config.jax_platforms in (None, "", "cpu")
     _prepare(num_devices or (len(os.sched_getaffinity(0)) if on_cpu else 1))
     from jaxrl_pg import experiment as experiments
-    from jaxrl_pg import report, sweep
+    from jaxrl_pg import launch_ray, report, sweep
 
     wanted = experiments.load(experiment)
     if dry_run:
         print(sweep.dry_run(wanted, run_dir, options))
         return 0
-    folder = sweep.run_sweep(wanted, run_dir, options)
+    if launcher == "ray":
+        folder = launch_ray.run_with_ray(wanted, run_dir, options, num_devices or 1)
+    else:
+        folder = sweep.run_sweep(wanted, run_dir, options)
     print(f"results are in {folder / 'results.csv'}; report: {report.write([folder])}")
     return 0
 
