@@ -1,0 +1,120 @@
+"""Classical conditioning: TD(0) on given sequences of stimuli, every reward-prediction error kept.
+
+What an animal is shown is a sequence of features; nothing is chosen and nothing is random.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+__all__ = ["Conditioning", "condition", "serial_compound", "td0"]
+
+Number = float | jax.Array
+
+
+class Conditioning(NamedTuple):
+    """N trials of T steps with F features.
+
+    Attributes:
+        weight: `[N, F]` after each trial.
+        value: `[N, T + 1]`, the predictions with which each trial began.
+        error: `[N, T]`, the reward-prediction errors.
+    """
+
+    weight: jax.Array
+    value: jax.Array
+    error: jax.Array
+
+
+def td0(
+    weight: jax.Array,
+    feature: jax.Array,
+    reward: jax.Array,
+    learning_rate: Number,
+    gamma: Number = 1.0,
+) -> tuple[jax.Array, jax.Array]:
+    """One sequence of online TD(0) with `V_t = w . x_t`.
+
+        delta_t = r_t + gamma V_{t+1} - V_t,    w <- w + alpha delta_t x_t
+
+    With one-hot features it is the tabular `V(s) <- V(s) + alpha delta`; the end of an episode is
+    a row of zeros. With T = 1 and zeros to follow it is the rule of Rescorla and Wagner 1972.
+    Source: Sutton 1988; delta as the dopamine response: Schultz, Dayan and Montague 1997.
+
+    Args:
+        weight: w `[F]`.
+        feature: x `[T + 1, F]`.
+        reward: `[T]`, `r_t` arrives with `x_{t+1}`.
+        learning_rate: alpha.
+        gamma: discount, in [0, 1].
+
+    Returns:
+        w `[F]` afterwards, and delta `[T]`.
+    """
+    steps = (feature[:-1], feature[1:], reward)
+    return jax.lax.scan(partial(_predict_step, learning_rate, gamma), weight, steps)
+
+
+def condition(
+    feature: jax.Array,
+    reward: jax.Array,
+    learning_rate: Number,
+    gamma: Number = 1.0,
+    weight: jax.Array | None = None,
+) -> Conditioning:
+    """Trial after trial of `td0`, the weights kept.
+
+    Args:
+        feature: `[N, T + 1, F]`.
+        reward: `[N, T]`.
+        learning_rate: alpha.
+        gamma: discount.
+        weight: `[F]` to begin with; zeros if None.
+    """
+    weight = jnp.zeros_like(feature[0, 0]) if weight is None else weight
+    return jax.lax.scan(partial(_trial, learning_rate, gamma), weight, (feature, reward))[1]
+
+
+def serial_compound(onset: jax.Array, num_times: int) -> jax.Array:
+    """The complete serial compound: a feature of its own for every moment since every stimulus.
+
+    Taught a reward L steps after a single stimulus with step size alpha and discount 1, the error
+    of trial n at k < L steps before the reward is the binomial probability of k successes in
+    n - 1 draws of alpha: a wave that goes back alpha steps a trial. At the stimulus it is the
+    probability of L or more, and stays. Source: Montague, Dayan and Sejnowski 1996; the binomial
+    follows from `V_k <- (1 - alpha) V_k + alpha V_{k-1}`.
+
+    Args:
+        onset: `[K]` int, when each stimulus begins; negative where it does not.
+        num_times: T + 1.
+
+    Returns:
+        `[num_times, K * num_times]`, 1 where the stimulus began that long ago.
+    """
+    since = jnp.arange(num_times)[:, None] - onset[None]
+    trace = jax.nn.one_hot(since, num_times, dtype=float)
+    return jnp.where((onset >= 0)[None, :, None], trace, 0.0).reshape(num_times, -1)
+
+
+def _predict_step(
+    learning_rate: Number,
+    gamma: Number,
+    weight: jax.Array,
+    step: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array]:
+    feature, following, reward = step
+    error = reward + gamma * jnp.vdot(weight, following) - jnp.vdot(weight, feature)
+    return weight + learning_rate * error * feature, error
+
+
+def _trial(
+    learning_rate: Number, gamma: Number, weight: jax.Array, trial: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, Conditioning]:
+    feature, reward = trial
+    value = feature @ weight
+    weight, error = td0(weight, feature, reward, learning_rate, gamma)
+    return weight, Conditioning(weight, value, error)
