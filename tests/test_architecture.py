@@ -45,6 +45,10 @@ MAY_IMPORT = {
         *("parallel", "policy", "record", "training", "types"),
     ],
     "study": ["agents", "config"],
+    "statistics": [],
+    "table": ["files"],
+    "report": ["files", "record", "report", "statistics", "table"],
+    "search": ["config", "population", "study", "types"],
     "experiment": ["agents", "config", "envs", "study"],
     "batch": [
         *("agents", "checkpoint", "config", "experiment", "memory", "parallel", "population"),
@@ -57,7 +61,17 @@ MAY_IMPORT = {
         *("experiment", "interrupt", "options", "parallel", "record", "sweep"),
     ],
     "cli": [
-        *("", "experiment", "launch_ray", "options", "parallel", "record", "report", "running", "sweep"),
+        *(
+            "",
+            "experiment",
+            "launch_ray",
+            "options",
+            "parallel",
+            "record",
+            "report",
+            "running",
+            "sweep",
+        ),
     ],
 }
 AN_AGENT_MAY_IMPORT = [
@@ -75,7 +89,10 @@ AN_AGENT_MAY_IMPORT = [
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
     "jax": None,
-    "numpy": ["checkpoint", "cli", "config", "plot", "record", "running"],
+    "numpy": [
+        *("checkpoint", "cli", "config", "plot", "record", "report", "running"),
+        *("statistics", "table"),
+    ],
     "chex": ["ops"],
     "flax": ["networks"],
     "optax": ["optim"],
@@ -83,7 +100,7 @@ ROOMS = {
     "orbax": ["checkpoint"],
     "tyro": ["cli"],
     "rich": ["plot"],
-    "matplotlib": ["plot"],
+    "matplotlib": ["plot", "report.drawing"],
     "tensorboardX": ["plot"],
     "ray": ["launch_ray"],
 }

@@ -14,6 +14,7 @@ import pytest
 
 import jaxrl_pg
 from jaxrl_pg import batch, experiment, population, sweep, training
+from jaxrl_pg.options import SweepOptions
 
 TABLE = {
     "agent": "ppo",
@@ -31,7 +32,7 @@ TABLE = {
     },
     "grid": {"learning_rate": [1e-2, 1e-3]},
 }
-QUIET = sweep.SweepOptions(quiet=True)
+QUIET = SweepOptions(quiet=True)
 
 
 def tiny(**changes):
@@ -139,7 +140,7 @@ def test_an_extended_sweep_trains_only_what_is_new(finished, tmp_path, monkeypat
 
 
 def test_batches_of_any_size_give_the_same_table(finished, tmp_path):
-    options = sweep.SweepOptions(quiet=True, max_agents=3)
+    options = SweepOptions(quiet=True, max_agents=3)
     folder = sweep.run_sweep(tiny(), tmp_path / "small", options)
     assert len(list((folder / "parts").iterdir())) == 2
     assert results(folder) == results(finished)
@@ -178,6 +179,7 @@ def test_out_of_memory_halves_the_batch(finished, tmp_path, monkeypatch):
 CHILD = """
 import json, sys
 from jaxrl_pg import batch, experiment, parallel, sweep
+from jaxrl_pg.options import SweepOptions
 parallel.prepare(1)
 advance = batch.BatchRun.advance
 def slow(self):
@@ -186,7 +188,7 @@ def slow(self):
     print("piece", flush=True)
     return shown
 batch.BatchRun.advance = slow
-options = sweep.SweepOptions(quiet=True, checkpoint_seconds=0, max_agents=2)
+options = SweepOptions(quiet=True, checkpoint_seconds=0, max_agents=2)
 sweep.run_sweep(experiment.parse("tiny", json.loads(sys.argv[1])), sys.argv[2], options)
 """
 
@@ -246,7 +248,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 def test_rows_that_would_not_compare_are_refused(finished):
-    with pytest.raises(ValueError, match="num_eval_episodes=8 but the results in .* have 4"):
+    with pytest.raises(ValueError, match=r"num_eval_episodes=8 but the results in .* have 4"):
         sweep.run_sweep(tiny(num_eval_episodes=8), finished, QUIET)
 
 
@@ -259,11 +261,11 @@ def test_rows_that_would_not_compare_are_refused(finished):
 )
 def test_bad_options_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        sweep.SweepOptions(**change)
+        SweepOptions(**change)
 
 
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(finished, tmp_path):
-    text = sweep.dry_run(tiny(), tmp_path / "new", sweep.SweepOptions(max_agents=3))
+    text = sweep.dry_run(tiny(), tmp_path / "new", SweepOptions(max_agents=3))
     assert "4 of 4 agents in 2 batches of up to 2" in text
     assert "time not known" in text
     assert not (tmp_path / "new").exists()

@@ -85,6 +85,7 @@ class BatchRun:
         self.saves = checkpoint.Checkpoints(folder, keep_last=2, keep_best=False)
         self.piece, self.done, self.rows = 1, 0, list[Row]()
         self.seconds, self.timed = 0.0, 0
+        self.agents: Any = None
         self._advance = jax.jit(population.advance, static_argnums=(4, 5), donate_argnums=1)
         self._compiled = False
         self._start(folder)

@@ -188,10 +188,7 @@ def _sweep_experiment(
         launcher: local, or ray for a cluster with one group a task (extra: ray).
         dry_run: say what would be done, and do nothing.
     """
-    import jax
-
-    on_cpu = jax.config.jax_platforms in (None, "", "cpu")
-    _prepare(num_devices or (len(os.sched_getaffinity(0)) if on_cpu else 1))
+    _prepare(num_devices or len(os.sched_getaffinity(0)))
     from jaxrl_pg import experiment as experiments
     from jaxrl_pg import launch_ray, report, sweep
 

@@ -30,7 +30,15 @@ from jaxrl_pg.experiment import Experiment, Group, Point, describe, groups
 from jaxrl_pg.interrupt import Interrupt
 from jaxrl_pg.options import SweepOptions
 
-__all__ = ["SweepOptions", "collect", "dry_run", "run_sweep", "train_groups"]
+__all__ = [
+    "collect",
+    "dry_run",
+    "finished_rows",
+    "folder_of",
+    "opened",
+    "run_sweep",
+    "train_groups",
+]
 
 Row = dict[str, Any]
 
@@ -157,6 +165,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+            "command": f"jaxrl-pg sweep {experiment.name} --run-dir {folder}",
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "seconds": held.get("seconds", 0.0),
         }

@@ -107,7 +107,8 @@ def test_a_solution_keeps_its_identities_on_a_thousand_mdps():
     flow = jnp.sum(got.visitation * reward, axis=1) / (1.0 - batch.gamma)
     assert_allclose(got.objective, flow, atol=1e-10)
     assert_allclose(jax.jit(jax.vmap(solve.objective))(batch, policies), got.objective, atol=1e-12)
-    assert_allclose(jax.jit(jax.vmap(solve.visitation))(batch, policies), got.visitation, atol=1e-14)
+    visited = jax.jit(jax.vmap(solve.visitation))(batch, policies)
+    assert_allclose(visited, got.visitation, atol=1e-14)
 
 
 def test_the_solvers_agree_and_their_policies_are_optimal():

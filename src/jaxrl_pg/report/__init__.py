@@ -1,0 +1,68 @@
+"""Reports: what some sweeps and runs reached, as figures, tables and one page.
+
+    report.html     everything, in one file that needs no network
+    table.md        the tables
+    table.tex       the same for LaTeX
+    *.png           the figures
+
+Nothing here starts JAX.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxrl_pg import files
+from jaxrl_pg.report import pages, tables
+from jaxrl_pg.report.drawing import figures
+from jaxrl_pg.report.sources import load
+from jaxrl_pg.report.summary import summarise
+
+__all__ = ["write"]
+
+_FIGURES = ("curves", "profiles", "improvement", "sensitivity")
+
+
+def write(
+    run_dirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
+) -> Path:
+    """Write the report of some folders, compared with each other.
+
+    Args:
+        run_dirs: folders of sweeps (results.csv) and of single runs (metrics.jsonl); runs that
+            differ in nothing but the seed become one setting.
+        out: the folder to write into, made if absent; `report` in the first one if None.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        ValueError: for a folder that holds neither, a table that cannot be read, or an `out` that
+            cannot be written.
+    """
+    merged, sources = load(run_dirs)
+    folder = Path(out).expanduser() if out is not None else Path(sources[0].path) / "report"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(None, "no permission to write there")
+    except OSError as error:
+        raise ValueError(f"cannot write {folder} ({error.strerror}): give another --out") from None
+    results = summarise(merged, sources)
+    title = " and ".join(source.name for source in sources[:4])
+    title += f" and {len(sources) - 4} more" if len(sources) > 4 else ""
+    command = shlex.join(["jaxrl-pg", "report", *(source.path for source in sources)])
+    command += f" --out {shlex.quote(str(folder))}" if out is not None else ""
+    sheets, drawn = tables.sheets(results), figures(results)
+    for key in _FIGURES:  # of an earlier report
+        (folder / f"{key}.png").unlink(missing_ok=True)
+    for figure in drawn:
+        (folder / f"{figure.key}.png").write_bytes(figure.png)
+    files.write_atomic(folder / "table.md", tables.markdown(sheets, title))
+    files.write_atomic(folder / "table.tex", tables.latex(sheets, title))
+    path = folder / "report.html"
+    files.write_atomic(path, pages.page(title, results, drawn, sheets, command))
+    return path

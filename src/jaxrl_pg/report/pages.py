@@ -1,0 +1,201 @@
+"""A report as one HTML page that needs nothing else: figures inside, no network.
+
+Click a column's name to sort by it; the address then ends in `#sort=<table>.<column>` (with a `-`
+in front of the column for descending), which sorts the page in the same way when it is opened.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Sequence
+
+from jaxrl_pg.report.drawing import Figure
+from jaxrl_pg.report.sources import Source, as_toml
+from jaxrl_pg.report.style import SCRIPT, STYLE
+from jaxrl_pg.report.summary import Results
+from jaxrl_pg.report.tables import Sheet
+
+__all__ = ["page"]
+
+_MOST_CARDS = 12
+# Scripts and styles of the page itself, embedded images, and nothing from anywhere else.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def page(
+    title: str,
+    results: Results,
+    some_figures: Sequence[Figure],
+    some_sheets: Sequence[Sheet],
+    command: str,
+) -> str:
+    """The whole page.
+
+    Args:
+        title: of the report.
+        results: what it is about.
+        some_figures: in the order they are shown.
+        some_sheets: the tables, the one of the settings first; they stand before the figures,
+            that of pairs beside its own.
+        command: that writes this report again.
+    """
+    first = some_sheets[0]
+    blocks = [(x.key, x.title, _sheet(x)) for x in some_sheets if x.key != "pairs"]
+    pairs = [x for x in some_sheets if x.key == "pairs"]
+    for figure in some_figures:
+        beside = "".join(map(_sheet, pairs)) if figure.key == "improvement" else ""
+        blocks.append((figure.key, figure.title, _figure(figure) + beside))
+    blocks.append(("method", "How it was computed", _method(results)))
+    blocks.append(("sources", "How it was made", _sources(results, command)))
+    links = "".join(f'<a href="#{key}">{_text(name)}</a>' for key, name, _ in blocks)
+    body = "".join(
+        f'<section id="{key}"><h2>{_text(name)}</h2>{inside}</section>'
+        for key, name, inside in blocks
+    )
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{_text(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head>\n<body><header><h1>{_text(title)}</h1>"
+        f'<p class="soft">{_text(_in_short(results))}</p>{_best(results, first)}<nav>{links}</nav>'
+        f"</header>\n<main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"
+    )
+
+
+def _in_short(results: Results) -> str:
+    summaries = results.summaries
+    num_seeds = sum(len(s.setting.seeds) for s in summaries)
+    seconds = [source.facts.get("seconds") for source in results.sources]
+    known = [x for x in seconds if isinstance(x, int | float)]
+    parts = [
+        _count(len(results.by_env), "environment"),
+        _count(len(summaries), "setting"),
+        _count(num_seeds, "trained agent"),
+    ]
+    num_diverged = sum(int(s.setting.diverged.sum()) for s in summaries)
+    parts += [f"{num_diverged:,} diverged"] if num_diverged else []
+    return " \N{MIDDLE DOT} ".join(parts + ([_duration(sum(known))] if known else []))
+
+
+def _best(results: Results, sheet: Sheet) -> str:
+    """A card an environment: its best setting, which stands first there in the sheet."""
+    at, reach = sheet.header.index("IQM"), sheet.header.index("95% interval")
+    cards = []
+    for env, found in list(results.by_env.items())[:_MOST_CARDS]:
+        row = next(row for row in sheet.rows if row[0].text == env)
+        cards.append(
+            f"<div><small>{_text(env)}</small><b>{_text(row[at].text)}</b>"
+            f"<small>{_text(row[reach].text)}</small><small>{_text(found[0].label)}</small></div>"
+        )
+    return f'<div class="best">{"".join(cards)}</div>'
+
+
+def _figure(figure: Figure) -> str:
+    data = base64.b64encode(figure.png).decode()
+    return (
+        f'<p class="soft">{_text(figure.note)}</p><figure><img width="{figure.width}" '
+        f'alt="{_text(figure.title)}" src="data:image/png;base64,{data}"></figure>'
+    )
+
+
+def _sheet(sheet: Sheet) -> str:
+    numbers = [
+        any(row[i].value is not None for row in sheet.rows) for i in range(len(sheet.header))
+    ]
+    kinds = [' class="number"' if number else "" for number in numbers]
+    heads = "".join(
+        f'<th scope="col"{kind}><button type="button">{_text(name)}</button></th>'
+        for name, kind in zip(sheet.header, kinds, strict=True)
+    )
+    lines = []
+    for row in sheet.rows:
+        cells = []
+        for cell, kind in zip(row, kinds, strict=True):
+            value = "" if cell.value is None else f' data-value="{_javascript(cell.value)}"'
+            text = f"<b>{_text(cell.text)}</b>" if cell.best else _text(cell.text)
+            cells.append(f"<td{kind}{value}>{text}</td>")
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return (
+        f'<p class="soft">{_text(sheet.note)}</p><div class="scroll"><table id="table-{sheet.key}">'
+        f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
+    )
+
+
+def _method(results: Results) -> str:
+    words = (
+        "The score of a seed is the mean return of its last evaluation. The interquartile mean "
+        "drops a quarter of the scores at each end, in whole scores (as scipy's trim_mean and "
+        "rliable do). Intervals and bands are 95% percentile intervals of a stratified bootstrap "
+        f"with {results.num_resamples:,} resamples: seeds are drawn with replacement within each "
+        "environment, and within each setting where several are pooled (Agarwal et al. 2021, "
+        "arXiv 2108.13264). With fewer than about five seeds such an interval is too narrow; "
+        "with one there is none. The best of many settings was chosen by the very seeds that "
+        "score it, so new seeds will find it somewhat worse."
+    )
+    lost = (
+        "A seed that diverged counts, from there on, as the lowest return that any seed of its "
+        "environment showed. A seed that was not trained to the end has no score."
+    )
+    unlucky = any(s.setting.diverged.any() or s.num_unfinished for s in results.summaries)
+    return f"<p>{_text(words)}</p>" + (f"<p>{_text(lost)}</p>" if unlucky else "")
+
+
+def _sources(results: Results, command: str) -> str:
+    parts = [f"<p>This report: <code>{_text(command)}</code></p>"]
+    for source in results.sources:
+        facts = {"command": source.command, "folder": source.path}
+        facts |= {"seeds": _ranges(source.seeds), **_facts(source)}
+        listed = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in facts.items())
+        what = source.facts.get("experiment" if source.is_sweep else "config", {})
+        shown = as_toml(what) if isinstance(what, dict) and what else ""
+        parts.append(
+            f"<h3>{_text(source.name)}</h3><dl>{listed}</dl>"
+            + (f"<pre><code>{_text(shown)}</code></pre>" if shown else "")
+        )
+    return "".join(parts)
+
+
+def _facts(source: Source) -> dict[str, str]:
+    facts = source.facts
+    found = {}
+    if "device" in facts:
+        found["device"] = str(facts["device"])
+    if isinstance(facts.get("seconds"), int | float):
+        found["time"] = _duration(facts["seconds"])
+    if isinstance(facts.get("versions"), dict):
+        found["versions"] = ", ".join(f"{name} {x}" for name, x in facts["versions"].items())
+    return found
+
+
+def _ranges(seeds: Sequence[int]) -> str:
+    """0, 1, 2, 5 as "0-2, 5"."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _javascript(number: float) -> str:
+    return repr(number) if math.isfinite(number) else ("-" if number < 0 else "") + "Infinity"
+
+
+def _text(text: str) -> str:
+    return html.escape(text, quote=True)

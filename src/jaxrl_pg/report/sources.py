@@ -1,0 +1,177 @@
+"""What a report is about: folders of sweeps and of single runs, read as one table."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrl_pg import table
+from jaxrl_pg.record import RunFolder, known_return
+from jaxrl_pg.table import Table
+
+__all__ = ["Source", "as_toml", "load", "run_table"]
+
+Row = dict[str, Any]
+
+_MEASURED = ("return_mean", "return_std", "length_mean", "num_episodes")
+
+
+class Source(NamedTuple):
+    """A folder that is reported on.
+
+    Attributes:
+        name: of the sweep or the run; the path where two have the same name.
+        path: as it was given.
+        command: that made it, as far as it is known.
+        facts: its sweep.json, or its config.json.
+        is_sweep: a sweep's folder rather than a run's.
+        seeds: in its table, ascending.
+    """
+
+    name: str
+    path: str
+    command: str
+    facts: Row
+    is_sweep: bool
+    seeds: tuple[int, ...]
+
+
+def load(run_dirs: Sequence[str | os.PathLike[str]]) -> tuple[Table, list[Source]]:
+    """Read folders of sweeps and of single runs as one table.
+
+    Raises:
+        ValueError: for no folder, the same folder twice, one that is neither, or no evaluation.
+    """
+    if not run_dirs:
+        raise ValueError("no folder given: give the folders of sweeps or of runs")
+    paths = [Path(run_dir).expanduser() for run_dir in run_dirs]
+    tables, sources = [], []
+    for number, path in enumerate(paths):
+        if path.resolve() in [other.resolve() for other in paths[:number]]:
+            raise ValueError(f"{path} is given twice: give each folder once")
+        if (path / "results.csv").is_file():
+            tables.append(table.read(path / "results.csv"))
+            sources.append(_sweep_source(path, tables[-1]))
+        elif (path / "config.json").is_file():
+            tables.append(run_table(path))
+            sources.append(_run_source(path, tables[-1]))
+        else:
+            raise ValueError(_neither(path))
+    names = [source.name for source in sources]
+    sources = [x._replace(name=x.path) if names.count(x.name) > 1 else x for x in sources]
+    merged = table.merge(tables)
+    if not len(merged.sources):
+        listed = ", ".join(map(str, paths))
+        raise ValueError(f"no evaluation in {listed} yet: train with num_evals >= 1 first")
+    return merged, sources
+
+
+def run_table(run_dir: str | os.PathLike[str]) -> Table:
+    """The table of a single run: its evaluations, its config as the setting.
+
+    A run whose last training row has a loss that is not finite has diverged.
+
+    Raises:
+        ValueError: no run is there.
+    """
+    folder = RunFolder.open(run_dir)
+    described = folder.config
+    config = dict(described.get("config", {}))
+    params = config.pop("env_params", None) or {}
+    hyper = {k: value for k, value in config.items() if k not in ("env", "num_devices")}
+    same = {
+        "id": folder.path.absolute().name,
+        "study": "",
+        "agent": described.get("agent", ""),
+        "env": described.get("env", ""),
+        "seed": described.get("seed", 0),
+        **hyper,
+        **{f"env_params.{name}": value for name, value in params.items()},
+    }
+    every_row = folder.rows()
+    rows = [same | _evaluation(row) for row in every_row if known_return(row, "eval") is not None]
+    if every_row and _is_diverged(every_row[-1]):
+        empty = dict.fromkeys(_MEASURED)
+        rows.append(same | {"timesteps": every_row[-1]["timesteps"], **empty, "status": "diverged"})
+    return table.of_rows(rows, os.fspath(run_dir))
+
+
+def as_toml(values: dict[str, Any], prefix: str = "") -> str:
+    """A parsed experiment as TOML again: values first, then its tables."""
+    tables = {k: x for k, x in values.items() if isinstance(x, dict) and x}
+    lists = {
+        k: x
+        for k, x in values.items()
+        if isinstance(x, list) and x and all(isinstance(y, dict) for y in x)
+    }
+    lines = [f"{k} = {_value(x)}" for k, x in values.items() if k not in tables and k not in lists]
+    for name, inner in tables.items():
+        lines += ["", f"[{prefix}{name}]", *(f"{k} = {_value(x)}" for k, x in inner.items())]
+    for name, blocks in lists.items():
+        for block in blocks:
+            lines += ["", f"[[{prefix}{name}]]", as_toml(block, f"{prefix}{name}.")]
+    return "\n".join(lines).strip("\n")
+
+
+def _evaluation(row: Row) -> Row:
+    measured = {name: row.get(f"eval/{name}") for name in _MEASURED}
+    return {"timesteps": row["timesteps"], **measured, "status": "ok"}
+
+
+def _is_diverged(row: Row) -> bool:
+    return any(
+        value is None for key, value in row.items() if key.startswith("loss/") or key == "grad_norm"
+    )
+
+
+def _sweep_source(path: Path, held: Table) -> Source:
+    try:
+        facts = dict(json.loads((path / "sweep.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        facts = {}  # the table says all that the figures need
+    name = str(facts.get("name", path.absolute().name))
+    command = str(facts.get("command", f"jaxrl-pg sweep {name}"))
+    return Source(name, os.fspath(path), command, facts, is_sweep=True, seeds=_seeds(held))
+
+
+def _run_source(path: Path, held: Table) -> Source:
+    facts = RunFolder.open(path).config
+    command = f"jaxrl-pg train {facts.get('agent')} --env {facts.get('env')}"
+    return Source(
+        path.absolute().name,
+        os.fspath(path),
+        f"{command} --seed {facts.get('seed', 0)}",
+        facts,
+        is_sweep=False,
+        seeds=_seeds(held),
+    )
+
+
+def _seeds(held: Table) -> tuple[int, ...]:
+    return tuple(sorted({int(seed) for seed in held.columns["seed"]}))
+
+
+def _neither(path: Path) -> str:
+    beside = path if path.is_dir() else path.absolute().parent
+    held = {
+        found.parent.name
+        for kind in ("results.csv", "config.json")
+        for found in beside.glob(f"*/{kind}")
+    }
+    message = f"{path} holds neither results.csv nor config.json"
+    if not held:
+        return f"{message}: give the folder of a sweep or of a run"
+    return f"{message}: give one of those in {beside}: {', '.join(sorted(held)[:8])}"
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{k} = {_value(x)}' for k, x in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False, default=str)

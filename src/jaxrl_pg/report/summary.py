@@ -1,0 +1,223 @@
+"""What a report says: each setting summarised, and all of them over the environments.
+
+A setting's score on an environment is the mean return of each seed's last evaluation. A seed that
+diverged scores the lowest return that any seed of that environment showed at any time; a seed that
+was not trained to the end has no score and is counted. Intervals are 95% percentile intervals of a
+stratified bootstrap, always from the same random numbers, so that a setting has the same interval
+whatever it is compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl_pg import statistics, table
+from jaxrl_pg.report.sources import Source
+from jaxrl_pg.statistics import Interval
+from jaxrl_pg.table import Setting, Table
+
+__all__ = [
+    "Across",
+    "Results",
+    "Summary",
+    "curve",
+    "improvement",
+    "interval",
+    "summarise",
+]
+
+_NUM_RESAMPLES = 2000
+_LONGEST_LABEL = 48
+
+
+class Summary(NamedTuple):
+    """What one setting reached.
+
+    Attributes:
+        setting: its curves.
+        label: what tells it from the other settings of its environment; a number in the order of
+            the table where that would be long.
+        scores: `[seeds]` final returns; fewer than the setting has seeds if some are unfinished.
+        iqm: of the scores, with its interval.
+        floor: what a diverged seed scores.
+        num_unfinished: seeds without a score.
+    """
+
+    setting: Setting
+    label: str
+    scores: np.ndarray
+    iqm: Interval
+    floor: float
+    num_unfinished: int
+
+
+class Across(NamedTuple):
+    """What one label reached over all environments, on normalised scores.
+
+    Attributes:
+        label: one that every environment has once.
+        scores: `[seeds]` an environment: 0 the lowest there, 1 the best setting's IQM.
+        iqm, median, mean, optimality_gap: of these scores.
+    """
+
+    label: str
+    scores: list[np.ndarray]
+    iqm: Interval
+    median: Interval
+    mean: Interval
+    optimality_gap: Interval
+
+
+class Results(NamedTuple):
+    """Everything that a report shows.
+
+    Attributes:
+        sources: the folders.
+        by_env: each environment's settings, the highest IQM first.
+        varying: hyper-parameters in which settings of one agent and environment differ.
+        across: over all environments, the highest IQM first; empty for one environment, or if no
+            label is in all of them.
+        num_resamples: of the bootstrap behind every interval.
+    """
+
+    sources: list[Source]
+    by_env: dict[str, list[Summary]]
+    varying: list[str]
+    across: list[Across]
+    num_resamples: int = _NUM_RESAMPLES
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """All of them, environment by environment."""
+        return [summary for some in self.by_env.values() for summary in some]
+
+
+def summarise(merged: Table, sources: list[Source]) -> Results:
+    """Summarise what `sources.load` gave."""
+    settings = table.settings(merged)
+    labels, varying = _labels(settings)
+    by_env: dict[str, list[Summary]] = {}
+    for env in dict.fromkeys(setting.env for setting in settings):
+        there = [i for i, setting in enumerate(settings) if setting.env == env]
+        known = np.concatenate([settings[i].returns.ravel() for i in there])
+        floor = float(np.min(known[np.isfinite(known)], initial=np.inf))
+        found = [_summary(settings[i], labels[i], floor) for i in there]
+        by_env[env] = sorted(found, key=lambda s: -np.nan_to_num(s.iqm.value, nan=-np.inf))
+    return Results(sources, by_env, varying, _across(by_env))
+
+
+def curve(summary: Summary) -> Interval:
+    """The learning curve: IQM and interval at every evaluation, `[T]` each."""
+    filled = _filled(summary.setting, summary.floor).T
+    present = np.isfinite(filled)
+    parts = np.full((3, len(filled)), np.nan)
+    for mask in np.unique(present, axis=0):
+        if mask.any():
+            at = (present == mask).all(1)
+            parts[:, at] = interval([filled[np.ix_(at, mask)]], statistics.iqm)
+    return Interval(*parts)
+
+
+def interval(scores: Sequence[np.ndarray], statistic: statistics.Statistic) -> Interval:
+    """A statistic with its interval, from random numbers that are always the same."""
+    return statistics.bootstrap(scores, statistic, np.random.default_rng(0), _NUM_RESAMPLES)
+
+
+def improvement(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Interval:
+    """The probability that the first improves on the second, with its interval."""
+    rng = np.random.default_rng(0)
+    return statistics.improvement_interval(first, second, rng, _NUM_RESAMPLES)
+
+
+def _summary(setting: Setting, label: str, floor: float) -> Summary:
+    finals = _filled(setting, floor)[:, -1]
+    scores = finals[np.isfinite(finals)]
+    nothing = Interval(*np.full(3, np.nan))
+    iqm = interval([scores], statistics.iqm) if len(scores) else nothing
+    return Summary(setting, label, scores, iqm, floor, len(finals) - len(scores))
+
+
+def _filled(setting: Setting, floor: float) -> np.ndarray:
+    """`[S, T]` returns in which a diverged seed has the floor from there on."""
+    lost = setting.diverged[:, np.newaxis] & ~np.isfinite(setting.returns)
+    return np.where(lost, floor, setting.returns)
+
+
+def _across(by_env: dict[str, list[Summary]]) -> list[Across]:
+    if len(by_env) < 2:
+        return []
+    scored = {
+        env: {s.label: _normalised(s, found) for s in found if len(s.scores)}
+        for env, found in by_env.items()
+    }
+    common = [
+        label for label in next(iter(scored.values())) if all(label in x for x in scored.values())
+    ]
+    found = []
+    for label in common:
+        scores = [by_label[label] for by_label in scored.values()]
+        measure = partial(interval, scores)
+        found.append(
+            Across(
+                label,
+                scores,
+                iqm=measure(statistics.iqm),
+                median=measure(statistics.median),
+                mean=measure(statistics.mean),
+                optimality_gap=measure(statistics.optimality_gap),
+            )
+        )
+    return sorted(found, key=lambda across: -across.iqm.value)
+
+
+def _normalised(summary: Summary, found: list[Summary]) -> np.ndarray:
+    low = min(s.scores.min() for s in found if len(s.scores))
+    high = float(found[0].iqm.value)
+    return (summary.scores - low) / (high - low) if high > low else np.ones(len(summary.scores))
+
+
+def _labels(settings: list[Setting]) -> tuple[list[str], list[str]]:
+    """A label for each setting, and the names of the hyper-parameters that vary."""
+    names: dict[str, list[str]] = {}
+    for agent in dict.fromkeys(setting.agent for setting in settings):
+        mine = [setting for setting in settings if setting.agent == agent]
+        names[agent] = [name for name in mine[0].hyper if _varies(name, mine)]
+    short = [
+        ", ".join(
+            ([setting.agent] if len(names) > 1 or not names[setting.agent] else [])
+            + [f"{name}={_shown(setting.hyper[name])}" for name in names[setting.agent]]
+        )
+        for setting in settings
+    ]
+    studied = [", ".join(filter(None, (s.study, x))) for s, x in zip(settings, short, strict=True)]
+    sourced = [
+        f"{x} ({Path(s.source).name or 'runs'})" for s, x in zip(settings, studied, strict=True)
+    ]
+    placed = [f"{x} ({s.source or 'runs'})" for s, x in zip(settings, studied, strict=True)]
+    for labels in (short, studied, sourced):
+        pairs = [(setting.env, label) for setting, label in zip(settings, labels, strict=True)]
+        if len(set(pairs)) == len(pairs):
+            break
+    else:
+        labels = placed
+    if max(map(len, labels), default=0) > _LONGEST_LABEL:
+        numbers = {label: f"#{i}" for i, label in enumerate(dict.fromkeys(labels), start=1)}
+        labels = [numbers[label] for label in labels]
+    every_name = [name for some in names.values() for name in some]
+    return labels, list(dict.fromkeys(every_name))
+
+
+def _varies(name: str, settings: list[Setting]) -> bool:
+    values: dict[str, set[Any]] = {}
+    for setting in settings:
+        values.setdefault(setting.env, set()).add(setting.hyper[name])
+    return any(len(some) > 1 for some in values.values())
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

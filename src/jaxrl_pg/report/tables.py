@@ -1,0 +1,250 @@
+"""The tables of a report, as cells; and these written as Markdown and as LaTeX."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl_pg.report.summary import Across, Results, Summary, improvement
+from jaxrl_pg.statistics import Interval
+
+__all__ = ["Cell", "Sheet", "latex", "markdown", "sheets"]
+
+_MOST_PAIRS = 8  # settings that are compared with the best of their environment
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+class Cell(NamedTuple):
+    """One cell.
+
+    Attributes:
+        text: as shown.
+        value: a number to sort by; None to sort by the text.
+        best: to be set in bold.
+    """
+
+    text: str
+    value: float | None = None
+    best: bool = False
+
+
+class Sheet(NamedTuple):
+    """One table.
+
+    Attributes:
+        key: short name, for links.
+        title: a line.
+        note: what its numbers are.
+        header: names of the columns.
+        rows: cells, as many a row as there are columns.
+    """
+
+    key: str
+    title: str
+    note: str
+    header: list[str]
+    rows: list[list[Cell]]
+
+
+def sheets(results: Results) -> list[Sheet]:
+    """Every table of a report: settings, all environments together, best against the rest."""
+    found = [_settings_sheet(results)]
+    if results.across:
+        found.append(_across_sheet(results.across))
+    pairs = _pairs_sheet(results)
+    return [*found, pairs] if pairs.rows else found
+
+
+def markdown(some: Sequence[Sheet], title: str) -> str:
+    """The tables as Markdown; a bold number is the best of its environment."""
+    parts = [f"# {_markdown_text(title)}\n"]
+    for sheet in some:
+        numeric = _numeric(sheet)
+        rule = ["---:" if right else "---" for right in numeric]
+        rows = [[_markdown_cell(cell) for cell in row] for row in sheet.rows]
+        lines = [[_markdown_text(name) for name in sheet.header], rule, *rows]
+        body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append(
+            f"## {_markdown_text(sheet.title)}\n\n{_markdown_text(sheet.note)}\n\n{body}\n"
+        )
+    return "\n".join(parts)
+
+
+def latex(some: Sequence[Sheet], title: str) -> str:
+    """The tables as LaTeX tabulars that need no package."""
+    parts = [f"% {title}".replace("\n", " ")]
+    for sheet in some:
+        columns = "".join("r" if right else "l" for right in _numeric(sheet))
+        rows = [" & ".join(_latex_cell(cell) for cell in row) for row in sheet.rows]
+        header = " & ".join(_latex_text(name) for name in sheet.header)
+        lines = [rf"\hline {header} \\ \hline", *(rf"{row} \\" for row in rows)]
+        body = "\n".join(lines)
+        note = f"% {sheet.title}: {sheet.note}".replace("\n", " ")
+        parts.append(f"{note}\n\\begin{{tabular}}{{{columns}}}\n{body} \\hline\n\\end{{tabular}}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _settings_sheet(results: Results) -> Sheet:
+    summaries = results.summaries
+    names = {source.path: source.name for source in results.sources}
+    optional = {
+        "setting": [s.label if s.label.startswith("#") else "" for s in summaries],
+        "study": [s.setting.study for s in summaries],
+        "folder": [names.get(s.setting.source, "several") for s in summaries],
+    }
+    optional = {name: values for name, values in optional.items() if len(set(values)) > 1}
+    counts = {
+        "diverged": [int(s.setting.diverged.sum()) for s in summaries],
+        "unfinished": [s.num_unfinished for s in summaries],
+    }
+    counts = {name: values for name, values in counts.items() if any(values)}
+    shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
+    rows: list[list[Cell]] = []
+    for env, found in results.by_env.items():
+        digits = _decimals([s.scores for s in found])
+        for rank, summary in enumerate(found):
+            i = len(rows)
+            setting = summary.setting
+            rows.append(
+                [
+                    Cell(env),
+                    *(Cell(values[i]) for values in optional.values()),
+                    Cell(setting.agent),
+                    *(_hyper_cell(setting.hyper.get(name)) for name in results.varying),
+                    *_score_cells(summary, digits, best=rank == 0 and len(found) > 1),
+                    *(Cell(str(values[i]), values[i]) for values in counts.values()),
+                    Cell(f"{setting.timesteps[-1]:,}", float(setting.timesteps[-1])),
+                ]
+            )
+    return Sheet(
+        "settings",
+        "Final returns",
+        "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
+        "stratified-bootstrap interval, mean, standard deviation, worst and best seed.",
+        ["environment", *optional, "agent", *results.varying, *shown, *counts, "steps"],
+        rows,
+    )
+
+
+def _score_cells(summary: Summary, digits: int, best: bool) -> list[Cell]:
+    scores = summary.scores
+    if not len(scores):
+        return [*[Cell("-", -math.inf)] * 6, Cell("0", 0)]
+    numbers = [scores.mean(), scores.std(ddof=1) if len(scores) > 1 else np.nan]
+    numbers += [scores.min(), scores.max()]
+    return [
+        _number_cell(summary.iqm.value, digits, best),
+        _interval_cell(summary.iqm, digits),
+        *(_number_cell(number, digits) for number in numbers),
+        Cell(str(len(scores)), len(scores)),
+    ]
+
+
+def _across_sheet(across: Sequence[Across]) -> Sheet:
+    rows = []
+    for rank, one in enumerate(across):
+        cells = [Cell(one.label)]
+        for interval in (one.iqm, one.median, one.mean, one.optimality_gap):
+            best = rank == 0 and interval is one.iqm and len(across) > 1
+            cells += [_number_cell(interval.value, 3, best), _interval_cell(interval, 3)]
+        rows.append(cells)
+    names = ["IQM", "median", "mean", "optimality gap"]
+    header = [text for name in names for text in (name, "95% interval")]
+    return Sheet(
+        "across",
+        "All environments together",
+        "Normalised returns: 0 is the lowest final return of any seed in the environment, 1 the "
+        "best setting's IQM there. The optimality gap is 1 - mean(min(x, 1)): less is better.",
+        ["setting", *header],
+        rows,
+    )
+
+
+def _pairs_sheet(results: Results) -> Sheet:
+    rows = []
+    for env, found in results.by_env.items():
+        scored = [s for s in found if len(s.scores)]
+        for other in scored[1 : 1 + _MOST_PAIRS]:
+            best = scored[0]
+            chance = improvement([best.scores], [other.scores])
+            names = Cell(env), Cell(best.label), Cell(other.label)
+            rows.append([*names, _number_cell(chance.value, 2), _interval_cell(chance, 2)])
+    return Sheet(
+        "pairs",
+        "Probability of improvement",
+        "How likely a seed of the best setting returns more than one of another setting, ties "
+        "counting half. An interval that holds 0.5 leaves open which is better.",
+        ["environment", "best setting", "other setting", "probability", "95% interval"],
+        rows,
+    )
+
+
+def _hyper_cell(value: Any) -> Cell:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Cell("-" if value is None else str(value))
+    return Cell(f"{value:.4g}" if isinstance(value, float) else str(value), float(value))
+
+
+def _number_cell(value: Any, digits: int, best: bool = False) -> Cell:
+    number = float(value)
+    if not math.isfinite(number):
+        return Cell("-", -math.inf)
+    return Cell(_fixed(number, digits), number, best)
+
+
+def _interval_cell(interval: Interval, digits: int) -> Cell:
+    low, high = float(interval.low), float(interval.high)
+    if not math.isfinite(low):
+        return Cell("-", -math.inf)
+    return Cell(f"[{_fixed(low, digits)}, {_fixed(high, digits)}]", low)
+
+
+def _fixed(number: float, digits: int) -> str:
+    text = f"{number:,.{digits}f}"
+    return text.removeprefix("-") if not text.strip("-0.,") else text  # no -0.0
+
+
+def _decimals(scores: Sequence[np.ndarray]) -> int:
+    """Digits after the point that suit the largest of some scores."""
+    known = np.abs(np.concatenate(scores))
+    largest = known.max(initial=0.0)
+    return next((digits for size, digits in ((1000, 0), (10, 1), (1, 2)) if largest >= size), 3)
+
+
+def _numeric(sheet: Sheet) -> list[bool]:
+    """Which columns to align right."""
+    return [
+        bool(sheet.rows) and any(row[i].value is not None for row in sheet.rows)
+        for i in range(len(sheet.header))
+    ]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = _markdown_text(cell.text)
+    return f"**{text}**" if cell.best else text
+
+
+def _markdown_text(text: str) -> str:
+    for character in "\\|*_`<[":
+        text = text.replace(character, f"\\{character}")
+    return text.replace("\n", " ")
+
+
+def _latex_cell(cell: Cell) -> str:
+    if cell.value is None or cell.text == "-":
+        text = _latex_text(cell.text)
+        return rf"\textbf{{{text}}}" if cell.best else text
+    text = cell.text.replace(",", "{,}") if not cell.text.startswith("[") else cell.text
+    return rf"$\mathbf{{{text}}}$" if cell.best else f"${text}$"
+
+
+def _latex_text(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))
