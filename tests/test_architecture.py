@@ -101,7 +101,7 @@ ROOMS = {
     "tyro": ["cli"],
     "rich": ["plot"],
     "matplotlib": ["plot", "report.drawing"],
-    "tensorboardX": ["plot"],
+    "tensorboardX": ["plot", "report.export"],
     "ray": ["launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}

@@ -208,16 +208,20 @@ def _report(args: list[str]) -> int:
     return _call(_report_runs, "jaxrl-pg report", args)
 
 
-def _report_runs(runs: list[str], /, out: str | None = None) -> int:
+def _report_runs(
+    runs: list[str], /, out: str | None = None, jsonl: bool = False, tensorboard: bool = False
+) -> int:
     """Write figures, tables and a page about sweeps and runs.
 
     Args:
         runs: folders, compared with each other.
         out: the folder to write into; `report` in the first one unless given.
+        jsonl: write a file of rows an agent as well.
+        tensorboard: write a TensorBoard run an agent as well (extra: tensorboard).
     """
     from jaxrl_pg import report
 
-    print(report.write(runs, out))
+    print(report.write(runs, out, jsonl, tensorboard))
     return 0
 
 

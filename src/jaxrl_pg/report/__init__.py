@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxrl_pg import files
-from jaxrl_pg.report import pages, tables
+from jaxrl_pg.report import export, pages, tables
 from jaxrl_pg.report.drawing import figures
 from jaxrl_pg.report.sources import load
 from jaxrl_pg.report.summary import summarise
@@ -27,7 +27,10 @@ _FIGURES = ("curves", "profiles", "improvement", "sensitivity")
 
 
 def write(
-    run_dirs: Sequence[str | os.PathLike[str]], out: str | os.PathLike[str] | None = None
+    run_dirs: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    jsonl: bool = False,
+    tensorboard: bool = False,
 ) -> Path:
     """Write the report of some folders, compared with each other.
 
@@ -35,6 +38,8 @@ def write(
         run_dirs: folders of sweeps (results.csv) and of single runs (metrics.jsonl); runs that
             differ in nothing but the seed become one setting.
         out: the folder to write into, made if absent; `report` in the first one if None.
+        jsonl: write `agents/<id>.jsonl` as well, the rows of each agent.
+        tensorboard: write `tensorboard/<id>/` as well, one run an agent with its hyper-parameters.
 
     Returns:
         The path of report.html.
@@ -63,6 +68,10 @@ def write(
         (folder / f"{figure.key}.png").write_bytes(figure.png)
     files.write_atomic(folder / "table.md", tables.markdown(sheets, title))
     files.write_atomic(folder / "table.tex", tables.latex(sheets, title))
+    if jsonl:
+        export.write_jsonl(merged, folder / "agents")
+    if tensorboard:
+        export.write_tensorboard(merged, folder / "tensorboard")
     path = folder / "report.html"
     files.write_atomic(path, pages.page(title, results, drawn, sheets, command))
     return path
