@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import population
-from jaxrl_pg.config import check_choice, nearest
+from jaxrl_pg.config import check_choice
 from jaxrl_pg.population import Population
 from jaxrl_pg.study import whole
 from jaxrl_pg.types import Metrics
@@ -183,8 +183,7 @@ def population_based_training(
     configs = jax.tree.map(partial(jnp.asarray, dtype=jnp.float32), configs)
     left = configs.num_iterations - jnp.arange(0, configs.num_iterations, each)
     xs = jnp.minimum(left, each), left <= each, jax.random.split(key, left.size)
-    evaluated = jnp.asarray(True), num_eval_episodes, layout
-    step = partial(_round, mutate, evaluated)
+    step = partial(_round, mutate, (jnp.asarray(True), num_eval_episodes, layout))
     carry = configs, population.init(configs, keys, layout)
     (_, agents), (history, scores, parents) = jax.lax.scan(step, carry, xs)
     return Evolution(agents, history, scores, parents)
@@ -282,8 +281,7 @@ def _iterations(name: str, timesteps: int, config: Any) -> int:
 
 
 def _require_even(num_agents: int) -> None:
-    num = jax.device_count()
-    if num_agents % num:
+    if num_agents % (num := jax.device_count()):
         raise ValueError(f"{num_agents} agents on {num} devices: make it (or the seeds) a multiple")
 
 
@@ -291,14 +289,11 @@ def _check(configs: Any, keys: jax.Array, mutate: Bounds) -> None:
     leaves = jax.tree_util.tree_leaves_with_path(configs)
     shapes = {jnp.shape(leaf) for _, leaf in leaves}
     if keys.ndim != 1 or keys.shape[0] < 2 or shapes != {keys.shape}:
-        raise ValueError(
-            f"keys {keys.shape}, float fields {sorted(shapes)}: stack two or more, equally many"
-        )
+        raise ValueError(f"keys {keys.shape}, float fields {sorted(shapes)}: stack N >= 2 of each")
     _require_even(keys.shape[0])
     floats = [path[0].name for path, _ in leaves if len(path) == 1]
     for field, bounds in mutate.items():
-        if field not in floats:
-            raise ValueError(f"mutate {field!r} is no float field: {nearest(field, floats)}")
+        check_choice("mutate", field, floats)
         for bound in bounds:
             configs.replace(**{field: bound})
         if not bounds[0] < bounds[1]:
