@@ -85,7 +85,7 @@ def refusal(capsys, *command):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("trian ppo", "unknown command 'trian': give train, resume or evaluate"),
+        ("trian ppo", "unknown command 'trian': give one of: train, resume,"),
         ("train pop", "unknown agent 'pop': give one of: ppo"),
         ("train ppo --env CartPol-v1", "environment 'CartPol-v1': did you mean 'CartPole-v1'?"),
         ("train ppo --env-params masscar 2", "did you mean 'masscart'? allowed:"),
