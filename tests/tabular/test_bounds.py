@@ -506,7 +506,9 @@ def violation(which, parameters):
         (jnp.maximum(claimed.gap, 0.0), claimed.bound),
         bounds.paper_bound(c),
     ]
-    ratios = jnp.stack([jnp.log(gap + 1e-12) - jnp.log(bound + 1e-12) for gap, bound in sides])
+    ratios = jnp.stack(
+        [jnp.log(jnp.maximum(gap, 0.0) + 1e-12) - jnp.log(bound + 1e-12) for gap, bound in sides]
+    )
     return ratios[which]
 
 
@@ -516,11 +518,12 @@ def climb(which, start):
     def step(carry, i):
         x, mean, square, best = carry
         value, slope = jax.value_and_grad(partial(violation, which))(x)
+        slope = jax.tree.map(jnp.nan_to_num, slope)  # a corner where some side is 0 / 0: stay
         mean = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, mean, slope)
         square = jax.tree.map(lambda v, g: 0.99 * v + 0.01 * g**2, square, slope)
         rate = 0.1 * (1 - 0.9 ** (i + 1.0)) ** -1 * (1 - 0.99 ** (i + 1.0)) ** 0.5
         x = jax.tree.map(lambda x, m, v: x + rate * m / (jnp.sqrt(v) + 1e-9), x, mean, square)
-        return (x, mean, square, jnp.maximum(best, value)), None
+        return (x, mean, square, jnp.fmax(best, value)), None
 
     zeros = jax.tree.map(jnp.zeros_like, start)
     carry = (start, zeros, zeros, jnp.asarray(-jnp.inf))
