@@ -58,7 +58,7 @@ MAY_IMPORT = {
         *("batch", "experiment", "files", "interrupt", "memory", "options", "record", "table"),
     ],
     "launch_ray": [
-        *("experiment", "interrupt", "options", "parallel", "record", "sweep"),
+        *("experiment", "interrupt", "options", "parallel", "sweep"),
     ],
     "cli": [
         *(

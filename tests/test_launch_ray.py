@@ -50,7 +50,7 @@ def test_a_local_cluster_gives_the_same_table_and_survives_a_lost_worker(tmp_pat
     clustered = launch_ray.run_with_ray(some, tmp_path / "ray", QUIET)
     want = (local / "results.csv").read_text()
     assert (clustered / "results.csv").read_text() == want
-    monkeypatch.setattr(launch_ray, "TASK", lose_the_first_worker)
+    monkeypatch.setattr(launch_ray, "train_group", lose_the_first_worker)
     lost = launch_ray.run_with_ray(some, tmp_path / "lost", QUIET)
     assert (lost / "results.csv").read_text() == want
     assert len(list(lost.glob("killed-*"))) == 2

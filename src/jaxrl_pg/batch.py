@@ -25,6 +25,7 @@ __all__ = ["Batch", "BatchRun", "layout_of", "make_batch", "most_agents", "num_b
 
 Row = dict[str, Any]
 
+_MEASURED = ("return_mean", "return_std", "length_mean")
 _PIECE_SECONDS = 5.0
 _MEMORY_SHARE = 0.5
 
@@ -147,7 +148,7 @@ class BatchRun:
         for i, point in enumerate(self.batch.points):
             if point.id in diverged:
                 continue
-            row = describe(point, self.done * self.config.steps_per_iteration)
+            row = _describe(point, self.done * self.config.steps_per_iteration)
             if finite[i]:
                 values = {name: float(metrics[f"eval/{name}"][i]) for name in _MEASURED}
                 row |= {**values, "num_episodes": self.num_eval_episodes, "status": "ok"}
@@ -156,10 +157,7 @@ class BatchRun:
             self.rows.append(row)
 
 
-_MEASURED = ("return_mean", "return_std", "length_mean")
-
-
-def describe(point: Point, timesteps: int) -> Row:
+def _describe(point: Point, timesteps: int) -> Row:
     """The columns of a row that name the agent: study, environment, seed, hyper-parameters."""
     values = configs.to_dict(point.config)
     params = values.pop("env_params", {})

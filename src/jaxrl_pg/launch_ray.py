@@ -7,12 +7,13 @@ batch's newest checkpoint in the folder, so that what was trained is not trained
 from __future__ import annotations
 
 import os
+import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from jaxrl_pg import parallel, record
+from jaxrl_pg import parallel
 from jaxrl_pg.experiment import Experiment, groups, parse
 from jaxrl_pg.interrupt import Interrupt
 from jaxrl_pg.options import SweepOptions
@@ -57,7 +58,7 @@ def run_with_ray(
         if ours:
             ray.init(log_to_driver=False, logging_level="ERROR")
         try:
-            task = ray.remote(TASK).options(
+            task = ray.remote(train_group).options(
                 num_cpus=num_cpus, num_gpus=num_gpus, max_retries=_RETRIES
             )
             named = (experiment.name, experiment.table)
@@ -74,11 +75,11 @@ def run_with_ray(
 def _wait(ray: Any, waiting: list[Any], quiet: bool) -> None:
     """Until every task is done; the first error of one is raised at once."""
     total = len(waiting)
-    with record.Progress(total, quiet=quiet) as progress:
-        while waiting:
-            done, waiting = ray.wait(waiting)
-            ray.get(done)
-            progress.message(f"{total - len(waiting)} of {total} groups are done")
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        ray.get(done)
+        if not quiet:
+            print(f"{total - len(waiting)} of {total} groups are done", file=sys.stderr, flush=True)
 
 
 def train_group(
@@ -91,6 +92,3 @@ def train_group(
     with Interrupt() as interrupt:
         train_groups(experiment, mine, Path(folder), options, interrupt)
     interrupt.raise_if_wanted(f"saved; {group_id} can be gone on with")
-
-
-TASK = train_group
