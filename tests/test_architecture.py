@@ -27,7 +27,10 @@ MAY_IMPORT = {
     "rollout": ["envs", "types"],
     "parallel": ["ops.running_stats", "types"],
     "normalize": ["ops", "parallel", "types"],
-    "on_policy": ["envs", "networks", "normalize", "ops", "rollout", "types"],
+    "on_policy": [
+        *("config", "envs", "networks", "normalize", "ops", "optim", "parallel", "rollout"),
+        "types",
+    ],
     "evaluation": ["agents", "envs", "types"],
     "training": ["agents", "parallel", "evaluation", "types"],
     "checkpoint": [],

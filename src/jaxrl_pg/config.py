@@ -16,7 +16,15 @@ from typing import Any, TypeVar, dataclass_transform
 import jax
 import numpy as np
 
-__all__ = ["agent_config", "check_choice", "check_fields", "from_dict", "nearest", "to_dict"]
+__all__ = [
+    "BaseConfig",
+    "agent_config",
+    "check_choice",
+    "check_fields",
+    "from_dict",
+    "nearest",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -40,6 +48,40 @@ _RANGES: dict[str, tuple[float, float]] = {
     "num_devices": (1, _INF),
     "total_timesteps": (1, _INF),
 }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    """What every agent's config has; an agent may give a field another default."""
+
+    env: Any = "CartPole-v1"
+    """gymnax id, or an object with gymnax 1.0's interface"""
+    env_params: dict[str, float] = dataclasses.field(default_factory=dict)
+    """values that replace the environment's default parameters"""
+    total_timesteps: int = 1_000_000
+    """environment steps of the whole run, rounded up to whole iterations"""
+    num_envs: int = 64
+    """environments stepped side by side"""
+    gamma: float = 0.99
+    """discount"""
+    hidden_sizes: tuple[int, ...] = (64, 64)
+    """widths of the hidden layers"""
+    activation: str = "tanh"
+    """tanh, relu, swish or gelu"""
+    conv_features: int = 16
+    """3x3 filters in front of the layers when observations are images; 0 flattens them"""
+    num_devices: int = 1
+    """devices that the environments are split over"""
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps in one iteration."""
+        raise NotImplementedError
+
+    @property
+    def num_iterations(self) -> int:
+        """Iterations of the whole run."""
+        return -(-self.total_timesteps // self.steps_per_iteration)
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)

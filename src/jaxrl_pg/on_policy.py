@@ -1,32 +1,97 @@
-"""What on-policy agents share: acting, and turning a rollout into rows to learn from.
+"""What on-policy agents share: their fields, acting, and rows to learn from.
 
-An agent's config has the fields `env`, `env_params`, `num_steps`, `gamma`, `gae_lambda`,
-`hidden_sizes`, `activation`, `conv_features`, `shared_torso` and `log_std_init`; its learner has
-`params` (of a `networks.ActorCritic`) and `normalizer`.
+An agent's config is an `OnPolicyConfig`; its learner has `params` (of a `networks.ActorCritic`)
+and `normalizer`. An iteration is: `gather` a rollout, learn from it, `advance` the train state.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs, networks, normalize, rollout
+from jaxrl_pg import envs, networks, normalize, optim, parallel, rollout
+from jaxrl_pg.config import BaseConfig, check_choice
 from jaxrl_pg.ops import distributions, returns
-from jaxrl_pg.types import ActorState, EnvSpec, Metrics, Transition
+from jaxrl_pg.types import ActorState, EnvSpec, Metrics, TrainState, Transition
 
 __all__ = [
     "Batch",
+    "Experience",
+    "OnPolicyConfig",
     "act",
+    "advance",
     "collect",
     "family",
+    "gather",
     "init_params",
+    "learning_rate",
     "make_batch",
     "network",
+    "start",
     "value",
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnPolicyConfig(BaseConfig):
+    """Fields of every on-policy agent."""
+
+    num_steps: int = 32
+    """steps of each environment per iteration"""
+    learning_rate: float = 5e-4
+    """Adam's step size, at the start if annealed"""
+    anneal_lr: bool = True
+    """let the learning rate fall linearly to 0 over total_timesteps"""
+    max_grad_norm: float = 0.5
+    """largest global norm of a gradient"""
+    ent_coef: float = 0.01
+    """weight of the entropy bonus"""
+    normalize_obs: bool = False
+    """normalise observations by their running mean and standard deviation"""
+    normalize_reward: bool = False
+    """divide rewards by the running standard deviation of the discounted return"""
+    shared_torso: bool = False
+    """one torso for policy and value instead of two"""
+    log_std_init: float = 0.0
+    """initial log standard deviation of continuous actions"""
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps in one iteration."""
+        return self.num_envs * self.num_steps
+
+    def check(self) -> None:
+        """Refuse combinations that cannot run."""
+        check_choice("activation", self.activation, networks.ACTIVATIONS)
+        if self.num_envs % self.num_devices:
+            raise ValueError(
+                f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
+                "give a multiple"
+            )
+
+
+class Experience(NamedTuple):
+    """What an iteration's rollout gave.
+
+    Attributes:
+        steps: the rollout, `[T, B]`, rewards normalised where that is asked for.
+        actor: where the environments stand now.
+        normalizer: after the rollout.
+        episodes: sums over the episodes that ended, as from `rollout.collect`.
+        update_key: for learning, another one on every device.
+        next_key: of the next iteration.
+    """
+
+    steps: Transition
+    actor: ActorState
+    normalizer: normalize.Normalizer
+    episodes: Metrics
+    update_key: jax.Array
+    next_key: jax.Array
 
 
 class Batch(NamedTuple):
@@ -47,6 +112,47 @@ class Batch(NamedTuple):
     value: jax.Array
     advantage: jax.Array
     target: jax.Array
+
+
+def start(config: Any, key: jax.Array) -> tuple[Any, normalize.Normalizer, ActorState, jax.Array]:
+    """Parameters, normaliser statistics, first observations, and the key to train with."""
+    env = envs.make(config.env, config.env_params)
+    params_key, reset_key, train_key = jax.random.split(key, 3)
+    params = init_params(config, params_key)
+    normalizer = normalize.init(env.spec, config.normalize_obs, config.normalize_reward)
+    return params, normalizer, rollout.start(env, reset_key, config.num_envs), train_key
+
+
+def gather(config: Any, state: TrainState) -> Experience:
+    """One rollout of `num_steps` steps, taken into the normaliser's statistics."""
+    next_key, *keys = jax.random.split(state.key, 4)
+    noise_key, env_key, update_key = parallel.device_keys(keys, config.num_devices)
+    actor, steps, episodes = collect(config, state.learner, state.actor, noise_key, env_key)
+    normalizer, discounted, reward = normalize.update(
+        state.learner.normalizer, steps, actor.discounted_return, config.gamma, config.num_devices
+    )
+    actor = actor._replace(discounted_return=discounted)
+    steps = steps._replace(reward=reward)
+    return Experience(steps, actor, normalizer, episodes, update_key, next_key)
+
+
+def advance(
+    config: Any, state: TrainState, experience: Experience, learner: Any, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
+    """The train state after an iteration, and its metrics with those of the episodes."""
+    metrics = parallel.mean({**metrics, **experience.episodes}, config.num_devices)
+    state = TrainState(
+        learner, experience.actor, state.memory, experience.next_key, state.iteration + 1
+    )
+    return state, rollout.episode_means(metrics, config.num_devices)
+
+
+def learning_rate(config: Any, iteration: jax.Array) -> jax.Array:
+    """This iteration's learning rate."""
+    initial = jnp.asarray(config.learning_rate)
+    if not config.anneal_lr:
+        return initial
+    return optim.linear_anneal(initial, iteration, config.num_iterations)
 
 
 def init_params(config: Any, key: jax.Array) -> Any:
@@ -88,9 +194,10 @@ def collect(
     return rollout.collect(env, policy, critic, actor, noise, env_key)
 
 
-def make_batch(config: Any, learner: Any, last_obs: jax.Array, steps: Transition) -> Batch:
-    """Values, advantages and targets of a rollout that led to `last_obs`."""
-    every_obs = jnp.concatenate([steps.obs, last_obs[None]])
+def make_batch(config: Any, learner: Any, experience: Experience) -> Batch:
+    """Values, GAE (with the config's `gae_lambda`) and targets of a rollout."""
+    steps = experience.steps
+    every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
     every_value = value(config, learner, _flatten(every_obs)).reshape(every_obs.shape[:2])
     values, end = every_value[:-1], steps.terminated | steps.truncated
     following = returns.successor_values(values, every_value[-1], steps.final_value, end)

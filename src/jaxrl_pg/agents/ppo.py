@@ -16,16 +16,15 @@ a time limit bootstraps from the value of its own final observation.
 
 from __future__ import annotations
 
-from dataclasses import field
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel, rollout
+from jaxrl_pg import networks, normalize, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import act, value
+from jaxrl_pg.on_policy import OnPolicyConfig, act, value
 from jaxrl_pg.ops import batching, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -37,29 +36,13 @@ _CPU_ROWS = 4096
 
 
 @agent_config
-class Config:
+class Config(OnPolicyConfig):
     """Hyper-parameters of PPO; floats are pytree leaves, everything else is static."""
 
-    env: Any = "CartPole-v1"
-    """gymnax id, or an object with gymnax 1.0's interface"""
-    env_params: dict[str, float] = field(default_factory=dict)
-    """values that replace the environment's default parameters"""
-    total_timesteps: int = 1_000_000
-    """environment steps of the whole run, rounded up to whole iterations"""
-    num_envs: int = 64
-    """environments stepped side by side"""
-    num_steps: int = 32
-    """steps of each environment per iteration"""
     num_epochs: int = 4
     """passes over a rollout"""
     num_minibatches: int = 32
     """gradient steps per pass"""
-    learning_rate: float = 5e-4
-    """Adam's step size, at the start if annealed"""
-    anneal_lr: bool = True
-    """let the learning rate fall linearly to 0 over total_timesteps"""
-    gamma: float = 0.99
-    """discount"""
     gae_lambda: float = 0.95
     """decay of the advantage estimate's trace"""
     objective: str = "clip"
@@ -72,49 +55,18 @@ class Config:
     """KL per iteration that the adaptive penalty aims at, in nats (objective kl)"""
     target_kl: float | None = None
     """stop an iteration's updates once the KL exceeds 1.5 times this; None never stops"""
-    ent_coef: float = 0.01
-    """weight of the entropy bonus"""
     vf_coef: float = 0.5
     """weight of the value loss"""
-    max_grad_norm: float = 0.5
-    """largest global norm of a gradient"""
     normalize_advantage: bool = True
     """give every minibatch's advantages mean 0 and standard deviation 1"""
-    normalize_obs: bool = False
-    """normalise observations by their running mean and standard deviation"""
-    normalize_reward: bool = False
-    """divide rewards by the running standard deviation of the discounted return"""
-    hidden_sizes: tuple[int, ...] = (64, 64)
-    """widths of the hidden layers"""
-    activation: str = "tanh"
-    """tanh, relu, swish or gelu"""
-    conv_features: int = 16
-    """3x3 filters in front of the layers when observations are images; 0 flattens them"""
-    shared_torso: bool = False
-    """one torso for policy and value instead of two"""
-    log_std_init: float = 0.0
-    """initial log standard deviation of continuous actions"""
     rows_at_once: int = 0
     """rows whose gradient is computed at once; 0: all, or 4096 on each of several CPU devices"""
-    num_devices: int = 1
-    """devices that the environments are split over"""
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Environment steps in one iteration."""
-        return self.num_envs * self.num_steps
-
-    @property
-    def num_iterations(self) -> int:
-        """Iterations of the whole run."""
-        return -(-self.total_timesteps // self.steps_per_iteration)
 
     def check(self) -> None:
         """Refuse combinations that cannot run."""
+        super().check()
         check_choice("objective", self.objective, OBJECTIVES)
-        check_choice("activation", self.activation, networks.ACTIVATIONS)
-        parts = self.num_minibatches * self.num_devices
-        if self.num_envs % self.num_devices or self.steps_per_iteration % parts:
+        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
             raise ValueError(
                 f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
                 f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
@@ -146,44 +98,26 @@ class Learner(NamedTuple):
 
 def init(config: Config, key: jax.Array) -> TrainState:
     """A fresh train state: parameters, optimiser, statistics, first observations."""
-    env = envs.make(config.env, config.env_params)
-    params_key, reset_key, train_key = jax.random.split(key, 3)
-    params = on_policy.init_params(config, params_key)
-    learner = Learner(
-        params=params,
-        opt_state=optim.init(params),
-        normalizer=normalize.init(env.spec, config.normalize_obs, config.normalize_reward),
-        kl_coef=jnp.ones(()),
-    )
-    actor = rollout.start(env, reset_key, config.num_envs)
+    params, normalizer, actor, train_key = on_policy.start(config, key)
+    learner = Learner(params, optim.init(params), normalizer, kl_coef=jnp.ones(()))
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Collect one rollout and learn from it."""
-    learner, n = state.learner, config.num_devices
-    next_key, *keys = jax.random.split(state.key, 4)
-    noise_key, env_key, update_key = parallel.device_keys(keys, n)
-    actor, steps, episodes = on_policy.collect(config, learner, state.actor, noise_key, env_key)
-    normalizer, discounted, reward = normalize.update(
-        learner.normalizer, steps, actor.discounted_return, config.gamma, n
-    )
-    actor = actor._replace(discounted_return=discounted)
-    batch = on_policy.make_batch(config, learner, actor.obs, steps._replace(reward=reward))
-    learner = learner._replace(normalizer=normalizer)
-    learner, metrics = _update(config, learner, batch, update_key, state.iteration)
+    experience = on_policy.gather(config, state)
+    batch = on_policy.make_batch(config, state.learner, experience)
+    learner = state.learner._replace(normalizer=experience.normalizer)
+    learner, metrics = _update(config, learner, batch, experience.update_key, state.iteration)
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
-    metrics = rollout.episode_means(parallel.mean({**metrics, **episodes}, n), n)
-    return TrainState(learner, actor, state.memory, next_key, state.iteration + 1), metrics
+    return on_policy.advance(config, state, experience, learner, metrics)
 
 
 def _update(
     config: Config, learner: Learner, batch: on_policy.Batch, key: jax.Array, iteration: jax.Array
 ) -> tuple[Learner, Metrics]:
     """All gradient steps of one iteration."""
-    learning_rate = jnp.asarray(config.learning_rate)
-    if config.anneal_lr:
-        learning_rate = optim.linear_anneal(learning_rate, iteration, config.num_iterations)
+    learning_rate = on_policy.learning_rate(config, iteration)
     indices = batching.minibatch_indices(
         key, batch.value.shape[0], config.num_epochs, config.num_minibatches
     )
