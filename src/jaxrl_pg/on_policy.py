@@ -24,15 +24,19 @@ __all__ = [
     "OnPolicyConfig",
     "act",
     "advance",
+    "as_rows",
     "collect",
     "family",
+    "flatten",
     "gather",
     "init_params",
     "learning_rate",
     "make_batch",
     "network",
+    "report",
     "start",
     "value",
+    "values",
 ]
 
 
@@ -102,7 +106,7 @@ class Batch(NamedTuple):
         action: raw actions.
         log_prob: of the actions, when they were taken.
         value: the critic's values when the rollout was done.
-        advantage: GAE.
+        advantage: an estimate of `Q(s, a) - V(s)`.
         target: what the critic should learn, `advantage + value`.
     """
 
@@ -140,11 +144,16 @@ def advance(
     config: Any, state: TrainState, experience: Experience, learner: Any, metrics: Metrics
 ) -> tuple[TrainState, Metrics]:
     """The train state after an iteration, and its metrics with those of the episodes."""
-    metrics = parallel.mean({**metrics, **experience.episodes}, config.num_devices)
     state = TrainState(
         learner, experience.actor, state.memory, experience.next_key, state.iteration + 1
     )
-    return state, rollout.episode_means(metrics, config.num_devices)
+    return state, report(config, metrics, experience.episodes)
+
+
+def report(config: Any, metrics: Metrics, episodes: Metrics) -> Metrics:
+    """Metrics of all devices, with means over the episodes that `episodes` sums up."""
+    metrics = parallel.mean({**metrics, **episodes}, config.num_devices)
+    return rollout.episode_means(metrics, config.num_devices)
 
 
 def learning_rate(config: Any, iteration: jax.Array) -> jax.Array:
@@ -194,21 +203,32 @@ def collect(
     return rollout.collect(env, policy, critic, actor, noise, env_key)
 
 
-def make_batch(config: Any, learner: Any, experience: Experience) -> Batch:
-    """Values, GAE (with the config's `gae_lambda`) and targets of a rollout."""
+def values(config: Any, learner: Any, experience: Experience) -> tuple[jax.Array, jax.Array]:
+    """The critic's `V(s_t)` and `V(s'_t)` of a rollout, both `[T, B]`; see `ops.returns`."""
     steps = experience.steps
     every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
-    every_value = value(config, learner, _flatten(every_obs)).reshape(every_obs.shape[:2])
-    values, end = every_value[:-1], steps.terminated | steps.truncated
-    following = returns.successor_values(values, every_value[-1], steps.final_value, end)
+    every_value = value(config, learner, flatten(every_obs)).reshape(every_obs.shape[:2])
+    before, end = every_value[:-1], steps.terminated | steps.truncated
+    return before, returns.successor_values(before, every_value[-1], steps.final_value, end)
+
+
+def make_batch(config: Any, learner: Any, experience: Experience) -> Batch:
+    """Rows with generalised advantages, by the config's `gae_lambda`."""
+    before, following = values(config, learner, experience)
+    steps = experience.steps
     flags = (steps.terminated, steps.truncated)
     advantage = returns.gae(
-        steps.reward, values, following, *flags, config.gamma, config.gae_lambda
+        steps.reward, before, following, *flags, config.gamma, config.gae_lambda
     )
+    return as_rows(learner, steps, before, advantage)
+
+
+def as_rows(learner: Any, steps: Transition, before: jax.Array, advantage: jax.Array) -> Batch:
+    """Rows of a rollout, from `V(s_t)` and advantages `[T, B]`."""
     obs = normalize.observe(learner.normalizer, steps.obs)
-    target = advantage + values
-    batch = Batch(obs, steps.action, steps.log_prob, values, advantage, target)
-    return jax.tree.map(_flatten, batch)
+    target = advantage + before
+    batch = Batch(obs, steps.action, steps.log_prob, before, advantage, target)
+    return jax.tree.map(flatten, batch)
 
 
 def network(config: Any) -> networks.ActorCritic:
@@ -220,6 +240,11 @@ def network(config: Any) -> networks.ActorCritic:
 def family(config: Any) -> distributions.Distribution:
     """The distribution of the environment's kind of action."""
     return distributions.family(_spec(config).discrete)
+
+
+def flatten(x: jax.Array) -> jax.Array:
+    """`[T, B, ...]` as rows `[T * B, ...]`."""
+    return x.reshape(-1, *x.shape[2:])
 
 
 def _sample(
@@ -237,7 +262,3 @@ def _apply(config: Any, learner: Any, obs: jax.Array, part: str) -> Any:
 
 def _spec(config: Any) -> EnvSpec:
     return envs.make(config.env).spec
-
-
-def _flatten(x: jax.Array) -> jax.Array:
-    return x.reshape(-1, *x.shape[2:])

@@ -15,9 +15,24 @@ __all__ = [
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "explained_variance",
+    "policy_gradient_loss",
     "surrogate_loss",
     "value_loss",
 ]
+
+
+def policy_gradient_loss(log_prob: jax.Array, weight: jax.Array) -> jax.Array:
+    """The score function's, to be minimised: `-mean(log pi(a|s) * weight)`.
+
+    Its gradient is minus the policy gradient where the weight estimates a return or an advantage
+    (Williams 1992; Sutton et al. 2000), which is held constant.
+
+    Args:
+        log_prob: `log pi(a|s)` of the actions taken.
+        weight: the same shape.
+    """
+    chex.assert_equal_shape([log_prob, weight])
+    return -jnp.mean(log_prob * jax.lax.stop_gradient(weight))
 
 
 def surrogate_loss(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
