@@ -12,6 +12,8 @@ from jaxrl_pg.ops import returns
 T, B = 13, 5
 GAE = jax.jit(returns.gae)
 DISCOUNTED = jax.jit(returns.discounted_returns)
+N_STEP = jax.jit(returns.n_step_returns, static_argnums=5)
+TO_GO = jax.jit(returns.reward_to_go)
 
 
 def column(*numbers, dtype=jnp.float32):
@@ -314,3 +316,77 @@ def test_discounted_returns_against_a_recursive_filter():
     want, state = signal.lfilter([1.0], [1.0, -0.9], reward, axis=0, zi=0.9 * value[:1])
     assert_allclose(collected, want, rtol=1e-5, atol=1e-5)
     assert_allclose(0.9 * carry, state[0], rtol=1e-5, atol=1e-5)
+
+
+# --- returns of n steps ---------------------------------------------------------------------------
+
+
+def n_step_loop(reward, next_value, terminated, truncated, gamma, n):
+    """The first n rewards, discounted, and then the value of where they led; in float64."""
+    found = np.zeros(reward.shape, np.float64)
+    for b in range(reward.shape[1]):
+        for t in range(reward.shape[0]):
+            discount, u = 1.0, t
+            while True:
+                found[t, b] += discount * float(reward[u, b])
+                discount *= gamma
+                over = terminated[u, b] or truncated[u, b] or u + 1 == reward.shape[0]
+                if over or u + 1 == t + n:
+                    if not terminated[u, b]:
+                        found[t, b] += discount * float(next_value[u, b])
+                    break
+                u += 1
+    return found
+
+
+def test_n_step_returns_worked():
+    # gamma .5, r = 1, 2, 3, 4; values of what the steps lead to 10, 20, 30, 40; the second step
+    # is cut off. n = 1: 1 + 5, 2 + 10, 3 + 15, 4 + 20.
+    # n = 2: 1 + .5 * (2 + 10); 2 + 10 (cut); 3 + .5 * (4 + 20); 4 + 20 (the rollout ends).
+    reward, following = column(1.0, 2.0, 3.0, 4.0), column(10.0, 20.0, 30.0, 40.0)
+    cut = flags(0, 1, 0, 0)
+    assert_allclose(N_STEP(reward, following, NEVER, cut, 0.5, 1)[:, 0], (6.0, 12.0, 18.0, 24.0))
+    assert_allclose(N_STEP(reward, following, NEVER, cut, 0.5, 2)[:, 0], (7.0, 12.0, 15.0, 24.0))
+    # Terminated instead of cut: nothing follows the second step.
+    assert_allclose(N_STEP(reward, following, cut, NEVER, 0.5, 2)[:, 0], (2.0, 2.0, 15.0, 24.0))
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, T, 10 * T])
+def test_n_step_returns_are_the_loop(n):
+    reward, _, next_value, *ends = rollout(n)
+    found = N_STEP(reward, next_value, *ends, 0.9, n)
+    assert_allclose(found, n_step_loop(reward, next_value, *ends, 0.9, n), rtol=1e-5, atol=1e-5)
+
+
+def test_one_step_is_the_td_error_and_all_steps_are_monte_carlo():
+    reward, value, *rest = rollout(3)
+    for n, gae_lambda in ((1, 0.0), (T, 1.0)):
+        advantage = GAE(reward, value, *rest, 0.9, gae_lambda)
+        found = N_STEP(reward, *rest, 0.9, n) - value
+        assert_allclose(found, advantage, rtol=1e-5, atol=1e-5)
+
+
+# --- whole episodes -------------------------------------------------------------------------------
+
+
+def test_reward_to_go_worked():
+    # gamma .5, the second step ends an episode whose last observation is worth 8:
+    # 2 + .5 * 8 = 6, 1 + .5 * 6 = 4; then 3 + .5 * 4 = 5 and 4, without what comes later.
+    value = column(100.0, 8.0, 100.0, 100.0)  # read only at the end of an episode
+    to_go = TO_GO(column(1.0, 2.0, 3.0, 4.0), flags(0, 1, 0, 0), value, 0.5)
+    assert_allclose(to_go[:, 0], (4.0, 6.0, 5.0, 4.0))
+
+
+def test_reward_to_go_is_gae_with_lambda_one_plus_the_value():
+    reward, value, next_value, terminated, truncated = rollout(4)
+    end = terminated | truncated
+    worth = np.where(terminated, 0.0, next_value)
+    worth[-1], end[-1] = np.where(terminated[-1], 0.0, next_value[-1]), True
+    monte_carlo = GAE(reward, value, next_value, terminated, truncated, 0.9, 1.0) + value
+    assert_allclose(TO_GO(reward, end, worth, 0.9), monte_carlo, rtol=1e-5, atol=1e-5)
+
+
+def test_episode_starts_worked():
+    done = jnp.array([[0, 1], [1, 1], [0, 0], [0, 0], [1, 0]], bool)
+    expected = [[0, 0], [0, 1], [2, 2], [2, 2], [2, 2]]
+    assert_array_equal(returns.episode_starts(done), expected)

@@ -36,7 +36,7 @@ from jaxrl_pg.on_policy import OnPolicyConfig, act, value
 from jaxrl_pg.ops import losses, returns
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "act", "gradient", "init", "iterate", "value"]
 
 TARGETS = ("monte_carlo", "td0", "n_step", "td_lambda")
 
@@ -45,18 +45,20 @@ TARGETS = ("monte_carlo", "td0", "n_step", "td_lambda")
 class Config(OnPolicyConfig):
     """Hyper-parameters of the actor-critic; floats are pytree leaves, everything else static."""
 
-    num_envs: int = 32
+    num_envs: int = 16
     """environments stepped side by side"""
-    num_steps: int = 16
+    num_steps: int = 64
     """steps of each environment per iteration"""
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     """Adam's step size, at the start if annealed"""
     target: str = "td_lambda"
     """what the critic learns: monte_carlo, td0, n_step or td_lambda"""
-    gae_lambda: float = 0.95
+    gae_lambda: float = 0.98
     """decay of the advantage estimate's trace (target td_lambda)"""
     bootstrap_steps: int = 5
     """rewards before the critic's value (target n_step)"""
+    ent_coef: float = 0.003
+    """weight of the entropy bonus"""
     vf_coef: float = 0.5
     """weight of the value loss"""
     normalize_advantage: bool = False
@@ -114,21 +116,24 @@ def _learn(
 ) -> tuple[TrainState, tuple[Metrics, Metrics]]:
     """One rollout and one gradient step; metrics, and sums over the episodes that ended."""
     experience = on_policy.gather(config, state)
-    rows = _rows(config, state.learner, experience)
     learner = state.learner
-    grads, metrics = jax.grad(partial(_loss, config, rows), has_aux=True)(learner.params)
+    grads, metrics = gradient(config, learner, experience)
     params, opt_state, norm = optim.apply_gradients(
-        learner.params,
-        learner.opt_state,
-        parallel.mean(grads, config.num_devices),
-        learning_rate,
-        config.max_grad_norm,
+        learner.params, learner.opt_state, grads, learning_rate, config.max_grad_norm
     )
     learner = Learner(params, opt_state, experience.normalizer)
     state = state._replace(learner=learner, actor=experience.actor, key=experience.next_key)
-    metrics["grad_norm"] = norm
+    return state, ({**metrics, "grad_norm": norm}, experience.episodes)
+
+
+def gradient(
+    config: Config, learner: Learner, experience: on_policy.Experience
+) -> tuple[Any, Metrics]:
+    """Gradient of the loss with respect to the learner's parameters, and the loss's parts."""
+    rows = _rows(config, learner, experience)
+    grads, metrics = jax.grad(partial(_loss, config, rows), has_aux=True)(learner.params)
     metrics["value/explained_variance"] = losses.explained_variance(rows.value, rows.target)
-    return state, (metrics, experience.episodes)
+    return parallel.mean(grads, config.num_devices), metrics
 
 
 def _rows(config: Config, learner: Learner, experience: on_policy.Experience) -> on_policy.Batch:
