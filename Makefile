@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow check bench theory clean
+.PHONY: help install train resume evaluate sweep report test test-slow check bench theory variance clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -59,6 +59,9 @@ theory: $(addprefix theory-,$(FIGURES)) ## the theory: every figure of docs/theo
 
 theory-%: install
 	$(BIN)/python experiments/theory/$*.py
+
+variance: install ## bias and variance of every policy-gradient estimator
+	$(BIN)/python experiments/variance/variance.py
 
 clean: ## remove what was installed and cached; runs/ stays
 	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
