@@ -29,7 +29,7 @@ from jaxrl_pg.tabular import estimators, mdp, solve
 from jaxrl_pg.types import TrainState
 
 FOLDER = Path(__file__).parent
-NUM_BATCHES, SIZES, LARGEST = 1_000, (2, 8, 32), 32
+NUM_BATCHES, SIZES, LARGEST = 10_000, (2, 8, 32), 32
 SUM, DISCOUNTED = "sum of rewards", "discounted sum"
 
 

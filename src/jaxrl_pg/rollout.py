@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.types import ActorState, Metrics, Transition
+from jaxrl_pg.types import ActorState, Metrics, TimeStep, Transition
 
-__all__ = ["collect", "episode_means", "start"]
+__all__ = ["after_step", "collect", "episode_means", "nothing_finished", "start"]
 
 Policy = Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
 Value = Callable[[jax.Array], jax.Array]
@@ -43,35 +43,24 @@ def collect(
         `episodes`, `return_sum`, `length_sum`.
     """
     num_steps = jax.tree.leaves(noise)[0].shape[0]
-    nothing = jnp.zeros_like(actor.episode_return)
-    finished = {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
+    finished = nothing_finished(actor)
     xs = (noise, jax.random.split(key, 2 * num_steps).reshape(num_steps, 2))
     step = partial(_step, env, policy, value)
     (actor, finished), rollout = jax.lax.scan(step, (actor, finished), xs)
     return actor, rollout, jax.tree.map(jnp.sum, finished)
 
 
-def _step(
-    env: envs.Env,
-    policy: Policy,
-    value: Value,
-    carry: tuple[ActorState, Metrics],
-    xs: tuple[Any, jax.Array],
-) -> tuple[tuple[ActorState, Metrics], Transition]:
-    (actor, finished), (noise, keys) = carry, xs
-    action, log_prob = policy(actor.obs, noise)
-    env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
+def nothing_finished(actor: ActorState) -> Metrics:
+    """Counts of finished episodes `[B]`, for `after_step` to add to."""
+    nothing = jnp.zeros_like(actor.episode_return)
+    return {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
+
+
+def after_step(
+    actor: ActorState, finished: Metrics, env_state: Any, timestep: TimeStep
+) -> tuple[ActorState, Metrics]:
+    """The actor after a step of its environments, and the episodes that ended counted."""
     done = timestep.terminated | timestep.truncated
-    cut = timestep.truncated & ~timestep.terminated
-    transition = Transition(
-        obs=actor.obs,
-        action=action,
-        log_prob=log_prob,
-        reward=timestep.reward,
-        terminated=timestep.terminated,
-        truncated=timestep.truncated,
-        final_value=_value_where(cut, value, timestep.final_obs),
-    )
     episode_return = actor.episode_return + timestep.reward
     episode_length = actor.episode_length + 1
     finished = {
@@ -86,7 +75,30 @@ def _step(
         episode_length=jnp.where(done, 0, episode_length),
         discounted_return=actor.discounted_return,
     )
-    return (actor, finished), transition
+    return actor, finished
+
+
+def _step(
+    env: envs.Env,
+    policy: Policy,
+    value: Value,
+    carry: tuple[ActorState, Metrics],
+    xs: tuple[Any, jax.Array],
+) -> tuple[tuple[ActorState, Metrics], Transition]:
+    (actor, finished), (noise, keys) = carry, xs
+    action, log_prob = policy(actor.obs, noise)
+    env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
+    cut = timestep.truncated & ~timestep.terminated
+    transition = Transition(
+        obs=actor.obs,
+        action=action,
+        log_prob=log_prob,
+        reward=timestep.reward,
+        terminated=timestep.terminated,
+        truncated=timestep.truncated,
+        final_value=_value_where(cut, value, timestep.final_obs),
+    )
+    return after_step(actor, finished, env_state, timestep), transition
 
 
 def _value_where(cut: jax.Array, value: Value, obs: jax.Array) -> jax.Array:
