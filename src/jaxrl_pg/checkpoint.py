@@ -20,9 +20,23 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import orbax.checkpoint as orbax
 from orbax.checkpoint import v1 as ocp
 
-__all__ = ["Checkpoints", "Restored", "newest_host", "restore", "spec", "steps"]
+from jaxrl_pg import packing
+from jaxrl_pg.packing import spec
+
+__all__ = [
+    "Checkpoints",
+    "Found",
+    "Restored",
+    "find",
+    "newest_host",
+    "place",
+    "restore",
+    "spec",
+    "steps",
+]
 
 # Orbax logs through absl; what matters of it is raised here, or said in `Restored.skipped`.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -40,6 +54,16 @@ class Restored(NamedTuple):
     state: Any  # structure, dtypes and shardings of the target
     host: Json  # as JSON gives it back: tuples have become lists
     skipped: tuple[str, ...]  # one line for each newer checkpoint passed over, and why
+
+
+class Found(NamedTuple):
+    """A checkpoint read, but not yet made into arrays of a target."""
+
+    step: int
+    leaves: Json  # each leaf's description by name
+    data: dict[str, np.ndarray]  # each leaf's bytes
+    host: Json
+    skipped: tuple[str, ...]
 
 
 class _DamagedError(Exception):
@@ -88,7 +112,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         self.wait()
         if step in self.steps():
             return
-        packed, leaves = _pack(_leaves(state))
+        packed, leaves = packing.pack(packing.leaves_by_path(state), CHUNK)
         manifest = {
             "format": 1,
             "step": int(step),
@@ -123,14 +147,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     def _write(self, packed: np.ndarray, manifest: Json) -> None:
         path = self.directory / str(manifest["step"])
         try:
-            for name, data in _split(packed, manifest["leaves"]).items():
+            for name, data in packing.split(packed, manifest["leaves"]).items():
                 manifest["leaves"][name]["crc32"] = zlib.crc32(data.data)
             sealed = {"manifest": manifest, "crc32": _crc32_of_json(manifest)}
-            options = ocp.Context()
-            options.array_options.saving.storage_options.chunk_byte_size = CHUNK
-            options.memory_options.deepcopy_host_arrays = False  # nobody else writes to packed
-            with options:
-                ocp.save(path, {"leaves": packed}, custom_metadata=sealed)
+            save = _save_alone if jax.process_count() > 1 else _save
+            save(path, packed, sealed)
             self._prune(manifest["step"])
         except Exception as error:
             raise RuntimeError(f"saving {path} failed: {_reason(error)}") from error
@@ -169,7 +190,13 @@ def restore(directory: Folder, target: Any, step: int | None = None) -> Restored
     Raises:
         ValueError: if there is no such checkpoint, none is good, or the target's leaves differ.
     """
-    leaves, found, skipped = _leaves(target), steps(directory), []
+    found = find(directory, target, step)
+    return Restored(found.step, place(found, target), found.host, found.skipped)
+
+
+def find(directory: Folder, target: Any, step: int | None = None) -> Found:
+    """Read what `restore` restores. For several processes: one reads, and all `place` it."""
+    found, skipped = steps(directory), []
     if not found:
         why = "no save was finished" if Path(directory).is_dir() else "there is no such folder"
         raise ValueError(f"no checkpoint in {directory}: {why}")
@@ -184,11 +211,16 @@ def restore(directory: Folder, target: Any, step: int | None = None) -> Restored
         except _DamagedError as error:
             skipped.append(f"checkpoint {candidate} is damaged ({error})")
             continue
-        placed = [_place(data[k], manifest["leaves"][k], leaf) for k, leaf in leaves.items()]
-        state = jax.tree.unflatten(jax.tree.structure(target), placed)
         lines = tuple(f"{line}; restored {candidate}" for line in skipped)
-        return Restored(candidate, state, manifest["host"], lines)
+        return Found(candidate, manifest["leaves"], data, manifest["host"], lines)
     raise ValueError(f"no good checkpoint in {directory}: {'; '.join(skipped)}")
+
+
+def place(found: Found, target: Any) -> Any:
+    """The state of a checkpoint, its leaves where the target's are; see `restore`."""
+    leaves = packing.leaves_by_path(target)
+    placed = [packing.place(found.data[k], found.leaves[k], leaf) for k, leaf in leaves.items()]
+    return jax.tree.unflatten(jax.tree.structure(target), placed)
 
 
 def newest_host(directory: Folder) -> Json:
@@ -204,66 +236,45 @@ def steps(directory: Folder) -> list[int]:
     return sorted(int(path.name) for path in Path(directory).glob("*") if path.name.isdecimal())
 
 
-def spec(tree: Any) -> dict[str, str]:
-    """Type and shape of every leaf by its path: `{"params/kernel": "float32[4,64]"}`."""
-    leaves = _leaves(tree)
-    return {name: f"{x.dtype}{list(x.shape)}".replace(" ", "") for name, x in leaves.items()}
+def _save(path: Path, packed: np.ndarray, sealed: Json) -> None:
+    options = ocp.Context()
+    options.array_options.saving.storage_options.chunk_byte_size = CHUNK
+    options.memory_options.deepcopy_host_arrays = False  # nobody else writes to packed
+    with options:
+        ocp.save(path, {"leaves": packed}, custom_metadata=sealed)
 
 
-def _leaves(tree: Any) -> dict[str, Any]:
-    """The leaves by path, in the tree's order."""
-    leaves: dict[str, Any] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
-            raise ValueError(f"leaf {name} is {leaf!r}: make it an array, jnp.asarray({leaf!r})")
-        if name in leaves:
-            raise ValueError(f"two leaves are called {name}: use no '/' in the name of one")
-        leaves[name] = leaf
-    return leaves
+def _save_alone(path: Path, packed: np.ndarray, sealed: Json) -> None:
+    """The same from one of several processes, the others knowing nothing of it.
+
+    The older half of Orbax's interface can do that. The newer one, which reads what this writes,
+    would compare the path with all processes, in the middle of what they are doing.
+    """
+    me = jax.process_index()
+    alone = orbax.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    handler = orbax.CompositeCheckpointHandler(
+        state=orbax.PyTreeCheckpointHandler(multiprocessing_options=alone),
+        composite_options=orbax.CompositeOptions(multiprocessing_options=alone),
+    )
+    save_args = {"leaves": orbax.SaveArgs(chunk_byte_size=CHUNK)}
+    state = orbax.args.PyTreeSave({"leaves": packed}, save_args)
+    with orbax.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+        checkpointer.save(path, orbax.args.Composite(state=state), custom_metadata=sealed)
 
 
-def _pack(leaves: dict[str, Any]) -> tuple[np.ndarray, Json]:
-    """Copy all leaves into one array of bytes, in rows of `CHUNK`, and describe each."""
-    keys = {k: x for k, x in leaves.items() if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)}
-    raw = jax.device_get(leaves | {k: jax.random.key_data(key) for k, key in keys.items()})
-    described = {
-        name: {
-            "spec": leaf_spec,
-            "shape": raw[name].shape,
-            "bytes": raw[name].nbytes,
-            "key_impl": str(jax.random.key_impl(keys[name])) if name in keys else None,
-        }
-        for name, leaf_spec in spec(leaves).items()
-    }
-    pieces = [np.ravel(raw[name]).view(np.uint8) for name in described]
-    total = sum(piece.size for piece in pieces)
-    width = max(1, min(total, CHUNK))
-    packed = np.zeros((max(1, math.ceil(total / width)), width), np.uint8)
-    np.concatenate([packed[:0, 0], *pieces], out=packed.reshape(-1)[:total])
-    return packed, described
-
-
-def _split(packed: np.ndarray, leaves: Json) -> dict[str, np.ndarray]:
-    ends = np.cumsum([leaf["bytes"] for leaf in leaves.values()], dtype=np.int64)
-    return dict(zip(leaves, np.split(packed.reshape(-1), ends)[:-1], strict=True))
-
-
-def _place(data: np.ndarray, described: Json, leaf: Any) -> Any:
-    """The bytes of a leaf as an array like `leaf`, where `leaf` is."""
-    impl = described["key_impl"]
-    value: Any = data.view(np.uint32 if impl else leaf.dtype).reshape(described["shape"])
-    if impl:
-        value = jax.random.wrap_key_data(value, impl=impl)
-    if isinstance(leaf, np.ndarray | np.generic):
-        return value.copy()
-    fresh = isinstance(leaf, jax.Array) and not leaf.committed
-    return jax.device_put(value, None if fresh else leaf.sharding, may_alias=False)
+def _context() -> ocp.Context:
+    """Orbax's settings for reading: of several processes, this one acts alone."""
+    context = ocp.Context()
+    if jax.process_count() > 1:
+        context.multiprocessing_options.primary_host = jax.process_index()
+        context.multiprocessing_options.active_processes = {jax.process_index()}
+    return context
 
 
 def _read_manifest(path: Path) -> Json:
     try:
-        sealed = ocp.metadata(path).custom_metadata
+        with _context():
+            sealed = ocp.metadata(path).custom_metadata
         manifest, crc32 = sealed["manifest"], sealed["crc32"]
     except Exception as error:
         raise _DamagedError(f"manifest: {_reason(error)}") from error
@@ -274,7 +285,8 @@ def _read_manifest(path: Path) -> Json:
 
 def _read_leaves(path: Path, leaves: Json) -> dict[str, np.ndarray]:
     try:
-        data = _split(ocp.load(path)["leaves"], leaves)
+        with _context():
+            data = packing.split(ocp.load(path)["leaves"], leaves)
     except Exception as error:
         raise _DamagedError(f"leaves: {_reason(error)}") from error
     for name, leaf in leaves.items():

@@ -65,36 +65,43 @@ def _train(args: list[str]) -> int:
     if args[0] not in AGENT_NAMES:
         return _refuse(f"unknown agent {args[0]!r}: give one of: {', '.join(AGENT_NAMES)}")
     import jaxrl_pg
-    from jaxrl_pg.options import Options
+    from jaxrl_pg.options import Options, Processes
 
     # The agent named on the command line decides what the options are.
     config_type = getattr(jaxrl_pg, args[0]).Config
-    _train_agent.__annotations__.update(config=config_type, options=Options)
+    _train_agent.__annotations__.update(config=config_type, options=Options, processes=Processes)
     return _call(_train_agent, f"jaxrl-pg train {args[0]}", args[1:])
 
 
-def _train_agent(config: Any, options: Any, run_dir: str | None = None, seed: int = 0) -> int:
+def _train_agent(
+    config: Any, options: Any, processes: Any, run_dir: str | None = None, seed: int = 0
+) -> int:
     """Train from scratch.
 
     Args:
         config: the agent's.
         options: how to watch and keep the run.
+        processes: of one run over several.
         run_dir: a folder that is absent or empty; one under runs/ unless given.
         seed: of the run.
     """
     import jaxrl_pg
 
-    _prepare(config.num_devices)
+    _prepare(config.num_devices, processes)
     return _done(jaxrl_pg.run(config, run_dir, seed, options))
 
 
 def _resume(args: list[str]) -> int:
+    from jaxrl_pg.options import Processes
+
+    _resume_run.__annotations__.update(processes=Processes)
     return _call(_resume_run, "jaxrl-pg resume", args)
 
 
 def _resume_run(
     run: str,
     /,
+    processes: Any,
     total_timesteps: int | None = None,
     tensorboard: bool | None = None,
     quiet: bool | None = None,
@@ -103,19 +110,30 @@ def _resume_run(
 
     Args:
         run: the run folder.
+        processes: of one run over several, as many as before or not.
         total_timesteps: train up to here instead of where the run was to end.
         tensorboard: write TensorBoard files as well; as before unless given.
         quiet: print nothing; as before unless given.
     """
-    from jaxrl_pg.record import RunFolder
-
-    saved = RunFolder.open(run).config.get("config")
     import jaxrl_pg
 
-    _prepare(saved.get("num_devices", 1) if isinstance(saved, dict) else 1)
+    _prepare(_saved_num_devices(run, processes.coordinator is not None), processes)
     changes: dict[str, Any] = {"tensorboard": tensorboard, "quiet": quiet}
     given = {name: x for name, x in changes.items() if x is not None}
     return _done(jaxrl_pg.resume(run, total_timesteps, **given))
+
+
+def _saved_num_devices(run: str, may_be_elsewhere: bool) -> int | None:
+    """Of the run; None if its folder is not here, as it need not be for all of several hosts."""
+    from jaxrl_pg.record import RunFolder
+
+    try:
+        saved = RunFolder.open(run).config.get("config")
+    except ValueError:
+        if may_be_elsewhere:
+            return None
+        raise
+    return saved.get("num_devices", 1) if isinstance(saved, dict) else 1
 
 
 def _evaluate(args: list[str]) -> int:
@@ -226,23 +244,29 @@ def _report_runs(
 
 
 def _call(command: Any, prog: str, args: list[str]) -> int:
-    import tyro
+    from jaxrl_pg import arguments
 
-    try:
-        return tyro.cli(command, prog=prog, args=args, config=(tyro.conf.OmitArgPrefixes,))
-    except SystemExit as stop:
-        if isinstance(stop.code, int):
-            return stop.code
-        raise
+    return arguments.call(command, prog, args)
 
 
-def _prepare(num_devices: int) -> None:
+def _prepare(num_devices: int | None, processes: Any = None) -> None:
+    """Ready JAX for so many devices, of all the run's processes together if there are more."""
     from jaxrl_pg import parallel
 
-    parallel.prepare(num_devices)
+    if processes is None or processes.coordinator is None:
+        parallel.prepare(num_devices or 1)
+        return
+    from jaxrl_pg import hosts
+
+    parallel.prepare(1)
+    hosts.start(processes, num_devices)
 
 
 def _done(result: Any) -> int:
+    from jaxrl_pg import hosts
+
+    if not hosts.is_first():
+        return 0
     score = result.metrics.get("eval/return_mean")
     if score is not None and len(score):
         print(f"return {score[-1]:.2f} after {result.metrics['timesteps'][-1]:,} steps; ", end="")

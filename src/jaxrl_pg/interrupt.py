@@ -31,7 +31,7 @@ class Interrupt:
             signal.signal(*self._before.popitem())
 
     def raise_if_wanted(self, message: str) -> None:
-        """End as the signal asked, with a message for the user.
+        """End as the signal asked, with a message for the user if there is one.
 
         Raises:
             KeyboardInterrupt: after SIGINT.
@@ -40,7 +40,8 @@ class Interrupt:
         if self.wanted == signal.SIGINT:
             raise KeyboardInterrupt(message)
         if self.wanted == signal.SIGTERM:
-            print(message, flush=True)
+            if message:
+                print(message, flush=True)
             raise SystemExit(128 + signal.SIGTERM)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

@@ -42,8 +42,8 @@ def estimate(config: Any) -> int:
 
 
 def available() -> int:
-    """Bytes of memory of the first device, or of this machine when that is a CPU."""
-    stats = jax.devices()[0].memory_stats()
+    """Bytes of memory of this process's first device, or of its machine when that is a CPU."""
+    stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxrl_pg.config import check_choice, nearest
 
-__all__ = ["LAYOUTS", "Options", "SweepOptions", "with_changes"]
+__all__ = ["LAYOUTS", "Options", "Processes", "SweepOptions", "with_changes"]
 
 LAYOUTS = ("auto", "map", "vmap")
 
@@ -59,6 +59,43 @@ class SweepOptions:
         for name in ("max_agents", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give a number >= 0")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Processes:
+    """The processes of one run, each started with the same command and an id of its own."""
+
+    coordinator: str | None = None
+    """HOST:PORT of process 0, where all meet; auto: ask Slurm, Open MPI, Kubernetes or the TPU"""
+    num_processes: int | None = None
+    """how many there are; with auto on a CPU too, to share out num_devices"""
+    process_id: int | None = None
+    """which of them this is, from 0; auto knows it"""
+
+    def __post_init__(self) -> None:
+        """Refuse processes that cannot meet."""
+        count, number = self.num_processes, self.process_id
+        if self.coordinator is None:
+            if count is not None or number is not None:
+                name, value = ("num_processes", count) if number is None else ("process_id", number)
+                raise ValueError(f"{name}={value} without coordinator: give HOST:PORT of process 0")
+            return
+        if count is not None and count < 1:
+            raise ValueError(f"num_processes={count}: give a whole number >= 1")
+        if number is not None and not 0 <= number < (count or number + 1):
+            most = "" if count is None else f" to {count - 1} (num_processes={count})"
+            raise ValueError(f"process_id={number}: give a whole number from 0{most}")
+        if self.coordinator == "auto":
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise ValueError(
+                f"coordinator={self.coordinator!r}: give HOST:PORT of process 0, such as "
+                "10.0.0.1:5000, or auto"
+            )
+        for name, value in (("num_processes", count), ("process_id", number)):
+            if value is None:
+                raise ValueError(f"coordinator={self.coordinator} needs {name}: give it as well")
 
 
 def with_changes(options: Options, changes: dict[str, Any]) -> Options:

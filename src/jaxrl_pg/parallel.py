@@ -25,6 +25,7 @@ __all__ = [
     "device_keys",
     "mean",
     "merge_moments",
+    "on_every_process",
     "over_agents",
     "over_environments",
     "place_shapes",
@@ -85,6 +86,11 @@ def state_shardings(num_devices: int) -> Any:
         return None
     place = partial(NamedSharding, _mesh(num_devices))
     return jax.tree.map(place, _STATE_SPECS, is_leaf=lambda x: isinstance(x, P))
+
+
+def on_every_process(num_devices: int) -> NamedSharding | None:
+    """Where what all processes are to read must be, for `out_shardings`; None for one process."""
+    return NamedSharding(_mesh(num_devices), P()) if jax.process_count() > 1 else None
 
 
 def place_shapes(shapes: TrainState, num_devices: int) -> TrainState:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ from jaxrl_pg import config as configs
 from jaxrl_pg.record import RunFolder
 from jaxrl_pg.types import TrainState
 
-__all__ = ["Policy", "config_of", "load", "restore_state"]
+__all__ = ["Policy", "config_of", "load", "state_shapes"]
 
 
 class Policy:
@@ -58,39 +59,41 @@ def load(run_dir: str | os.PathLike[str], *, step: int | None = None, env: Any =
     Raises:
         ValueError: if there is no such run or checkpoint.
     """
-    config = config_of(RunFolder.open(run_dir), env)
-    restored = restore_state(config, RunFolder.open(run_dir), step)
+    run = RunFolder.open(run_dir)
+    config = config_of(run.path, run.config, env)
+    restored = checkpoint.restore(run.checkpoints_dir, state_shapes(config), step)
     return Policy(config, restored.state, restored.step)
 
 
-def config_of(run: RunFolder, env: Any = None) -> Any:
-    """The config that a run folder holds.
+def config_of(run: Path, saved: dict[str, Any], env: Any = None) -> Any:
+    """The config of a run.
+
+    Args:
+        run: its folder, to be named.
+        saved: what its config.json holds.
+        env: the environment object, for a run that was given one.
 
     Raises:
         ValueError: if it is of an unknown agent, or its environment was an object and none is
             given.
     """
-    saved = run.config
     for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
         if not isinstance(saved.get(part), kind):
-            raise ValueError(f"{run.path}/config.json has no good {part!r}: restore the file")
+            raise ValueError(f"{run}/config.json has no good {part!r}: restore the file")
     name, values = saved["agent"], dict(saved["config"])
     if name not in agents.AGENTS:
-        raise ValueError(f"{run.path} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
+        raise ValueError(f"{run} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
     if env is not None:
         values["env"] = env
     elif ":" in values.get("env", ""):
-        raise ValueError(f"{run.path} was given an object of {values['env']}: pass env=...")
+        raise ValueError(f"{run} was given an object of {values['env']}: pass env=...")
     return configs.from_dict(agents.AGENTS[name].Config, values)
 
 
-def restore_state(
-    config: Any, run: RunFolder, step: int | None = None, num_devices: int = 1
-) -> checkpoint.Restored:
-    """The newest good train state of a run, or that of `step`, laid out over `num_devices`."""
+def state_shapes(config: Any, num_devices: int = 1) -> TrainState:
+    """The `ShapeDtypeStruct`s of a config's train state, laid out over `num_devices`."""
     shapes = jax.eval_shape(partial(agents.find(config).init, config), jax.random.key(0))
-    target = parallel.place_shapes(shapes, num_devices)
-    return checkpoint.restore(run.checkpoints_dir, target, step)
+    return parallel.place_shapes(shapes, num_devices)
 
 
 @partial(jax.jit, static_argnums=4)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,22 +14,17 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl_pg import agents, checkpoint, envs, memory, parallel, record
+from jaxrl_pg import agents, checkpoint, envs, hosts, journal, memory, parallel, record
 from jaxrl_pg import config as configs
 from jaxrl_pg.evaluation import evaluation_metrics
 from jaxrl_pg.interrupt import Interrupt
+from jaxrl_pg.journal import DivergedError, Row
 from jaxrl_pg.options import Options, with_changes
-from jaxrl_pg.policy import config_of, restore_state
+from jaxrl_pg.policy import config_of, state_shapes
 from jaxrl_pg.training import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
 
 __all__ = ["DivergedError", "Options", "Result", "resume", "run"]
-
-Row = dict[str, Any]
-
-
-class DivergedError(FloatingPointError):
-    """The loss or the gradient is no longer a finite number."""
 
 
 class Result(NamedTuple):
@@ -71,15 +67,12 @@ def run(
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = with_changes(options or Options(), changes)
-    name = agents.find(config).name
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
-    _check(config, options)
-    if run_dir is None:
-        env = config.env if isinstance(config.env, str) else type(config.env).__name__
-        run_dir = Path("runs") / f"{name}-{env}-{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder = record.RunFolder.create(run_dir, _describe(config, seed, options))
-    with folder, Interrupt() as interrupt:
+    description = _describe(config, seed, options)
+    hosts.require_agreement(partial(_check, config, options), description)
+    folder = record.RunFolder(hosts.from_first(_create, run_dir, description))
+    with _locked(folder), Interrupt() as interrupt:
         return _go_on(config, folder, _fresh(config, seed), options, interrupt, seconds=0.0)
 
 
@@ -102,14 +95,15 @@ def resume(
         ValueError: if there is no such run, it is in use, its config does not fit its
             checkpoints, or it is past `total_timesteps` already.
     """
-    folder = record.RunFolder.open(run_dir)
-    config = config_of(folder, env)
-    saved = folder.config
+    folder = record.RunFolder(run_dir)
+    saved = hosts.from_first(_saved_config, folder)
+    config = config_of(folder.path, saved, env)
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     options = with_changes(with_changes(Options(), saved["options"]), changes)
-    _check(config, options)
-    with folder, Interrupt() as interrupt:
+    description = _describe(config, saved["seed"], options)
+    hosts.require_agreement(partial(_check, config, options), description)
+    with _locked(folder), Interrupt() as interrupt:
         restored = _restore(config, folder, saved["seed"])
         if total_timesteps is not None and restored.step > config.num_iterations:
             done = restored.step * config.steps_per_iteration
@@ -117,9 +111,8 @@ def resume(
                 f"total_timesteps={total_timesteps:,} but {folder.path} has done {done:,} steps: "
                 "give more, or leave it out"
             )
-        folder.write_config(_describe(config, saved["seed"], options))
-        folder.drop_after(restored.step)
-        if not options.quiet:
+        hosts.from_first(_rewind, folder, description, restored.step)
+        if hosts.is_first() and not options.quiet:
             for line in restored.skipped:
                 print(line)
         seconds = restored.host["seconds"]
@@ -135,106 +128,57 @@ def _go_on(
     seconds: float,
 ) -> Result:
     """Train from `state` to the end of the config's timesteps."""
-    done = int(state.iteration) * config.steps_per_iteration
-    total = config.num_iterations * config.steps_per_iteration
-    with ExitStack() as stack:
-        saves = stack.enter_context(
-            checkpoint.Checkpoints(folder.checkpoints_dir, keep_last=options.keep_last)
-        )
-        saves.rewind(int(state.iteration))
-        progress = stack.enter_context(record.Progress(total, start=done, quiet=options.quiet))
-        board = None
-        if options.tensorboard:
-            resumed_at = done or None
-            board = stack.enter_context(record.TensorBoard(folder.path / "tensorboard", resumed_at))
-        session = _Session(config, folder, options, saves, progress, board, seconds)
-        while int(state.iteration) < config.num_iterations:
-            state = session.advance(state)
-            if interrupt.wanted:
-                session.save(state)
+    iteration = int(state.iteration)
+    with journal.Journal(config, folder, options, iteration, seconds) as book:
+        session = _Session(config, options, book)
+        while iteration < config.num_iterations:
+            state, score = session.advance(state)
+            iteration = int(state.iteration)
+            late, wanted = book.agree(interrupt.wanted)
+            finished = iteration == config.num_iterations
+            if score is not None or late or wanted or finished:
+                book.save(state, score)
+            if wanted:
+                interrupt.wanted = wanted
                 break
-    record.save_curve(folder.rows(), folder.path / "curve.png", _title(config))
-    interrupt.raise_if_wanted(f"saved; go on with: jaxrl-pg resume {folder.path}")
-    return Result(state, _columns(folder.rows()), config, folder.path)
+        rows = hosts.from_first(book.finish, _title(config))
+    message = f"saved; go on with: jaxrl-pg resume {folder.path}"
+    interrupt.raise_if_wanted(message if hosts.is_first() else "")
+    return Result(state, journal.columns(rows), config, folder.path)
 
 
 class _Session:
-    """One process's share of a run: what the loop reports to, and when it saved last."""
+    """One process's share of a run: its compiled programs, and when they are called."""
 
-    def __init__(
-        self,
-        config: Any,
-        folder: record.RunFolder,
-        options: Options,
-        saves: checkpoint.Checkpoints,
-        progress: record.Progress,
-        board: record.TensorBoard | None,
-        seconds: float,
-    ) -> None:
-        self.config, self.folder, self.options = config, folder, options
-        self.saves, self.progress, self.board = saves, progress, board
-        self.started = time.monotonic() - seconds
-        self.saved_at = time.monotonic()
+    def __init__(self, config: Any, options: Options, book: journal.Journal) -> None:
+        self.config, self.options, self.book = config, options, book
         self.length = chunk_length(config, options.num_evals)
         self.points = set(evaluation_iterations(config, options.num_evals))
         self.train = jax.jit(iterations, static_argnums=2, donate_argnums=1)
-        self.evaluate = jax.jit(partial(evaluation_metrics, num_episodes=options.num_eval_episodes))
+        self.evaluate = jax.jit(
+            partial(evaluation_metrics, num_episodes=options.num_eval_episodes),
+            out_shardings=parallel.on_every_process(config.num_devices),
+        )
 
-    def advance(self, state: TrainState) -> TrainState:
-        """Train one chunk, report it, and evaluate and save when that is due."""
+    def advance(self, state: TrainState) -> tuple[TrainState, float | None]:
+        """Train one chunk, evaluate where that is due, report both; the score, if evaluated."""
         before, config = int(state.iteration), self.config
         # The first chunk of a resumed run may have to catch up with the chunks' grid.
         state, metrics = self.train(config, state, self.length - before % self.length)
         metrics = jax.device_get(metrics)
-        seconds = round(time.monotonic() - self.started, 3)
-        rows = _rows(metrics, before, config.steps_per_iteration, seconds)
-        self._require_finite(rows)
+        rows = _rows(metrics, before, config.steps_per_iteration, self.book.seconds)
+        self.book.require_finite(rows)
         iteration = before + len(rows)
         if iteration in self.points:
             rows.append(self._evaluation(self.evaluate(config, state), iteration))
-        self._report(rows)
-        score = rows[-1].get("eval/return_mean")
-        late = time.monotonic() - self.saved_at > 60 * self.options.checkpoint_minutes
-        if score is not None or late or iteration == config.num_iterations:
-            self.save(state, score)
-        return state
-
-    def save(self, state: TrainState, score: float | None = None) -> None:
-        """Save a checkpoint in the background, its rows first."""
-        self.folder.sync()
-        host = {
-            "seconds": time.monotonic() - self.started,
-            "config": configs.to_dict(self.config),
-        }
-        self.saves.save(int(state.iteration), state, host, score)
-        self.saved_at = time.monotonic()
+        self.book.report(rows)
+        return state, rows[-1].get("eval/return_mean")
 
     def _evaluation(self, metrics: Any, iteration: int) -> Row:
         values = {name: x.item() for name, x in jax.device_get(metrics).items()}
         values["timesteps"] = iteration * self.config.steps_per_iteration
         values["eval/num_episodes"] = self.options.num_eval_episodes
         return {"iteration": iteration, **values}
-
-    def _report(self, rows: list[Row]) -> None:
-        self.folder.append(rows)
-        if self.board is not None:
-            self.board.write(rows)
-        self.progress.update(rows[-1]["timesteps"], {**rows[0], **rows[-1]})
-
-    def _require_finite(self, rows: list[Row]) -> None:
-        for number, row in enumerate(rows, start=1):
-            watched = [k for k in row if k.startswith("loss/") or k == "grad_norm"]
-            bad = [name for name in watched if not np.isfinite(row[name])]
-            if bad:
-                self.folder.append(rows[:number])
-                self.saves.wait()
-                good = self.saves.steps()
-                last = f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
-                raise DivergedError(
-                    f"{bad[0]} is {row[bad[0]]} in iteration {row['iteration']}; {last}. Likely "
-                    "causes: learning_rate too high, max_grad_norm too high, rewards too large "
-                    "(try normalize_reward) or observations too large (try normalize_obs)"
-                )
 
 
 def _rows(
@@ -252,40 +196,65 @@ def _rows(
     ]
 
 
-def _columns(rows: list[Row]) -> dict[str, np.ndarray]:
-    """Rows to arrays by key, null to NaN: training rows and evaluation rows apart."""
-    training = [row for row in rows if "eval/return_mean" not in row]
-    evaluations = [row for row in rows if "eval/return_mean" in row]
-    columns = {name: [row.get(name) for row in training] for name in (training or [{}])[0]}
-    for name in (evaluations or [{}])[0]:
-        if name.startswith("eval/"):
-            columns[name] = [row[name] for row in evaluations]
-    if evaluations:
-        columns["eval/timesteps"] = [row["timesteps"] for row in evaluations]
-    return {
-        name: np.array([np.nan if x is None else x for x in values])
-        for name, values in columns.items()
-    }
-
-
 def _fresh(config: Any, seed: int) -> TrainState:
     """The state that a run of this seed starts from, laid out over its devices."""
     shardings = parallel.state_shardings(config.num_devices)
     return jax.jit(agents.find(config).init, out_shardings=shardings)(config, jax.random.key(seed))
 
 
+def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
+    """A new run folder, named after the run and the time unless it is named already."""
+    if run_dir is None:
+        env = str(description["env"]).rsplit(":", 1)[-1]
+        name = f"{description['agent']}-{env}-{description['seed']}"
+        run_dir = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return str(record.RunFolder.create(run_dir, description).path)
+
+
+@contextmanager
+def _locked(folder: record.RunFolder) -> Iterator[None]:
+    """The folder's lock, held by the first process."""
+    hosts.from_first(_lock, folder)
+    try:
+        yield
+    finally:
+        folder.__exit__()
+
+
+def _saved_config(folder: record.RunFolder) -> Row:
+    return record.RunFolder.open(folder.path).config
+
+
+def _lock(folder: record.RunFolder) -> None:
+    folder.__enter__()
+
+
 def _restore(config: Any, folder: record.RunFolder, seed: int) -> checkpoint.Restored:
     """The newest good checkpoint, or the run's beginning where none was finished yet."""
-    if not checkpoint.steps(folder.checkpoints_dir):
+    found = hosts.from_first(_found, config, folder)
+    if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
         return checkpoint.Restored(0, _fresh(config, seed), {"seconds": 0.0}, (line,))
+    state = checkpoint.place(found, state_shapes(config, config.num_devices))
+    return checkpoint.Restored(found.step, state, found.host, found.skipped)
+
+
+def _found(config: Any, folder: record.RunFolder) -> checkpoint.Found | None:
+    """The newest good checkpoint; None where none was finished yet."""
+    if not checkpoint.steps(folder.checkpoints_dir):
+        return None
     then = checkpoint.newest_host(folder.checkpoints_dir).get("config", {})
     now = configs.to_dict(config)
     differ = [k for k in now if then.get(k) != now[k] and k not in ("total_timesteps", "env")]
     if then and differ:
         lines = "; ".join(f"{k}: checkpoint {then.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return restore_state(config, folder, num_devices=config.num_devices)
+    return checkpoint.find(folder.checkpoints_dir, state_shapes(config, config.num_devices))
+
+
+def _rewind(folder: record.RunFolder, description: Row, iteration: int) -> None:
+    folder.write_config(description)
+    folder.drop_after(iteration)
 
 
 def _check(config: Any, options: Options) -> None:
@@ -295,6 +264,7 @@ def _check(config: Any, options: Options) -> None:
         raise ValueError(f"config{jax.tree_util.keystr(batched[0])} is an array: give a number")
     envs.make(config.env, config.env_params)
     parallel.require_devices(config.num_devices)
+    hosts.require_all_devices(config.num_devices)
     memory.require(config)
     if options.tensorboard:
         record.require_tensorboard()
