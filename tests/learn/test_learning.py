@@ -2,7 +2,7 @@
 
 Each row trains its ten seeds in one compiled program and evaluates deterministically at the end
 (128 whole episodes a seed). A gate holds the interquartile mean of the ten means against a level
-that PPO is known to reach; seeds are fixed, so the outcome is too (on one kind of machine).
+that its agent is known to reach; seeds are fixed, so the outcome is too (on one kind of machine).
 `python tests/learn/test_learning.py` prints the table of the README.
 """
 
@@ -15,13 +15,14 @@ import pytest
 from scipy import stats
 
 import jaxrl_pg
-from jaxrl_pg import ppo
+from jaxrl_pg import actor_critic, analytical, natural_gradient, ppo, reinforce
+from jaxrl_pg.on_policy import OnPolicyConfig
 
 NUM_SEEDS = 10
 
 
 class Gate(NamedTuple):
-    config: ppo.Config
+    config: OnPolicyConfig
     level: float
 
 
@@ -55,16 +56,54 @@ GATES = {
         ),
         10.0,
     ),
+    "CartPole-v1, actor_critic": Gate(
+        actor_critic.Config(env="CartPole-v1", total_timesteps=500_000), 490.0
+    ),
+    "Acrobot-v1, actor_critic": Gate(
+        actor_critic.Config(env="Acrobot-v1", total_timesteps=500_000, normalize_reward=True),
+        -90.0,
+    ),
+    "CartPole-v1, reinforce": Gate(
+        reinforce.Config(env="CartPole-v1", total_timesteps=1_000_000), 450.0
+    ),
+    "CartPole-v1, natural_gradient": Gate(
+        natural_gradient.Config(env="CartPole-v1", total_timesteps=500_000), 490.0
+    ),
+    "CartPole-v1, analytical": Gate(
+        analytical.Config(env="CartPole-v1", total_timesteps=500_000), 490.0
+    ),
+    "Acrobot-v1, analytical": Gate(
+        analytical.Config(
+            env="Acrobot-v1", total_timesteps=500_000, learning_rate=1e-3, kl_target=0.3
+        ),
+        -85.0,
+    ),
+    "Pendulum-v1, analytical": Gate(
+        analytical.Config(
+            env="Pendulum-v1",
+            total_timesteps=1_000_000,
+            num_steps=64,
+            num_epochs=10,
+            learning_rate=1e-3,
+            gamma=0.95,
+            ent_coef=0.0,
+            normalize_reward=True,
+        ),
+        -200.0,
+    ),
+    "Acrobot-v1, natural_gradient": Gate(
+        natural_gradient.Config(env="Acrobot-v1", total_timesteps=500_000), -80.0
+    ),
 }
 
 
-def returns_of(config: ppo.Config) -> np.ndarray:
+def returns_of(config: OnPolicyConfig) -> np.ndarray:
     """Mean evaluation return of each seed at the end of training."""
     keys = jax.random.split(jax.random.key(2026), NUM_SEEDS)
     return np.asarray(jax.jit(partial(jax.lax.map, partial(final_return, config)))(keys))
 
 
-def final_return(config: ppo.Config, key: jax.Array) -> jax.Array:
+def final_return(config: OnPolicyConfig, key: jax.Array) -> jax.Array:
     return jaxrl_pg.train(config, key, num_evals=1)[1]["eval/return_mean"][-1]
 
 

@@ -1,0 +1,320 @@
+"""The analytical update rule as a deep agent (Li, Clavette and He 2022, arXiv 2112.02045).
+
+One iteration collects a rollout, estimates advantages with GAE, writes the improved policy down
+in closed form, and fits the network to it:
+
+    pi_target(a|s) = pi_old(a|s) exp(A(s,a) / C) / Z(s)
+    L = KL(pi_target || pi) + vf_coef * L_value - ent_coef * H[pi]      (up to a constant)
+
+With `target="sampled"` the first term is a likelihood of the taken actions, weighted by exp(A / C).
+With `target="all_actions"` (finite action sets) a critic judges every action, corrected by GAE at
+the taken one, and the term is an exact sum over actions.
+
+C is the one knob, `step`: `kl` solves for the C at which KL(pi_target || pi_old) is `kl_target`;
+`paper` takes gamma^2 eps / (1 - gamma)^3, with eps = max |A|; `tight` the smallest constant with a
+proved bound, about 4 eps / (1 - gamma); `scheduled` goes from `c_start` to `c_end` times eps. With
+exact advantages the update improves for every C > 0: a large C only makes it slow (the paper's
+moves ratios by 1e-6 at gamma = 0.99). With estimated ones there is no guarantee at any.
+
+Where it differs from the paper: Z is the batch's (sampled), eps is a running mean of the
+iterations' largest |A|, and Gaussians may pay for the KL from the old policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel
+from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.on_policy import OnPolicyConfig, act, value
+from jaxrl_pg.ops import batching, closed_form, losses
+from jaxrl_pg.ops.distributions import Normal
+from jaxrl_pg.types import Agent, Metrics, TrainState
+
+__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+
+STEPS = ("kl", "paper", "tight", "scheduled")
+Carry = tuple[Any, Any]  # all parameters, and the optimiser's state
+_BAND = 0.2  # ratios outside [0.8, 1.2], PPO's band, are counted
+_OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max}
+
+
+@agent_config
+class Config(OnPolicyConfig):
+    """Hyper-parameters of the analytical update; floats are pytree leaves."""
+
+    num_epochs: int = 4
+    """passes over a rollout"""
+    num_minibatches: int = 32
+    """gradient steps per pass"""
+    gae_lambda: float = 0.95
+    """decay of the advantage estimate's trace"""
+    target: str = "sampled"
+    """what is fitted: sampled (weights of taken actions) or all_actions (the whole target)"""
+    step: str = "kl"
+    """what chooses C: kl, paper, tight or scheduled"""
+    kl_target: float = 0.1
+    """KL of the target from the old policy, in nats (step kl); 0.01 to 0.03 for all_actions"""
+    c_start: float = 1.0
+    """C at first, in units of eps (step scheduled)"""
+    c_end: float = 0.1
+    """C at last, in units of eps (step scheduled); in between by equal factors"""
+    eps_decay: float = 0.9
+    """share of the old eps that an iteration keeps"""
+    mean_coef: float = 0.0
+    """weight of KL(old || new) by the means of Gaussians"""
+    std_coef: float = 1.0
+    """weight of KL(old || new) by the standard deviations of Gaussians"""
+    correction_clip: float = 1.0
+    """largest weight of GAE's correction of the critic; 0 believes the critic (all_actions)"""
+    vf_coef: float = 0.5
+    """weight of the value loss, and of the critic's"""
+
+    def check(self) -> None:
+        """Refuse combinations that cannot run."""
+        super().check()
+        check_choice("target", self.target, AIMS)
+        check_choice("step", self.step, STEPS)
+        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
+                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
+                "give an even split"
+            )
+
+
+class Learner(NamedTuple):
+    """The agent's own state.
+
+    Attributes:
+        params: of the policy and value networks.
+        critic: parameters of the critic of all actions, `()` where only taken ones are judged.
+        opt_state: Adam's moments, of both.
+        normalizer: statistics of observations and rewards.
+        eps: `[]` running mean of the iterations' largest |A|.
+    """
+
+    params: Any
+    critic: Any
+    opt_state: Any
+    normalizer: normalize.Normalizer
+    eps: jax.Array
+
+
+class Rows(NamedTuple):
+    """What the networks are fitted to, `[N, ...]`.
+
+    Attributes:
+        batch: the rollout.
+        log_target: log pi_target `[N, A]` (all_actions), or log weights `[N]` (sampled).
+        old: parameters of the old policy, normalised logits for all_actions.
+    """
+
+    batch: on_policy.Batch
+    log_target: jax.Array
+    old: Any
+
+
+def init(config: Config, key: jax.Array) -> TrainState:
+    """A fresh train state: parameters, optimiser, statistics, first observations."""
+    start_key, critic_key = jax.random.split(key)
+    params, normalizer, actor, train_key = on_policy.start(config, start_key)
+    critic: Any = ()
+    if config.target == "all_actions":
+        network = _critic(config)
+        critic = networks.init_params(network, critic_key, network.spec.obs_shape)
+    learner = Learner(params, critic, optim.init((params, critic)), normalizer, jnp.zeros(()))
+    return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
+
+
+def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+    """Collect one rollout and learn from it."""
+    experience = on_policy.gather(config, state)
+    batch = on_policy.make_batch(config, state.learner, experience)
+    rows, eps, metrics = AIMS[config.target](config, state.learner, batch, state.iteration)
+    learner = state.learner._replace(normalizer=experience.normalizer, eps=eps)
+    learner, fitted = _fit(config, learner, rows, experience.update_key, state.iteration)
+    metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
+    return on_policy.advance(config, state, experience, learner, {**metrics, **fitted})
+
+
+def _aim_sampled(
+    config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array
+) -> tuple[Rows, jax.Array, Metrics]:
+    """Weights of the taken actions, eps after this rollout, and what is predicted."""
+    eps = _running_eps(config, learner, batch.advantage, iteration)
+    solve = partial(closed_form.constant_for_weights, batch.advantage)
+    constant = _constant(config, eps, iteration, solve)
+    log_weight = closed_form.log_weights(batch.advantage, constant, _mean(config))
+    gain = jnp.mean(jnp.expm1(log_weight) * batch.advantage)
+    metrics = _predict(config, constant, eps, gain, closed_form.weights_kl(log_weight))
+    return Rows(batch, log_weight, _policy(config, learner, batch)), eps, metrics
+
+
+def _aim_all_actions(
+    config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array
+) -> tuple[Rows, jax.Array, Metrics]:
+    """The same for all actions, by the critic's advantages corrected at the taken ones."""
+    old = jax.nn.log_softmax(_policy(config, learner, batch))
+    judged = networks.apply(_critic(config), learner.critic, batch.obs)[0]
+    taken = (batch.action, batch.advantage)
+    advantage = closed_form.all_action_advantage(judged, old, *taken, config.correction_clip)
+    eps = _running_eps(config, learner, advantage, iteration)
+    solve = partial(closed_form.constant_for_target, old, advantage)
+    constant = _constant(config, eps, iteration, solve)
+    log_target = closed_form.log_target(old, advantage, constant)
+    gain = jnp.mean(jnp.sum(jnp.exp(log_target) * advantage, axis=1))
+    metrics = _predict(config, constant, eps, gain, closed_form.target_kl(log_target, old))
+    return Rows(batch, log_target, old), eps, metrics
+
+
+def _running_eps(
+    config: Config, learner: Learner, advantage: jax.Array, iteration: jax.Array
+) -> jax.Array:
+    """The mean of the first iterations' largest |A|, later an exponential one."""
+    largest = _mean(config)(jnp.max(jnp.abs(advantage)))
+    rate = jnp.maximum(1.0 / (iteration + 1.0), 1.0 - config.eps_decay)
+    return learner.eps + rate * (largest - learner.eps)
+
+
+def _constant(
+    config: Config, eps: jax.Array, iteration: jax.Array, solve: Callable[..., jax.Array]
+) -> jax.Array:
+    """This iteration's C."""
+    if config.step == "kl":
+        return solve(config.kl_target, eps, _mean(config))
+    if config.step == "scheduled":
+        progress = iteration / max(config.num_iterations - 1, 1)
+        return closed_form.scheduled_constant(config.c_start, config.c_end, progress, eps)
+    by = closed_form.paper_constant if config.step == "paper" else closed_form.proved_constant
+    return by(config.gamma, eps)
+
+
+def _predict(
+    config: Config, constant: jax.Array, eps: jax.Array, gain: jax.Array, kl: jax.Array
+) -> Metrics:
+    proved = closed_form.proved_constant(config.gamma, eps)
+    certificate = closed_form.certificate(gain, kl, proved, config.gamma)
+    return {
+        "analytical/c": constant,
+        "analytical/eps": eps,
+        "analytical/c_over_eps": constant / jnp.maximum(eps, 1e-12),
+        "analytical/estimated_certificate": certificate,
+    }
+
+
+def _fit(
+    config: Config, learner: Learner, rows: Rows, key: jax.Array, iteration: jax.Array
+) -> tuple[Learner, Metrics]:
+    """All gradient steps of one iteration; metrics are of the last pass."""
+    learning_rate = on_policy.learning_rate(config, iteration)
+    indices = batching.minibatch_indices(
+        key, rows.batch.value.shape[0], config.num_epochs, config.num_minibatches
+    )
+    step = partial(_gradient_step, config, learning_rate, rows)
+    carry = ((learner.params, learner.critic), learner.opt_state)
+    ((params, critic), opt_state), metrics = jax.lax.scan(step, carry, indices)
+    for name, x in metrics.items():
+        metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x[-config.num_minibatches :])
+    learner = Learner(params, critic, opt_state, learner.normalizer, learner.eps)
+    return learner, {**metrics, "learning_rate": learning_rate}
+
+
+def _gradient_step(
+    config: Config, learning_rate: jax.Array, rows: Rows, carry: Carry, indices: jax.Array
+) -> tuple[Carry, Metrics]:
+    params, opt_state = carry
+    few = jax.tree.map(lambda x: x[indices], rows)
+    grads, metrics = jax.grad(partial(_loss, config, few), has_aux=True)(params)
+    grads = parallel.mean(grads, config.num_devices)
+    params, opt_state, norm = optim.apply_gradients(
+        params, opt_state, grads, learning_rate, config.max_grad_norm
+    )
+    return (params, opt_state), {**metrics, "grad_norm": norm}
+
+
+def _loss(config: Config, rows: Rows, params: tuple[Any, Any]) -> tuple[jax.Array, Metrics]:
+    batch, family = rows.batch, on_policy.family(config)
+    dist, values = networks.apply(on_policy.network(config), params[0], batch.obs)
+    log_ratio = family.log_prob(dist, batch.action) - batch.log_prob
+    policy_loss, projection_kl = FITS[config.target](config, rows, dist, log_ratio)
+    value_loss = losses.value_loss(values, batch.target)
+    if config.target == "all_actions":
+        value_loss += _critic_loss(config, rows, params[1])
+    entropy = jnp.mean(family.entropy(dist))
+    gain = closed_form.surrogate_gain(log_ratio, batch.advantage, config.gamma)
+    total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    return total, {
+        "loss/total": total,
+        "loss/policy": policy_loss,
+        "loss/value": value_loss,
+        "policy/entropy": entropy,
+        "policy/approx_kl": losses.approx_kl(log_ratio),
+        "policy/clip_fraction": losses.clip_fraction(log_ratio, _BAND),
+        "analytical/surrogate": gain,
+        "analytical/projection_kl": projection_kl,
+        "analytical/ratio_min": jnp.exp(jnp.min(log_ratio)),
+        "analytical/ratio_max": jnp.exp(jnp.max(log_ratio)),
+    }
+
+
+def _fit_sampled(
+    config: Config, rows: Rows, dist: Any, log_ratio: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Weighted likelihood, what Gaussians pay for moving, and KL(target || new) by samples."""
+    weight = jnp.exp(rows.log_target)
+    loss = losses.policy_gradient_loss(rows.batch.log_prob + log_ratio, weight)
+    if isinstance(dist, Normal):
+        kl, old = on_policy.family(config).kl, rows.old
+        moved = jnp.mean(kl(old, Normal(dist.mean, old.log_std)))
+        spread = jnp.mean(kl(old, Normal(old.mean, dist.log_std)))
+        loss += config.mean_coef * moved + config.std_coef * spread
+    return loss, jnp.mean(weight * (rows.log_target - log_ratio))
+
+
+def _fit_all_actions(
+    config: Config, rows: Rows, dist: jax.Array, log_ratio: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy from the target and KL(target || new), exact over actions."""
+    del config, log_ratio
+    log_policy = jax.nn.log_softmax(dist)
+    loss = -jnp.mean(jnp.sum(jnp.exp(rows.log_target) * log_policy, axis=1))
+    return loss, closed_form.target_kl(rows.log_target, log_policy)
+
+
+def _critic_loss(config: Config, rows: Rows, params: Any) -> jax.Array:
+    """Half the squared error of what the critic gives the taken actions, against GAE."""
+    judged = networks.apply(_critic(config), params, rows.batch.obs)[0]
+    taken = jax.nn.one_hot(rows.batch.action, judged.shape[1], dtype=judged.dtype)
+    found = jnp.sum(closed_form.centred(judged, rows.old) * taken, axis=1)
+    return losses.value_loss(found, rows.batch.advantage)
+
+
+def _policy(config: Config, learner: Learner, batch: on_policy.Batch) -> Any:
+    return networks.apply(on_policy.network(config), learner.params, batch.obs, "policy")
+
+
+def _critic(config: Config) -> networks.Critics:
+    """The critic of all actions: what it says of a state is read up to a shift."""
+    spec = envs.make(config.env).spec
+    if not spec.discrete:
+        raise ValueError(
+            f"target='all_actions' sums over a finite action set and {config.env!r} has none: "
+            "give target='sampled'"
+        )
+    torso = (config.hidden_sizes, config.activation, config.conv_features)
+    return networks.Critics(1, spec, spec.num_actions, *torso)
+
+
+def _mean(config: Config) -> Callable[[jax.Array], jax.Array]:
+    return partial(parallel.mean, num_devices=config.num_devices)
+
+
+AIMS = {"sampled": _aim_sampled, "all_actions": _aim_all_actions}
+FITS = {"sampled": _fit_sampled, "all_actions": _fit_all_actions}
+AGENT = Agent("analytical", Config, init, iterate, act, value)
