@@ -31,7 +31,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import OnPolicyConfig, act, value
+from jaxrl_pg.on_policy import EpochsConfig, act, value
 from jaxrl_pg.ops import batching, closed_form, losses
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
@@ -45,15 +45,9 @@ _OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max
 
 
 @agent_config
-class Config(OnPolicyConfig):
+class Config(EpochsConfig):
     """Hyper-parameters of the analytical update; floats are pytree leaves."""
 
-    num_epochs: int = 4
-    """passes over a rollout"""
-    num_minibatches: int = 32
-    """gradient steps per pass"""
-    gae_lambda: float = 0.95
-    """decay of the advantage estimate's trace"""
     target: str = "sampled"
     """what is fitted: sampled (weights of taken actions) or all_actions (the whole target)"""
     step: str = "kl"
@@ -80,12 +74,6 @@ class Config(OnPolicyConfig):
         super().check()
         check_choice("target", self.target, AIMS)
         check_choice("step", self.step, STEPS)
-        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
-                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
-                "give an even split"
-            )
 
 
 class Learner(NamedTuple):

@@ -32,7 +32,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxrl_pg import networks, normalize, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import OnPolicyConfig, act, value
+from jaxrl_pg.on_policy import EpochsConfig, act, value
 from jaxrl_pg.ops import batching, losses, trust_region
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -40,7 +40,7 @@ __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
 @agent_config
-class Config(OnPolicyConfig):
+class Config(EpochsConfig):
     """Hyper-parameters of natural and trust-region policy gradients; floats are pytree leaves."""
 
     learning_rate: float = 1e-3
@@ -65,10 +65,6 @@ class Config(OnPolicyConfig):
     """ratio of a length to the one tried before (step trpo)"""
     num_epochs: int = 10
     """passes over a rollout that fit the value function"""
-    num_minibatches: int = 32
-    """gradient steps of the value function per pass"""
-    gae_lambda: float = 0.95
-    """decay of the advantage estimate's trace"""
 
     def check(self) -> None:
         """Refuse combinations that cannot run."""
@@ -77,12 +73,6 @@ class Config(OnPolicyConfig):
         if self.shared_torso:
             raise ValueError(
                 "shared_torso=True: a natural step must move the policy alone; give False"
-            )
-        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
-                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
-                "give an even split"
             )
         if self.fisher_stride > self.steps_per_iteration // self.num_devices:
             raise ValueError(

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg import networks, normalize, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import OnPolicyConfig, act, value
+from jaxrl_pg.on_policy import EpochsConfig, act, value
 from jaxrl_pg.ops import batching, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -36,15 +36,9 @@ _CPU_ROWS = 4096
 
 
 @agent_config
-class Config(OnPolicyConfig):
+class Config(EpochsConfig):
     """Hyper-parameters of PPO; floats are pytree leaves, everything else is static."""
 
-    num_epochs: int = 4
-    """passes over a rollout"""
-    num_minibatches: int = 32
-    """gradient steps per pass"""
-    gae_lambda: float = 0.95
-    """decay of the advantage estimate's trace"""
     objective: str = "clip"
     """policy objective: clip (clipped surrogate) or kl (adaptive KL penalty)"""
     clip_eps: float = 0.2
@@ -66,12 +60,6 @@ class Config(OnPolicyConfig):
         """Refuse combinations that cannot run."""
         super().check()
         check_choice("objective", self.objective, OBJECTIVES)
-        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
-                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
-                "give an even split"
-            )
         if self.steps_per_iteration * self.num_epochs >= 2**31:
             raise ValueError(
                 f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
