@@ -31,9 +31,14 @@ MAY_IMPORT = {
         *("config", "envs", "networks", "normalize", "ops", "optim", "parallel", "rollout"),
         "types",
     ],
+    "replay": [],
+    "off_policy": [
+        *("config", "envs", "networks", "ops", "optim", "parallel", "replay", "rollout", "types"),
+    ],
     "evaluation": ["agents", "envs", "types"],
     "training": ["agents", "parallel", "evaluation", "types"],
-    "checkpoint": [],
+    "packing": [],
+    "checkpoint": ["packing"],
     "tabular": ["tabular", "ops", "types"],
     "plot": [],
     "files": [],
@@ -43,10 +48,13 @@ MAY_IMPORT = {
     "memory": ["agents"],
     "policy": ["agents", "checkpoint", "config", "envs", "parallel", "record", "types"],
     "options": ["config"],
+    "hosts": ["options"],
+    "journal": ["checkpoint", "config", "hosts", "options", "record", "types"],
     "running": [
-        *("agents", "checkpoint", "config", "envs", "evaluation", "interrupt", "memory", "options"),
-        *("parallel", "policy", "record", "training", "types"),
+        *("agents", "checkpoint", "config", "envs", "evaluation", "hosts", "interrupt", "journal"),
+        *("memory", "options", "parallel", "policy", "record", "training", "types"),
     ],
+    "arguments": [],
     "study": ["agents", "config"],
     "statistics": [],
     "table": ["files"],
@@ -66,7 +74,9 @@ MAY_IMPORT = {
     "cli": [
         *(
             "",
+            "arguments",
             "experiment",
+            "hosts",
             "launch_ray",
             "options",
             "parallel",
@@ -82,10 +92,12 @@ AN_AGENT_MAY_IMPORT = [
     "envs",
     "networks",
     "normalize",
+    "off_policy",
     "on_policy",
     "ops",
     "optim",
     "parallel",
+    "replay",
     "rollout",
     "types",
 ]
@@ -93,15 +105,15 @@ AN_AGENT_MAY_IMPORT = [
 ROOMS = {
     "jax": None,
     "numpy": [
-        *("checkpoint", "cli", "config", "plot", "record", "report", "running"),
-        *("statistics", "table"),
+        *("checkpoint", "cli", "config", "hosts", "journal", "packing", "plot", "record"),
+        *("report", "running", "statistics", "table"),
     ],
     "chex": ["ops"],
     "flax": ["networks"],
     "optax": ["optim"],
     "gymnax": ["envs"],
     "orbax": ["checkpoint"],
-    "tyro": ["cli"],
+    "tyro": ["arguments"],
     "rich": ["plot"],
     "matplotlib": ["plot", "report.drawing"],
     "tensorboardX": ["plot", "report.export"],
@@ -214,8 +226,8 @@ def test_only_the_registry_and_the_front_door_name_an_agent():
     for agent in AGENTS:
         short = agent.removeprefix("agents.")
         for name, tree in TREES.items():
-            if name in REGISTRY or name == agent:
-                continue
+            if name in REGISTRY or name == agent or within(name, ["tabular"]):
+                continue  # the theory has functions of the same names, and knows no agent
             words = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
             words |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
             words |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}

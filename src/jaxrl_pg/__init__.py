@@ -15,7 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxrl_pg.agents import actor_critic as actor_critic
+    from jaxrl_pg.agents import analytical as analytical
+    from jaxrl_pg.agents import natural_gradient as natural_gradient
     from jaxrl_pg.agents import ppo as ppo
+    from jaxrl_pg.agents import reinforce as reinforce
+    from jaxrl_pg.agents import sac as sac
+    from jaxrl_pg.agents import soft_q_learning as soft_q_learning
     from jaxrl_pg.evaluation import evaluate as evaluate
     from jaxrl_pg.evaluation import value as value
     from jaxrl_pg.policy import load as load
@@ -24,7 +30,22 @@ if TYPE_CHECKING:
     from jaxrl_pg.training import train as train
 
 __version__ = "0.1.0"
-__all__ = ["AGENT_NAMES", "evaluate", "load", "ppo", "resume", "run", "train", "value"]
+__all__ = [
+    "AGENT_NAMES",
+    "actor_critic",
+    "analytical",
+    "evaluate",
+    "load",
+    "natural_gradient",
+    "ppo",
+    "reinforce",
+    "resume",
+    "run",
+    "sac",
+    "soft_q_learning",
+    "train",
+    "value",
+]
 
 _HOMES = {
     "evaluate": "jaxrl_pg.evaluation",
@@ -34,7 +55,10 @@ _HOMES = {
     "train": "jaxrl_pg.training",
     "value": "jaxrl_pg.evaluation",
 }
-AGENT_NAMES = ("ppo",)
+AGENT_NAMES = (
+    *("ppo", "actor_critic", "reinforce", "natural_gradient", "sac", "soft_q_learning"),
+    "analytical",
+)
 
 
 def __getattr__(name: str) -> Any:

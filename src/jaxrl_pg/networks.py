@@ -19,14 +19,20 @@ from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.ops.orthogonal import orthonormal_columns
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["ACTIVATIONS", "ActorCritic", "apply", "init_params"]
+__all__ = ["ACTIVATIONS", "ActorCritic", "Critics", "Policy", "apply", "init_params", "q_of"]
 
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
 _WIDEST_COLUMN = 128
+_LOG_STD_RANGE = (-20.0, 2.0)  # of a network's own log_std: the field's, after Haarnoja et al. 2018
 _GAINS = {"policy_head": 0.01, "value_head": 1.0}
 
 
-def init_params(network: nn.Module, key: jax.Array, obs_shape: tuple[int, ...]) -> Any:
+def init_params(
+    network: nn.Module,
+    key: jax.Array,
+    obs_shape: tuple[int, ...],
+    action_shape: tuple[int, ...] = (),
+) -> Any:
     """Initial parameters: orthogonal kernels, everything else zero.
 
     A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
@@ -37,8 +43,10 @@ def init_params(network: nn.Module, key: jax.Array, obs_shape: tuple[int, ...]) 
         network: the module.
         key: consumed.
         obs_shape: shape of one observation.
+        action_shape: shape of one action, for networks that read actions too.
     """
-    shapes = jax.eval_shape(network.init, key, jnp.zeros((1, *obs_shape)))
+    inputs = [jnp.zeros((1, *shape)) for shape in (obs_shape, action_shape) if shape]
+    shapes = jax.eval_shape(network.init, key, *inputs)
     flat, structure = jax.tree_util.tree_flatten_with_path(shapes)
     names = [[entry.key for entry in path] for path, _ in flat]
     kernels = [i for i, name in enumerate(names) if name[-1] == "kernel"]
@@ -51,9 +59,25 @@ def init_params(network: nn.Module, key: jax.Array, obs_shape: tuple[int, ...]) 
     return jax.tree.unflatten(structure, params)
 
 
-def apply(network: nn.Module, params: Any, obs: jax.Array, method: str | None = None) -> Any:
-    """Run a network, or one of its methods by name, on observations `[N, ...]`."""
-    return network.apply(params, obs, method=method)
+def apply(
+    network: nn.Module,
+    params: Any,
+    obs: jax.Array,
+    method: str | None = None,
+    action: jax.Array | None = None,
+) -> Any:
+    """Run a network, or one of its methods by name, on observations `[N, ...]` (and actions)."""
+    inputs = (obs,) if action is None else (obs, action)
+    return network.apply(params, *inputs, method=method)
+
+
+def q_of(network: Critics, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """Every critic's value `[num_critics, N]` of actions `[N, ...]`, discrete or real."""
+    if not network.spec.discrete:
+        return apply(network, params, obs, action=action)[..., 0]
+    q = apply(network, params, obs)
+    taken = jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype)
+    return jnp.sum(q * taken[None], axis=-1)
 
 
 def _fan_in(shape: tuple[int, ...]) -> int:
@@ -116,6 +140,7 @@ class Torso(nn.Module):
 
     Images (three axes) pass one convolution of `conv_features` 3x3 filters first, as in the
     MinAtar paper (Young and Tian 2019, arXiv 1903.03176); 0 filters flattens them at once.
+    Actions `[N, A]`, where given, are appended to the flattened observations.
     """
 
     hidden_sizes: tuple[int, ...]
@@ -124,13 +149,14 @@ class Torso(nn.Module):
     columns: bool
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array:
+    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
         """Apply the torso."""
         act = ACTIVATIONS[self.activation]
         x = obs.astype(jnp.float32)
         if x.ndim == 4 and self.conv_features:
             x = act(Conv3x3(self.conv_features, name="Conv_0")(x))
         x = x.reshape(x.shape[0], -1)
+        x = x if action is None else jnp.concatenate([x, action], axis=1)
         x = x.T if self.columns else x
         for size in self.hidden_sizes:
             x = act(Dense(size, self.columns)(x))
@@ -190,3 +216,75 @@ class ActorCritic(nn.Module):
         if self.spec.discrete:
             return head
         return Normal(head, jnp.broadcast_to(self.log_std[None], head.shape))
+
+
+class Policy(nn.Module):
+    """A policy alone: logits `[N, A]`, or a `Normal` whose `log_std` depends on the state.
+
+    Its attributes are those of `ActorCritic`.
+    """
+
+    spec: EnvSpec
+    hidden_sizes: tuple[int, ...]
+    activation: str = "relu"
+    conv_features: int = 16
+
+    @nn.compact
+    def __call__(self, obs: jax.Array) -> jax.Array | Normal:
+        """Apply the network."""
+        columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
+        torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
+        width = self.spec.num_actions * (1 if self.spec.discrete else 2)
+        head = Dense(width, columns, name="policy_head")(torso(obs))
+        head = head.T if columns else head
+        if self.spec.discrete:
+            return head
+        mean, log_std = jnp.split(head, 2, axis=1)
+        return Normal(mean, jnp.clip(log_std, *_LOG_STD_RANGE))
+
+
+class Critic(nn.Module):
+    """Values of observations: one number, or one for each of a finite set of actions.
+
+    Attributes:
+        spec: of the environment.
+        outputs: numbers an observation gets.
+        hidden_sizes, activation, conv_features: as in `ActorCritic`.
+    """
+
+    spec: EnvSpec
+    outputs: int
+    hidden_sizes: tuple[int, ...]
+    activation: str = "relu"
+    conv_features: int = 16
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        """Values `[N, outputs]`, of actions `[N, A]` where given."""
+        columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
+        torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
+        values = Dense(self.outputs, columns, name="value_head")(torso(obs, action))
+        return values.T if columns else values
+
+
+class Critics(nn.Module):
+    """Several critics of one kind that share nothing.
+
+    Attributes:
+        num_critics: how many.
+        spec, outputs, hidden_sizes, activation, conv_features: of each, as in `Critic`.
+    """
+
+    num_critics: int
+    spec: EnvSpec
+    outputs: int
+    hidden_sizes: tuple[int, ...]
+    activation: str = "relu"
+    conv_features: int = 16
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        """Values `[num_critics, N, outputs]`."""
+        kind = (self.spec, self.outputs, self.hidden_sizes, self.activation, self.conv_features)
+        critics = [Critic(*kind, name=f"critic_{i}") for i in range(self.num_critics)]
+        return jnp.stack([critic(obs, action) for critic in critics])

@@ -27,6 +27,16 @@ PPO = {**SIZES, "num_epochs": 2, "num_minibatches": 2, "learning_rate": 0.01}
 CARTPOLE = {**PPO, "env": "CartPole-v1"}
 # Episodes of five steps, so that this many are cut off by the time limit within a rollout.
 PENDULUM = {**PPO, "env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}
+# A replay that is overwritten, and is no multiple of what an iteration adds; the first iteration
+# learns nothing.
+OFF_POLICY = {
+    **SIZES,
+    "learning_starts": 64,
+    "num_updates": 4,
+    "batch_size": 32,
+    "buffer_size": 100,
+    "learning_rate": 0.01,
+}
 
 
 class Case(NamedTuple):
@@ -74,6 +84,94 @@ CASES = {
     ),
     "ppo-image": Case(
         "ppo", {**PPO, "env": "Breakout-MinAtar", "conv_features": 2}, {"max_grad_norm": 1e-4}
+    ),
+    "actor-critic-discrete": Case(
+        "actor_critic",
+        {**SIZES, "env": "CartPole-v1", "learning_rate": 0.01, "normalize_advantage": True},
+        {"learning_rate": 0.003, "gamma": 0.9, "gae_lambda": 0.5, "ent_coef": 1.0},
+    ),
+    "actor-critic-online": Case(
+        "actor_critic",
+        {
+            **SIZES,
+            "env": "Pendulum-v1",
+            "env_params": PENDULUM["env_params"],
+            "learning_rate": 0.01,
+            "target": "td0",
+            "online": True,
+            "normalize_obs": True,
+        },
+        {"learning_rate": 0.003, "gamma": 0.5, "vf_coef": 0.01},
+    ),
+    "reinforce-discrete": Case(
+        "reinforce",
+        {
+            **SIZES,
+            "env": "CartPole-v1",
+            "env_params": {"max_steps_in_episode": 5.0},
+            "learning_rate": 0.01,
+            "discount": "from_start",
+            "baseline": "optimal",
+        },
+        {"learning_rate": 0.003, "gamma": 0.3, "ent_coef": 1.0},
+    ),
+    "reinforce-continuous": Case(
+        "reinforce",
+        {
+            **SIZES,
+            "env": "Pendulum-v1",
+            "env_params": PENDULUM["env_params"],
+            "learning_rate": 0.01,
+            "entropy_in_return": True,
+            "normalize_reward": True,
+        },
+        {"gamma": 0.5, "ent_coef": 1.0, "vf_coef": 0.01},
+    ),
+    "natural-gradient-discrete": Case(
+        "natural_gradient",
+        {**CARTPOLE, "step": "npg"},
+        {"learning_rate": 0.003, "gamma": 0.9, "max_kl": 0.001, "cg_damping": 0.5},
+    ),
+    "natural-gradient-continuous": Case(
+        "natural_gradient",
+        {**PENDULUM, "step": "trpo", "fisher_stride": 2},
+        {"gae_lambda": 0.5, "max_kl": 0.03, "ent_coef": 0.1},
+    ),
+    "sac-discrete": Case(
+        "sac",
+        {
+            **OFF_POLICY,
+            "env": "CartPole-v1",
+            "policy_loss": "kl_projection",
+            "policy_delay": 2,
+        },
+        {"learning_rate": 0.003, "gamma": 0.9, "tau": 0.5, "target_entropy_ratio": 1.0},
+    ),
+    "sac-continuous": Case(
+        "sac",
+        {
+            **OFF_POLICY,
+            "env": "Pendulum-v1",
+            "env_params": PENDULUM["env_params"],
+            "variant": "value",
+            "learn_alpha": False,
+        },
+        {"gamma": 0.5, "alpha": 0.1, "noise_correlation": 0.9},
+    ),
+    "analytical-discrete": Case(
+        "analytical",
+        {**CARTPOLE, "target": "all_actions", "step": "scheduled"},
+        {"learning_rate": 0.003, "gamma": 0.9, "c_start": 0.1, "correction_clip": 0.0},
+    ),
+    "analytical-continuous": Case(
+        "analytical",
+        {**PENDULUM, "normalize_reward": True},
+        {"gae_lambda": 0.5, "kl_target": 1.0, "std_coef": 30.0},
+    ),
+    "soft-q-learning": Case(
+        "soft_q_learning",
+        {**OFF_POLICY, "env": "CartPole-v1"},
+        {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
     ),
 }
 

@@ -1,5 +1,7 @@
 """What every agent promises, whatever it computes: see `jaxrl_pg.types.Agent`."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,9 @@ from contract_table import CASES, EXACT, NUM_ITERATIONS, assert_bit_equal, leave
 from jaxrl_pg import agents, training
 from jaxrl_pg.types import TrainState
 
+# Policies that are read off Q: a sum over actions, and no policy network with a loss of its own.
+DISCRETE_ONLY = {"soft_q_learning"}
+KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 
 
@@ -25,10 +30,14 @@ def observations(contract, num=64):
     return jax.random.normal(jax.random.key(3), (num, *contract.spec.obs_shape))
 
 
-def test_the_table_covers_every_agent_with_both_kinds_of_action():
+def test_the_table_covers_every_agent_with_every_kind_of_action_that_it_takes():
     assert {case.agent for case in CASES.values()} == set(agents.AGENTS)
-    for name in agents.AGENTS:
+    for name, agent in agents.AGENTS.items():
         envs = {case.values["env"] for case in CASES.values() if case.agent == name}
+        if name in DISCRETE_ONLY:
+            with pytest.raises(ValueError, match="finite action set"):
+                jax.eval_shape(partial(agent.init, agent.Config(env="Pendulum-v1")), KEY)
+            envs.add("Pendulum-v1")
         assert {"CartPole-v1", "Pendulum-v1"} <= envs
 
 
@@ -130,7 +139,8 @@ def test_total_timesteps_are_rounded_up_to_whole_iterations(contract):
 def test_metrics_are_finite_scalars_with_the_names_that_all_agents_share(contract):
     metrics = {name: np.asarray(x) for name, x in contract.trained[1].items()}
     shared = {"timesteps", "train/return_mean", "train/length_mean", "train/episodes"}
-    assert shared | {"loss/policy", "policy/entropy", "grad_norm", "learning_rate"} <= set(metrics)
+    assert shared | {"policy/entropy", "grad_norm", "learning_rate"} <= set(metrics)
+    assert ("loss/q" if contract.case.agent in DISCRETE_ONLY else "loss/policy") in metrics
     for name, values in metrics.items():
         assert values.shape == (NUM_ITERATIONS,), name
         assert values.dtype in (np.float32, np.int32), name

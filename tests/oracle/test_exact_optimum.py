@@ -8,6 +8,11 @@ towards it: with 256 environments and an entropy bonus of 0.02 all of 12 seeds f
 and 0.003 one of 4 settled on never going right, which is worth 0. FrozenLake is noise rather than
 exploration: there a bonus of 0.003 costs less of the optimum. Measured with 12 seeds, as shares of
 the optimum that the stochastic policy reaches: FrozenLake 0.971 (worst 0.943), DeepSea 0.9999.
+
+What the natural gradient needs. The same steps, in twice as large batches: each step has the same
+KL divergence, so noise is not annealed away. DeepSea wants small steps and a strong bonus: with a
+KL of 0.04 and a bonus of 0.05 one of 12 seeds gave up the sea before it was paid. Measured with 12
+seeds: FrozenLake 0.957 (worst 0.898), DeepSea 1.0000.
 """
 
 from collections.abc import Callable
@@ -64,6 +69,12 @@ class Row(NamedTuple):
 ROWS = {
     "ppo-frozen-lake": Row("ppo", frozen_lake, {"ent_coef": 0.003}, 0.95),
     "ppo-deep-sea": Row("ppo", deep_sea, {"ent_coef": 0.02}, 0.99),
+    "natural-gradient-frozen-lake": Row(
+        "natural_gradient", frozen_lake, {"max_kl": 0.04, "ent_coef": 0.003}, 0.93
+    ),
+    "natural-gradient-deep-sea": Row(
+        "natural_gradient", deep_sea, {"max_kl": 0.015, "ent_coef": 0.1}, 0.99
+    ),
 }
 # Of every agent, for all its rows: these set the shape of its program.
 VALUES = {
@@ -76,7 +87,18 @@ VALUES = {
         "learning_rate": 0.01,
         "gae_lambda": 0.9,
         "hidden_sizes": (32,),
-    }
+    },
+    "natural_gradient": {
+        "num_envs": 256,
+        "num_steps": 32,
+        "total_timesteps": 30 * 256 * 32,
+        "num_epochs": 4,
+        "num_minibatches": 8,
+        "learning_rate": 0.01,
+        "gae_lambda": 0.9,
+        "hidden_sizes": (32,),
+        "cg_iterations": 8,
+    },
 }
 
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from jaxrl_pg.agents import ppo
+from jaxrl_pg.agents import (
+    actor_critic,
+    analytical,
+    natural_gradient,
+    ppo,
+    reinforce,
+    sac,
+    soft_q_learning,
+)
 from jaxrl_pg.types import Agent
 
 __all__ = ["AGENTS", "find"]
 
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in (ppo.AGENT,)}
+_ALL = (
+    *(ppo.AGENT, actor_critic.AGENT, reinforce.AGENT, natural_gradient.AGENT),
+    *(sac.AGENT, soft_q_learning.AGENT, analytical.AGENT),
+)
+AGENTS: dict[str, Agent] = {agent.name: agent for agent in _ALL}
 
 
 def find(config: Any) -> Agent:

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["CATEGORICAL", "DIAGONAL_NORMAL", "Distribution", "Normal", "family"]
+__all__ = [
+    "CATEGORICAL",
+    "DIAGONAL_NORMAL",
+    "Distribution",
+    "Normal",
+    "correlated",
+    "family",
+    "tanh_normal_sample",
+]
 
 _LOG_2PI = 1.8378770664093453
+_LOG_2 = 0.6931471805599453
 
 
 class Distribution(NamedTuple):
@@ -134,3 +144,47 @@ DIAGONAL_NORMAL: Distribution = Distribution(
 def family(discrete: bool) -> Distribution:
     """The distribution of policies over finite action sets, or over real vectors."""
     return CATEGORICAL if discrete else DIAGONAL_NORMAL
+
+
+def tanh_normal_sample(params: Normal, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A draw `a = tanh(u)`, `u = mean + std * noise`, and the logarithm of its density.
+
+        log pi(a) = sum_i log N(u_i) - log(1 - tanh(u_i)^2)
+        log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|)))
+
+    Source: Haarnoja et al. 2018 (arXiv 1801.01290), equation 21. The second line is exact where
+    the first rounds `1 - tanh(u)^2` to 0; nothing is clipped. Given the noise, both are
+    differentiable in the parameters.
+
+    Args:
+        params: of the normal of u, `[..., A]`.
+        noise: `[..., A]`, standard normal.
+
+    Returns:
+        The action `[..., A]` in [-1, 1] and `log pi` `[...]` in nats.
+    """
+    u = params.mean + jnp.exp(params.log_std) * noise
+    normal = -0.5 * noise * noise - params.log_std - 0.5 * _LOG_2PI
+    volume = 2.0 * (_LOG_2 - jnp.abs(u) - jax.nn.softplus(-2.0 * jnp.abs(u)))
+    return jnp.tanh(u), jnp.sum(normal - volume, axis=-1)
+
+
+def correlated(noise: jax.Array, correlation: jax.Array | float) -> jax.Array:
+    """Standard normal noise that remembers: `z_t = c z_{t-1} + sqrt(1 - c^2) e_t`, `z_0 = e_0`.
+
+    Every z is standard normal again; z of `k` steps apart have correlation `c^k`.
+
+    Args:
+        noise: e, `[T, ...]`, independent and standard normal.
+        correlation: c, from 0 to 1.
+    """
+    correlation = jnp.asarray(correlation)
+    step = partial(_remember, correlation, jnp.sqrt(1.0 - correlation**2))
+    return jnp.concatenate([noise[:1], jax.lax.scan(step, noise[0], noise[1:])[1]])
+
+
+def _remember(
+    correlation: jax.Array, fresh: jax.Array, last: jax.Array, draw: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    now = correlation * last + fresh * draw
+    return now, now
