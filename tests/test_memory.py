@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import pytest
 
-from jaxrl_pg import agents, memory, ppo
+from jaxrl_pg import agents, memory, ppo, sac
 
 CONFIGS = {
     "many_environments": ppo.Config(num_envs=512, num_steps=64, num_minibatches=4, num_epochs=2),
@@ -58,3 +58,15 @@ def test_what_no_machine_has_is_refused_without_being_made():
     huge = ppo.Config(num_envs=2**20, num_steps=2**9, num_epochs=1)
     with pytest.raises(ValueError, match="GiB per device and there are"):
         memory.require(huge)
+
+
+def test_a_replay_counts_and_is_split_over_devices(monkeypatch):
+    """A million rows of 2 x 3 observations, action, reward and a flag: 33 bytes each."""
+    config = sac.Config(env="Pendulum-v1", buffer_size=2**20)
+    once = memory.estimate(config)
+    assert 33 * 2**20 < once < 3 * 33 * 2**20  # the ring before and after a row is added
+    split = config.replace(buffer_size=2**21, num_envs=16, num_devices=2)
+    assert memory.estimate(split) == pytest.approx(once, rel=0.1)
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    with pytest.raises(ValueError, match="lower num_envs=8 or num_steps=8 or buffer_size=1048576"):
+        memory.require(config)

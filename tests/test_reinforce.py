@@ -180,7 +180,7 @@ WORTH = 0.7  # of the observation (1, 0, 1), by this critic
 
 
 def weights_of(reward, terminated=(), truncated=(), limit=2, **values):
-    """Weights of a rollout of equal environments: their rewards, and the steps that end episodes."""
+    """Weights of a rollout of equal environments: rewards, and the steps that end episodes."""
     config = reinforce.Config(
         env=probes.Probe(),
         env_params=probes.params(max_steps_in_episode=limit),

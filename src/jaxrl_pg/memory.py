@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from functools import partial
 from typing import Any
@@ -13,6 +14,9 @@ from jaxrl_pg import agents
 
 __all__ = ["available", "estimate", "require"]
 
+_SIZES = ("num_envs", "num_steps", "buffer_size")  # what makes an iteration large
+_SHARED = ("num_envs", "buffer_size")  # and is split over devices
+
 
 def require(config: Any) -> None:
     """Refuse a config whose iteration does not fit this machine.
@@ -22,10 +26,10 @@ def require(config: Any) -> None:
     """
     needed, have = estimate(config), available()
     if needed > have:
+        sizes = _counts(config, _SIZES)
         raise ValueError(
             f"one iteration needs about {needed / 2**30:,.1f} GiB per device and there are "
-            f"{have / 2**30:,.1f}: lower num_envs={config.num_envs} or "
-            f"num_steps={config.num_steps}"
+            f"{have / 2**30:,.1f}: lower {' or '.join(f'{k}={v}' for k, v in sizes.items())}"
         )
 
 
@@ -35,7 +39,8 @@ def estimate(config: Any) -> int:
     Read off the traced program: an array counts from the operation that makes it to the last
     that reads it. The compiler fuses and reuses, so the truth is usually lower.
     """
-    one_device = config.replace(num_devices=1, num_envs=config.num_envs // config.num_devices)
+    share = {k: v // config.num_devices for k, v in _counts(config, _SHARED).items()}
+    one_device = config.replace(num_devices=1, **share)
     agent = agents.find(config)
     state = jax.eval_shape(partial(agent.init, one_device), jax.random.key(0))
     return _peak(jax.make_jaxpr(partial(agent.iterate, one_device))(state).jaxpr)
@@ -47,6 +52,12 @@ def available() -> int:
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _counts(config: Any, names: tuple[str, ...]) -> dict[str, int]:
+    """Those of the fields that the config has, with their values."""
+    has = {field.name for field in dataclasses.fields(config)}
+    return {name: getattr(config, name) for name in names if name in has}
 
 
 def _peak(jaxpr: Any) -> int:
