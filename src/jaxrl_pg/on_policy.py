@@ -22,6 +22,7 @@ __all__ = [
     "Batch",
     "EpochsConfig",
     "Experience",
+    "Learner",
     "OnPolicyConfig",
     "act",
     "advance",
@@ -30,6 +31,7 @@ __all__ = [
     "family",
     "flatten",
     "gather",
+    "init",
     "init_params",
     "learning_rate",
     "make_batch",
@@ -101,6 +103,20 @@ class EpochsConfig(OnPolicyConfig):
             )
 
 
+class Learner(NamedTuple):
+    """State of an agent that learns by one optimiser and nothing else.
+
+    Attributes:
+        params: of the policy and value networks.
+        opt_state: Adam's moments.
+        normalizer: statistics of observations and rewards.
+    """
+
+    params: Any
+    opt_state: Any
+    normalizer: normalize.Normalizer
+
+
 class Experience(NamedTuple):
     """What an iteration's rollout gave.
 
@@ -139,6 +155,13 @@ class Batch(NamedTuple):
     value: jax.Array
     advantage: jax.Array
     target: jax.Array
+
+
+def init(config: Any, key: jax.Array) -> TrainState:
+    """A fresh train state around a `Learner`: parameters, optimiser, first observations."""
+    params, normalizer, actor, train_key = start(config, key)
+    learner = Learner(params, optim.init(params), normalizer)
+    return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
 def start(config: Any, key: jax.Array) -> tuple[Any, normalize.Normalizer, ActorState, jax.Array]:

@@ -25,14 +25,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, normalize, on_policy, optim, parallel
+from jaxrl_pg import networks, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import OnPolicyConfig, act, value
+from jaxrl_pg.on_policy import Learner, OnPolicyConfig, act, init, value
 from jaxrl_pg.ops import losses, returns
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -74,27 +74,6 @@ class Config(OnPolicyConfig):
             raise ValueError(
                 f"online=True learns from TD errors and target={self.target!r}: give target='td0'"
             )
-
-
-class Learner(NamedTuple):
-    """The actor-critic's own state.
-
-    Attributes:
-        params: of the policy and value networks.
-        opt_state: Adam's moments.
-        normalizer: statistics of observations and rewards.
-    """
-
-    params: Any
-    opt_state: Any
-    normalizer: normalize.Normalizer
-
-
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimiser, statistics, first observations."""
-    params, normalizer, actor, train_key = on_policy.start(config, key)
-    learner = Learner(params, optim.init(params), normalizer)
-    return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:

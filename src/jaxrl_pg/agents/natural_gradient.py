@@ -24,15 +24,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxrl_pg import networks, normalize, on_policy, optim, parallel
+from jaxrl_pg import networks, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import EpochsConfig, act, value
+from jaxrl_pg.on_policy import EpochsConfig, Learner, act, init, value
 from jaxrl_pg.ops import batching, losses, trust_region
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -79,27 +79,6 @@ class Config(EpochsConfig):
                 f"fisher_stride={self.fisher_stride} leaves out every row of a rollout of "
                 f"num_envs={self.num_envs} x num_steps={self.num_steps}: give less"
             )
-
-
-class Learner(NamedTuple):
-    """The agent's own state.
-
-    Attributes:
-        params: of the policy and value networks.
-        opt_state: Adam's moments; those of the policy's parameters stay 0.
-        normalizer: statistics of observations and rewards.
-    """
-
-    params: Any
-    opt_state: Any
-    normalizer: normalize.Normalizer
-
-
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimiser, statistics, first observations."""
-    params, normalizer, actor, train_key = on_policy.start(config, key)
-    learner = Learner(params, optim.init(params), normalizer)
-    return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:

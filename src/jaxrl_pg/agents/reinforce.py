@@ -36,7 +36,7 @@ from jax.flatten_util import ravel_pytree
 
 from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel, rollout
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import OnPolicyConfig, act, value
+from jaxrl_pg.on_policy import Learner, OnPolicyConfig, act, value
 from jaxrl_pg.ops import losses, score_function
 from jaxrl_pg.ops import returns as discounting
 from jaxrl_pg.types import Agent, Metrics, TrainState, Transition
@@ -93,20 +93,6 @@ class Config(OnPolicyConfig):
             )
 
 
-class Learner(NamedTuple):
-    """REINFORCE's own state.
-
-    Attributes:
-        params: of the policy and value networks.
-        opt_state: Adam's moments.
-        normalizer: statistics of observations and rewards.
-    """
-
-    params: Any
-    opt_state: Any
-    normalizer: normalize.Normalizer
-
-
 class Weights(NamedTuple):
     """What each step of a rollout is worth to the gradient; all `[T, B]`.
 
@@ -128,9 +114,7 @@ class Weights(NamedTuple):
 def init(config: Config, key: jax.Array) -> TrainState:
     """A fresh train state: parameters, optimiser, statistics, first observations."""
     _require_whole_episodes(config)
-    params, normalizer, actor, train_key = on_policy.start(config, key)
-    learner = Learner(params, optim.init(params), normalizer)
-    return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
+    return on_policy.init(config, key)
 
 
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
