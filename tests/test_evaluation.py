@@ -187,6 +187,7 @@ def test_values_are_the_critics():
     assert_array_equal(values, ppo.value(cue, state.learner, jnp.asarray(obs)))
 
 
+@pytest.mark.slow
 def test_evaluating_leaves_training_bit_for_bit_as_it_was():
     """The state evaluated, and a whole training with evaluations in it against one without."""
     cue = probe_config(PROBE, cue_weight=1.0, show_cue=1.0, length=3.0).replace(total_timesteps=96)

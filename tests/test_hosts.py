@@ -308,6 +308,7 @@ def outcomes_of(folder, number):
     return json.loads((folder / f"outcomes_{number}.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKS)
 def test_in_two_processes(folder, name):
     for number in range(2):
@@ -315,6 +316,7 @@ def test_in_two_processes(folder, name):
         assert not outcome, f"process {number}: {outcome}"
 
 
+@pytest.mark.slow
 def test_only_the_first_speaks_and_only_when_stopped(folder):
     said = (folder / "said.txt").read_text()
     assert said == f"saved; go on with: jaxrl-pg resume {folder / 'half'}"
@@ -323,10 +325,12 @@ def test_only_the_first_speaks_and_only_when_stopped(folder):
 # --- what two processes left, and one ------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_with_two_devices_learns_bit_for_bit(folder):
     assert_same_run(folder / "whole", folder / "alone")
 
 
+@pytest.mark.slow
 def test_only_the_number_of_processes_differs_on_disk(folder):
     names = {path.name for path in (folder / "whole").iterdir()}
     assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock"}
@@ -336,10 +340,12 @@ def test_only_the_number_of_processes_differs_on_disk(folder):
     assert both[0] == both[1]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_by_two_they_end_as_if_never_stopped(folder):
     assert_same_run(folder / "half", folder / "whole")
 
 
+@pytest.mark.slow
 def test_stopped_in_two_processes_one_goes_on_bit_for_bit(folder):
     assert_same_run(folder / "half_for_one", folder / "whole")
 

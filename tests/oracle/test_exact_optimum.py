@@ -76,6 +76,14 @@ ROWS = {
         "natural_gradient", deep_sea, {"max_kl": 0.015, "ent_coef": 0.1}, 0.99
     ),
 }
+# One agent's rows are part of every run of the tests, the others' of the slow ones.
+every_row = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if row.agent == "ppo" else pytest.mark.slow)
+        for name, row in ROWS.items()
+    ],
+)
 # Of every agent, for all its rows: these set the shape of its program.
 VALUES = {
     "ppo": {
@@ -199,7 +207,7 @@ def evaluate(mdp, policy):
         return jax.tree.map(np.asarray, solutions)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@every_row
 def test_padding_changes_no_value(name):
     assert problem(name).transition.shape == (S, A, S)
     with jax.enable_x64(True):
@@ -208,7 +216,7 @@ def test_padding_changes_no_value(name):
         assert_allclose(optimum(name), best, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@every_row
 def test_the_learned_policy_is_optimal_as_solved_exactly(name):
     """With its own exploration, and greedily; no seed is beyond the optimum either."""
     run, share = trained(name), ROWS[name].share
@@ -222,7 +230,7 @@ def test_the_learned_policy_is_optimal_as_solved_exactly(name):
     assert evaluate(run.mdp, uniform).objective[0] < 0.1 * run.best
 
 
-@pytest.mark.parametrize("name", ROWS)
+@every_row
 def test_the_policy_that_is_solved_is_the_one_that_acts(name):
     """Each of S x A x 3 frequencies within six standard errors and one draw (false alarm 2e-6)."""
     run = trained(name)
@@ -232,7 +240,7 @@ def test_the_policy_that_is_solved_is_the_one_that_acts(name):
     assert_allclose(best[..., 0], run.policy.max(axis=2))
 
 
-@pytest.mark.parametrize("name", ROWS)
+@every_row
 def test_the_critic_knows_the_exact_values_where_the_policy_goes(name):
     """Mean error over the discounted visits of its policy; returns are between 0 and 1.
 
