@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow check bench theory variance clean
+.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-sac bench-sweep theory variance clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -52,6 +52,12 @@ check: $(VENV)/.dev ## lint, formatting, types
 
 bench: install ## measure beside rejax, in its own virtual environment; writes docs/benchmarks.md
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
+
+bench-sac: install ## the same for soft actor-critic and its replay
+	$(BIN)/python experiments/bench/sac.py $(ARGS)
+
+bench-sweep: install ## the same for many agents in one program
+	$(BIN)/python experiments/bench/sweep.py $(ARGS)
 
 FIGURES := $(filter-out figures,$(basename $(notdir $(wildcard experiments/theory/*.py))))
 
