@@ -81,6 +81,8 @@ class BaseConfig:
     """environment steps of the whole run, rounded up to whole iterations"""
     num_envs: int = 64
     """environments stepped side by side"""
+    num_steps: int = 32
+    """steps of each environment per iteration"""
     gamma: float = 0.99
     """discount"""
     hidden_sizes: tuple[int, ...] = (64, 64)
@@ -95,7 +97,7 @@ class BaseConfig:
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps in one iteration."""
-        raise NotImplementedError
+        return self.num_envs * self.num_steps
 
     @property
     def num_iterations(self) -> int:

@@ -70,11 +70,6 @@ class OffPolicyConfig(BaseConfig):
     noise_correlation: float = 0.0
     """correlation of a Box action's noise with that of the step before, within an iteration"""
 
-    @property
-    def steps_per_iteration(self) -> int:
-        """Environment steps in one iteration."""
-        return self.num_envs * self.num_steps
-
     def check(self) -> None:
         """Refuse combinations that cannot run."""
         check_choice("activation", self.activation, networks.ACTIVATIONS)

@@ -47,8 +47,6 @@ __all__ = [
 class OnPolicyConfig(BaseConfig):
     """Fields of every on-policy agent."""
 
-    num_steps: int = 32
-    """steps of each environment per iteration"""
     learning_rate: float = 5e-4
     """Adam's step size, at the start if annealed"""
     anneal_lr: bool = True
@@ -65,11 +63,6 @@ class OnPolicyConfig(BaseConfig):
     """one torso for policy and value instead of two"""
     log_std_init: float = 0.0
     """initial log standard deviation of continuous actions"""
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Environment steps in one iteration."""
-        return self.num_envs * self.num_steps
 
     def check(self) -> None:
         """Refuse combinations that cannot run."""
