@@ -403,6 +403,7 @@ REFUSED = {
     "field at the top": ("gamma = 0.9", "unknown key 'gamma': write it under [fixed]"),
     "study key": ('[[study]]\nname = "a"\nnum_evals = 3', "study 'a': unknown key 'num_evals'"),
     "study without name": ("[[study]]\nseeds = 3", "study name=None: give every [[study]]"),
+    "nameless": ('[[study]]\nname = ""', "study name='': give every [[study]] a name"),
     "two of a name": ('[[study]]\nname = "a"\n[[study]]\nname = "a"', "name of its own"),
     "study no list": ('[study]\nname = "a"', "study is no list of tables: write [[study]]"),
     "fixed field": ("[fixed]\ngama = 1", "unknown field 'gama': did you mean 'gamma'?"),

@@ -206,7 +206,7 @@ def test_labels_say_what_differs_and_nothing_else(tmp_path):
 def test_equal_settings_are_told_apart_by_study_then_by_folder(tmp_path):
     rows = [*rows_of("Pole", [1], study="a"), *rows_of("Pole", [2], study="b")]
     one = sweep(tmp_path / "one", rows)
-    assert [s.label for s in results_of(one).summaries] == ["b, ppo", "a, ppo"]
+    assert [s.label for s in results_of(one).summaries] == ["b", "a"]
     two = sweep(tmp_path / "two", rows_of("Pole", [3], study="a"))
     labels = [s.label for s in results_of(one, two).summaries]
     assert labels == ["a, ppo (two)", "b, ppo (one)", "a, ppo (one)"]
@@ -217,6 +217,17 @@ def test_equal_settings_are_told_apart_by_study_then_by_folder(tmp_path):
     assert [line[1:4] for line in lines] == [
         *(["#2", "a", str(far)], ["#3", "b", str(one)], ["#1", "a", str(one)]),
     ]
+
+
+def test_names_of_studies_stand_for_settings_that_take_long_to_tell_apart(tmp_path):
+    rows = [
+        row
+        for study, value, name in (("a", 1.0, "long"), ("b", 2.0, "long" * 9))
+        for env in ("Pole", "Hill")
+        for row in rows_of(env, [value], study=study, a_rather_long_name=name)
+    ]
+    labels = [s.label for s in results_of(sweep(tmp_path / "x", rows)).summaries]
+    assert labels == ["b", "a", "b", "a"]
 
 
 def test_long_labels_become_numbers_and_the_figures_bear_many(tmp_path):

@@ -34,7 +34,7 @@ class Study(NamedTuple):
     """What a study says, its inheritance included: the product of all but `fixed` is trained.
 
     Attributes:
-        name: its own in the file.
+        name: its own, among those of the same environment.
         agents: names in the registry.
         envs: ids.
         seeds: of the runs.
@@ -62,13 +62,19 @@ def studies(name: str, table: Table) -> list[Study]:
     blocks = table.get("study", [{"name": name}])
     if not isinstance(blocks, list) or not blocks or not all(isinstance(b, dict) for b in blocks):
         raise ValueError("study is no list of tables: write [[study]]")
-    return [_study(base, block, [other.get("name") for other in blocks]) for block in blocks]
+    found = [_study(base, block) for block in blocks]
+    for one, other in itertools.combinations(found, 2):
+        if one.name == other.name and set(one.envs) & set(other.envs):
+            raise ValueError(
+                f"study name={one.name!r}: give every [[study]] of an environment a name of its own"
+            )
+    return found
 
 
-def _study(base: Table, block: Table, names: list[Any]) -> Study:
+def _study(base: Table, block: Table) -> Study:
     name = block.get("name")
-    if not isinstance(name, str) or not name or names.count(name) > 1:
-        raise ValueError(f"study name={name!r}: give every [[study]] a name of its own")
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"study name={name!r}: give every [[study]] a name")
     try:
         check_keys("key", block, ("name", *STUDY_KEYS))
         table = _inherit(base, _tidy(block))

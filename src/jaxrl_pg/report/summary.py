@@ -199,13 +199,15 @@ def _labels(settings: list[Setting]) -> tuple[list[str], list[str]]:
         f"{x} ({Path(s.source).name or 'runs'})" for s, x in zip(settings, studied, strict=True)
     ]
     placed = [f"{x} ({s.source or 'runs'})" for s, x in zip(settings, studied, strict=True)]
-    for labels in (short, studied, sourced):
-        pairs = [(setting.env, label) for setting, label in zip(settings, labels, strict=True)]
-        if len(set(pairs)) == len(pairs):
-            break
-    else:
-        labels = placed
-    if max(map(len, labels), default=0) > _LONGEST_LABEL:
+    fitting = [
+        labels
+        for labels in (short, [s.study for s in settings], studied, sourced, placed)
+        if len({(s.env, x) for s, x in zip(settings, labels, strict=True)}) == len(settings)
+    ]
+    # The first that tells all apart, if it can be one that is short enough to be drawn.
+    brief = [labels for labels in fitting if all(0 < len(x) <= _LONGEST_LABEL for x in labels)]
+    labels = (brief or fitting)[0]
+    if not brief:
         numbers = {label: f"#{i}" for i, label in enumerate(dict.fromkeys(labels), start=1)}
         labels = [numbers[label] for label in labels]
     every_name = [name for some in names.values() for name in some]
