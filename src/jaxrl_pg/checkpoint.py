@@ -177,7 +177,9 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             self._metrics.pop(step, None)
 
 
-def restore(directory: Folder, target: Any, step: int | None = None) -> Restored:
+def restore(
+    directory: Folder, target: Any, step: int | None = None, optional: str | None = None
+) -> Restored:
     """Restore the newest good checkpoint, or the one of `step` and no other.
 
     Args:
@@ -186,16 +188,22 @@ def restore(directory: Folder, target: Any, step: int | None = None) -> Restored
             array, or a struct with a sharding, says where its leaf goes; others go uncommitted
             to the default device, as fresh ones do. NumPy leaves stay NumPy.
         step: of the wanted checkpoint, None for the newest good one.
+        optional: a branch that the target may lack though the checkpoint has it.
 
     Raises:
         ValueError: if there is no such checkpoint, none is good, or the target's leaves differ.
     """
-    found = find(directory, target, step)
+    found = find(directory, target, step, optional)
     return Restored(found.step, place(found, target), found.host, found.skipped)
 
 
-def find(directory: Folder, target: Any, step: int | None = None) -> Found:
-    """Read what `restore` restores. For several processes: one reads, and all `place` it."""
+def find(
+    directory: Folder, target: Any, step: int | None = None, optional: str | None = None
+) -> Found:
+    """Read what `restore` restores. For several processes: one reads, and all `place` it.
+
+    The `optional` branch may be missing from the checkpoint too, and then from what is found.
+    """
     found, skipped = steps(directory), []
     if not found:
         why = "no save was finished" if Path(directory).is_dir() else "there is no such folder"
@@ -206,7 +214,7 @@ def find(directory: Folder, target: Any, step: int | None = None) -> Found:
         path = Path(directory).absolute() / str(candidate)
         try:
             manifest = _read_manifest(path)
-            _check_spec(manifest, spec(target), directory)
+            _check_spec(manifest, spec(target), directory, optional)
             data = _read_leaves(path, manifest["leaves"])
         except _DamagedError as error:
             skipped.append(f"checkpoint {candidate} is damaged ({error})")
@@ -295,9 +303,14 @@ def _read_leaves(path: Path, leaves: Json) -> dict[str, np.ndarray]:
     return data
 
 
-def _check_spec(manifest: Json, wanted: dict[str, str], directory: Folder) -> None:
+def _check_spec(
+    manifest: Json, wanted: dict[str, str], directory: Folder, optional: str | None
+) -> None:
     saved = {name: leaf["spec"] for name, leaf in manifest["leaves"].items()}
     differing = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
+    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (wanted, saved)]
+    if not all(branches):
+        differing = [name for name in differing if name not in set.union(*branches)]
     lines = [f"checkpoint {manifest['step']} in {directory} does not fit this config:"]
     for name in differing[:8]:
         here, there = wanted.get(name, "nothing"), saved.get(name, "nothing")

@@ -113,7 +113,8 @@ class Journal(AbstractContextManager["Journal"]):
 
     def save(self, state: TrainState, score: float | None = None) -> None:
         """Save a checkpoint in the background, its rows first; all processes take part."""
-        self._write(self._save, int(state.iteration), hosts.gather(state), score)
+        kept = state if self._options.save_replay else state._replace(memory=())
+        self._write(self._save, int(state.iteration), hosts.gather(kept), score)
         self._saved_at = time.monotonic()
 
     def finish(self, title: str) -> list[Row]:

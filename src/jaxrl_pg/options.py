@@ -24,6 +24,8 @@ class Options:
     """save at every evaluation, and when this long has passed since the last save"""
     keep_last: int = 3
     """newest checkpoints to keep, beside the best"""
+    save_replay: bool = True
+    """keep the replay buffer in checkpoints; if not, a resumed run fills a new one first"""
     tensorboard: bool = False
     """write the metrics for TensorBoard as well (extra: tensorboard)"""
     quiet: bool = False

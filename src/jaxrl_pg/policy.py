@@ -23,7 +23,7 @@ class Policy:
 
     Attributes:
         config: of the run.
-        state: the train state it was restored from.
+        state: the train state it was restored from, without what agents replay.
         step: the iteration of that checkpoint.
     """
 
@@ -61,7 +61,8 @@ def load(run_dir: str | os.PathLike[str], *, step: int | None = None, env: Any =
     """
     run = RunFolder.open(run_dir)
     config = config_of(run.path, run.config, env)
-    restored = checkpoint.restore(run.checkpoints_dir, state_shapes(config), step)
+    shapes = state_shapes(config)._replace(memory=())  # a policy replays nothing
+    restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
     return Policy(config, restored.state, restored.step)
 
 

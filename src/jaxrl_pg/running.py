@@ -235,8 +235,15 @@ def _restore(config: Any, folder: record.RunFolder, seed: int) -> checkpoint.Res
     if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
         return checkpoint.Restored(0, _fresh(config, seed), {"seconds": 0.0}, (line,))
-    state = checkpoint.place(found, state_shapes(config, config.num_devices))
-    return checkpoint.Restored(found.step, state, found.host, found.skipped)
+    shapes = state_shapes(config, config.num_devices)
+    if jax.tree.leaves(shapes.memory) and not any(k.startswith("memory/") for k in found.leaves):
+        memory = _fresh(config, seed).memory
+        state = checkpoint.place(found, shapes._replace(memory=()))._replace(memory=memory)
+        line = f"checkpoint {found.step} was saved without the replay: filling a new one first"
+        return checkpoint.Restored(found.step, state, found.host, (*found.skipped, line))
+    return checkpoint.Restored(
+        found.step, checkpoint.place(found, shapes), found.host, found.skipped
+    )
 
 
 def _found(config: Any, folder: record.RunFolder) -> checkpoint.Found | None:
@@ -249,7 +256,8 @@ def _found(config: Any, folder: record.RunFolder) -> checkpoint.Found | None:
     if then and differ:
         lines = "; ".join(f"{k}: checkpoint {then.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return checkpoint.find(folder.checkpoints_dir, state_shapes(config, config.num_devices))
+    shapes = state_shapes(config, config.num_devices)
+    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
 
 
 def _rewind(folder: record.RunFolder, description: Row, iteration: int) -> None:
