@@ -454,10 +454,17 @@ def test_alone_nothing_is_sent():
     assert hosts.highest(3, 0) == [3, 0]
     assert hosts.from_first(int, "7") == 7
     hosts.require_all_devices(1)
+    hosts.require_alone("a sweep")
     hosts.require_agreement(lambda: None, {"what JSON cannot hold": object()})
     with pytest.raises(ValueError, match="does not fit"):
         hosts.require_agreement(refuse, {})
     assert parallel.on_every_process(1) is None
+
+
+def test_what_one_process_does_is_refused_to_several(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match=r"a sweep runs in one process and there are 2: leave"):
+        hosts.require_alone("a sweep")
 
 
 @pytest.mark.parametrize(

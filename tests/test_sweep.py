@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -276,6 +277,9 @@ def test_bad_options_are_refused(change, message):
 def test_a_dry_run_says_what_would_be_done_and_writes_nothing(finished, tmp_path):
     text = sweep.dry_run(tiny(), tmp_path / "new", SweepOptions(max_agents=3))
     assert "4 of 4 agents in 2 batches of up to 2" in text
-    assert "time not known" in text
+    assert text.count(" s at a guess") == 1
+    assert re.search(r"in all about [\d.]+ minutes, and compiling$", text)
     assert not (tmp_path / "new").exists()
-    assert "0 of 4 agents in 0 batches" in sweep.dry_run(tiny(), finished)
+    again = sweep.dry_run(tiny(), finished)
+    assert "0 of 4 agents in 0 batches" in again
+    assert "guess" not in again

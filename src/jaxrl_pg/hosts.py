@@ -29,6 +29,7 @@ __all__ = [
     "is_first",
     "require_agreement",
     "require_all_devices",
+    "require_alone",
     "start",
 ]
 
@@ -161,6 +162,19 @@ def require_all_devices(num_devices: int) -> None:
         raise ValueError(
             f"num_devices={num_devices} but {count} processes have {have} devices: give "
             f"num_devices={have} (a run uses all devices of its processes)"
+        )
+
+
+def require_alone(what: str) -> None:
+    """Refuse to do over several processes what one process does.
+
+    Raises:
+        ValueError: saying how to share the work out instead.
+    """
+    if not alone():
+        raise ValueError(
+            f"{what} runs in one process and there are {jax.process_count()}: leave the "
+            "coordinator out, or use --launcher ray"
         )
 
 

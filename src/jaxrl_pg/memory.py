@@ -12,7 +12,7 @@ import jax.extend
 
 from jaxrl_pg import agents
 
-__all__ = ["available", "estimate", "require"]
+__all__ = ["available", "estimate", "inner_jaxprs", "require"]
 
 _SIZES = ("num_envs", "num_steps", "buffer_size")  # what makes an iteration large
 _SHARED = ("num_envs", "buffer_size")  # and is split over devices
@@ -68,7 +68,7 @@ def _peak(jaxpr: Any) -> int:
     peak = now = sum(live.values())
     for i, eqn in enumerate(jaxpr.eqns):
         made = sum(_size(v) for v in eqn.outvars)
-        inner = max((_peak(j) - _inputs(j) for j in _inner_jaxprs(eqn)), default=0)
+        inner = max((_peak(j) - _inputs(j) for j in inner_jaxprs(eqn)), default=0)
         peak = max(peak, now + max(made, inner))
         live |= {v: _size(v) for v in eqn.outvars}
         now += made
@@ -77,7 +77,8 @@ def _peak(jaxpr: Any) -> int:
     return peak
 
 
-def _inner_jaxprs(eqn: Any) -> list[Any]:
+def inner_jaxprs(eqn: Any) -> list[Any]:
+    """The programs inside one equation of a traced program: bodies, branches, calls."""
     values = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_closed)
     return [value.jaxpr for value in values if _is_closed(value)]
 

@@ -24,7 +24,7 @@ from typing import Any
 import jax
 
 from jaxrl_pg import batch as batches
-from jaxrl_pg import files, memory, record, table
+from jaxrl_pg import files, hosts, memory, record, table, work
 from jaxrl_pg.batch import Batch, BatchRun
 from jaxrl_pg.experiment import Experiment, Group, Point, describe, groups
 from jaxrl_pg.interrupt import Interrupt
@@ -65,6 +65,7 @@ def run_sweep(
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = options or SweepOptions()
+    hosts.require_alone("a sweep")
     folder = folder_of(experiment, run_dir)
     every_group = groups(experiment.points)
     for group in every_group:
@@ -83,24 +84,29 @@ def dry_run(
     run_dir: str | os.PathLike[str] | None = None,
     options: SweepOptions | None = None,
 ) -> str:
-    """What `run_sweep` would do: groups, agents, compilations, memory, and time where known."""
+    """What `run_sweep` would do: groups, agents, compilations, memory and time.
+
+    The time is that of the group's batches so far, or a guess before there is one.
+    """
     options = options or SweepOptions()
     folder, layout = folder_of(experiment, run_dir), batches.layout_of(options.layout)
     every_group, finished = groups(experiment.points), finished_rows(folder)
-    lines = [describe(experiment, every_group), "to train:"]
+    lines, total, speed = [describe(experiment, every_group), "to train:"], 0.0, work.speed()
     for group in every_group:
         missing = [point for point in group.points if point.id not in finished]
         split = _split(group.id, missing, options)
         most = max((len(batch.points) for batch in split), default=0)
         size = batches.num_bytes(group.points[0].config, most, layout) / 2**30
-        rate = _rate(folder, group.id)
         steps = sum(_timesteps(point) for point in missing)
+        rate = _rate(folder, group.id)
+        seconds = steps / (rate or _guessed_rate(group.points[0].config, speed))
+        total += seconds
         lines.append(
             f"  {group.id}  {len(missing)} of {len(group.points)} agents in {len(split)} batches "
             f"of up to {most}, about {size:.2f} GiB a device, "
-            + (f"{steps / rate:,.0f} s" if rate else "time not known before its first batch")
+            f"{seconds:,.0f} s{'' if rate else ' at a guess'}"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, f"in all about {total / 60:,.1f} minutes, and compiling"])
 
 
 def train_groups(
@@ -129,7 +135,11 @@ def train_groups(
 def collect(folder: Path, experiment: Experiment, seconds: float) -> None:
     """Write `results.csv` from the finished parts, in the experiment's order."""
     found = finished_rows(folder)
-    rows = [row for point in experiment.points for row in found.get(point.id, [])]
+    rows = [
+        {**row, "study": point.study}  # as the file calls it now
+        for point in experiment.points
+        for row in found.get(point.id, [])
+    ]
     if rows:
         table.write(folder / "results.csv", rows)
     described = json.loads((folder / "sweep.json").read_text())
@@ -269,6 +279,11 @@ def _rate(folder: Path, group: str) -> float | None:
     rates = [part["steps_per_second"] for part in parts if part.get("group") == group]
     known = [rate for rate in rates if rate]
     return sum(known) / len(known) if known else None
+
+
+def _guessed_rate(config: Any, speed: float) -> float:
+    """The same before a batch was trained: from operations, on a machine that does `speed`."""
+    return float(config.steps_per_iteration * speed / work.operations(config))
 
 
 def _timesteps(point: Point) -> int:
