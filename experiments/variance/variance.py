@@ -222,7 +222,9 @@ def one_batch(problem: Problem, num_envs: int, key: jax.Array) -> jax.Array:
 def gradients(problem: Problem, num_envs: int) -> np.ndarray:
     """`[NUM_BATCHES, K, P]` in float64."""
     keys = jax.random.split(jax.random.key(num_envs), NUM_BATCHES)
-    batches = partial(jax.lax.map, partial(one_batch, problem, num_envs), batch_size=6400 // num_envs)
+    batches = partial(
+        jax.lax.map, partial(one_batch, problem, num_envs), batch_size=6400 // num_envs
+    )
     return np.asarray(jax.jit(batches)(keys), np.float64)
 
 
