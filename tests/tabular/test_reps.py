@@ -60,6 +60,36 @@ def test_duality_constraints_and_improvement_on_thousands_of_mdps(states, action
     assert jnp.max(found.iterations) < 60
 
 
+@pytest.mark.parametrize("where", [0, 6])
+def test_a_state_that_is_never_visited_changes_nothing(where):
+    """One more state, which stays where it is and pays, but which nothing leads to."""
+    batch, log_policies, epsilon = random_problems(6, 3)
+    alone = many(batch, log_policies, epsilon)[0]
+
+    def more(x, axis):
+        return np.insert(np.asarray(x), where, 0.0, axis=axis)
+
+    transition = more(more(batch.transition, 1), 3)
+    transition[:, where, :, where] = 1.0
+    reward = more(batch.reward, 1)
+    reward[:, where] = 7.0
+    larger = batch._replace(
+        transition=jnp.asarray(transition),
+        reward=jnp.asarray(reward),
+        start=jnp.asarray(more(batch.start, 1)),
+    )
+    policies = np.insert(np.asarray(log_policies), where, -np.log(3.0), axis=1)
+    found = many(larger, jnp.asarray(policies), epsilon)[0]
+    assert jnp.all(found.flow_error < 1e-7)
+    scale = 1.0 + jnp.max(jnp.abs(batch.reward), axis=(1, 2))
+    binding = alone.eta > 1e-4 * scale
+    assert_allclose(found.kl[binding], epsilon[binding], rtol=1e-8)
+    assert_allclose(found.eta[binding], alone.eta[binding], rtol=1e-6)
+    assert jnp.max(found.iterations) < 60  # as without it
+    joint = np.delete(np.asarray(found.joint), where, axis=1)
+    assert_allclose(joint[binding], alone.joint[binding], atol=1e-8)
+
+
 def test_a_policy_that_is_inside_the_trust_region_is_found():
     batch, log_policies, _ = random_problems(2, 2)
     found, _, after, _ = many(batch, log_policies, jnp.full(NUM, 100.0))

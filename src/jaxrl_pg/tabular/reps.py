@@ -198,8 +198,11 @@ def _direction(
     gradient = p @ flow + (1.0 - mdp.gamma) * mdp.start
     centred, x_centred = flow - (p @ flow)[None], x - p @ x
     hessian = (p[:, None] * centred).T @ centred / eta
-    lift = jnp.maximum(jnp.trace(hessian), jnp.finfo(p.dtype).eps / eta)
-    hessian = hessian + lift / num_states**2  # a constant added to v is no step
+    trace, smallest = jnp.trace(hessian), jnp.finfo(p.dtype).eps
+    lift = jnp.maximum(trace, smallest / eta)
+    # A constant added to v is no step, and where p never goes v means nothing.
+    reached = jnp.where(jnp.diagonal(hessian) > smallest**2 * trace, 1.0 / num_states, 0.0)
+    hessian = hessian + lift * jnp.outer(reached, reached)
     solve_with = _factor_positive(hessian)
     mixed = -(p * x_centred) @ centred / eta
     along, towards = solve_with(mixed), solve_with(gradient)
