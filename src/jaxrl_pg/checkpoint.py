@@ -9,7 +9,6 @@ knows no container type and no device, and a save costs the same for one leaf as
 import contextlib
 import importlib.metadata
 import json
-import logging
 import math
 import platform
 import shutil
@@ -20,10 +19,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as orbax
-from orbax.checkpoint import v1 as ocp
 
-from jaxrl_pg import packing
+from jaxrl_pg import packing, storage
 from jaxrl_pg.packing import spec
 
 __all__ = [
@@ -37,9 +34,6 @@ __all__ = [
     "spec",
     "steps",
 ]
-
-# Orbax logs through absl; what matters of it is raised here, or said in `Restored.skipped`.
-logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 CHUNK = 1 << 24  # bytes compressed and written as one piece
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -150,8 +144,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             for name, data in packing.split(packed, manifest["leaves"]).items():
                 manifest["leaves"][name]["crc32"] = zlib.crc32(data.data)
             sealed = {"manifest": manifest, "crc32": _crc32_of_json(manifest)}
-            save = _save_alone if jax.process_count() > 1 else _save
-            save(path, packed, sealed)
+            storage.save(path, packed, sealed, CHUNK)
             self._prune(manifest["step"])
         except Exception as error:
             raise RuntimeError(f"saving {path} failed: {_reason(error)}") from error
@@ -244,45 +237,9 @@ def steps(directory: Folder) -> list[int]:
     return sorted(int(path.name) for path in Path(directory).glob("*") if path.name.isdecimal())
 
 
-def _save(path: Path, packed: np.ndarray, sealed: Json) -> None:
-    options = ocp.Context()
-    options.array_options.saving.storage_options.chunk_byte_size = CHUNK
-    options.memory_options.deepcopy_host_arrays = False  # nobody else writes to packed
-    with options:
-        ocp.save(path, {"leaves": packed}, custom_metadata=sealed)
-
-
-def _save_alone(path: Path, packed: np.ndarray, sealed: Json) -> None:
-    """The same from one of several processes, the others knowing nothing of it.
-
-    The older half of Orbax's interface can do that. The newer one, which reads what this writes,
-    would compare the path with all processes, in the middle of what they are doing.
-    """
-    me = jax.process_index()
-    alone = orbax.options.MultiprocessingOptions(primary_host=me, active_processes={me})
-    handler = orbax.CompositeCheckpointHandler(
-        state=orbax.PyTreeCheckpointHandler(multiprocessing_options=alone),
-        composite_options=orbax.CompositeOptions(multiprocessing_options=alone),
-    )
-    save_args = {"leaves": orbax.SaveArgs(chunk_byte_size=CHUNK)}
-    state = orbax.args.PyTreeSave({"leaves": packed}, save_args)
-    with orbax.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
-        checkpointer.save(path, orbax.args.Composite(state=state), custom_metadata=sealed)
-
-
-def _context() -> ocp.Context:
-    """Orbax's settings for reading: of several processes, this one acts alone."""
-    context = ocp.Context()
-    if jax.process_count() > 1:
-        context.multiprocessing_options.primary_host = jax.process_index()
-        context.multiprocessing_options.active_processes = {jax.process_index()}
-    return context
-
-
 def _read_manifest(path: Path) -> Json:
     try:
-        with _context():
-            sealed = ocp.metadata(path).custom_metadata
+        sealed = storage.metadata(path)
         manifest, crc32 = sealed["manifest"], sealed["crc32"]
     except Exception as error:
         raise _DamagedError(f"manifest: {_reason(error)}") from error
@@ -293,8 +250,7 @@ def _read_manifest(path: Path) -> Json:
 
 def _read_leaves(path: Path, leaves: Json) -> dict[str, np.ndarray]:
     try:
-        with _context():
-            data = packing.split(ocp.load(path)["leaves"], leaves)
+        data = packing.split(storage.load(path), leaves)
     except Exception as error:
         raise _DamagedError(f"leaves: {_reason(error)}") from error
     for name, leaf in leaves.items():
