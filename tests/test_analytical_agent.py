@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 import probes
-from jaxrl_pg import analytical, on_policy
+from jaxrl_pg import analytical, closed_form_step, on_policy
 from jaxrl_pg.ops.distributions import Normal
 
 FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -47,15 +47,13 @@ def learner_of(config):
 def test_eps_is_a_mean_of_the_largest_advantages_and_forgets_old_ones():
     # Largest |A|: 4, 1, 1. Plain mean at first: 4, 5/2, 2. From the 11th iteration on it keeps
     # 0.9 of itself: 0.9 x 5 + 0.1 x 1 = 4.6.
-    learner, found = learner_of(DISCRETE), []
+    eps, found = jnp.zeros(()), []
     for k, largest in enumerate((4.0, 1.0, 1.0)):
         advantage = jnp.array([0.5, -largest])
-        eps = analytical._running_eps(DISCRETE, learner, advantage, jnp.asarray(k))
-        learner = learner._replace(eps=eps)
+        eps = closed_form_step.running_eps(DISCRETE, eps, advantage, jnp.asarray(k))
         found.append(float(eps))
     assert_allclose(found, [4.0, 2.5, 2.0], rtol=1e-6)
-    learner = learner._replace(eps=jnp.asarray(5.0))
-    late = analytical._running_eps(DISCRETE, learner, jnp.ones(2), jnp.asarray(500))
+    late = closed_form_step.running_eps(DISCRETE, jnp.array(5.0), jnp.ones(2), jnp.asarray(500))
     assert_allclose(late, 4.6, rtol=1e-6)
 
 

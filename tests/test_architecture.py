@@ -31,6 +31,10 @@ MAY_IMPORT = {
         *("config", "envs", "networks", "normalize", "ops", "optim", "parallel", "rollout"),
         "types",
     ],
+    "closed_form_step": ["ops", "parallel", "types"],
+    "factored": [
+        *("envs", "networks", "normalize", "on_policy", "ops", "parallel", "rollout", "types"),
+    ],
     "replay": [],
     "off_policy": [
         *("config", "envs", "networks", "ops", "optim", "parallel", "replay", "rollout", "types"),
@@ -38,7 +42,8 @@ MAY_IMPORT = {
     "evaluation": ["agents", "envs", "types"],
     "training": ["agents", "parallel", "evaluation", "types"],
     "packing": [],
-    "checkpoint": ["packing"],
+    "storage": [],
+    "checkpoint": ["packing", "storage"],
     "tabular": ["tabular", "ops", "types"],
     "plot": [],
     "files": [],
@@ -46,6 +51,7 @@ MAY_IMPORT = {
     "population": ["agents", "evaluation", "parallel", "types"],
     "interrupt": [],
     "memory": ["agents"],
+    "work": ["agents", "memory"],
     "policy": ["agents", "checkpoint", "config", "envs", "parallel", "record", "types"],
     "options": ["config"],
     "hosts": ["options"],
@@ -66,7 +72,8 @@ MAY_IMPORT = {
         "training",
     ],
     "sweep": [
-        *("batch", "experiment", "files", "interrupt", "memory", "options", "record", "table"),
+        *("batch", "experiment", "files", "hosts", "interrupt", "memory", "options", "record"),
+        *("table", "work"),
     ],
     "launch_ray": [
         *("experiment", "interrupt", "options", "parallel", "sweep"),
@@ -88,8 +95,10 @@ MAY_IMPORT = {
     ],
 }
 AN_AGENT_MAY_IMPORT = [
+    "closed_form_step",
     "config",
     "envs",
+    "factored",
     "networks",
     "normalize",
     "off_policy",
@@ -107,12 +116,14 @@ ROOMS = {
     "numpy": [
         *("checkpoint", "cli", "config", "hosts", "journal", "packing", "plot", "record"),
         *("report", "running", "statistics", "table"),
+        "storage",
     ],
     "chex": ["ops"],
     "flax": ["networks"],
     "optax": ["optim"],
     "gymnax": ["envs"],
-    "orbax": ["checkpoint"],
+    "jaxmarl": ["envs.jaxmarl"],
+    "orbax": ["storage"],
     "tyro": ["arguments"],
     "rich": ["plot"],
     "matplotlib": ["plot", "report.drawing"],
@@ -286,7 +297,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound():
 def test_what_is_required_is_what_is_imported():
     required = {package_of(text) for text in requirements()[0]}
     imported = {"orbax-checkpoint" if name == "orbax" else name for name in ROOMS}
-    extras = {"ray", "tensorboardX"}
+    extras = {"jaxmarl", "ray", "tensorboardX"}
     assert required == (imported - extras) | UNDECLARED_BY_GYMNAX
     assert extras <= {package_of(text) for text in requirements()[1]}
 

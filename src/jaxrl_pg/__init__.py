@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxrl_pg.agents import actor_critic as actor_critic
     from jaxrl_pg.agents import analytical as analytical
+    from jaxrl_pg.agents import analytical_replay as analytical_replay
+    from jaxrl_pg.agents import multi_agent as multi_agent
     from jaxrl_pg.agents import natural_gradient as natural_gradient
     from jaxrl_pg.agents import ppo as ppo
     from jaxrl_pg.agents import reinforce as reinforce
+    from jaxrl_pg.agents import reps as reps
     from jaxrl_pg.agents import sac as sac
     from jaxrl_pg.agents import soft_q_learning as soft_q_learning
     from jaxrl_pg.evaluation import evaluate as evaluate
@@ -34,11 +37,14 @@ __all__ = [
     "AGENT_NAMES",
     "actor_critic",
     "analytical",
+    "analytical_replay",
     "evaluate",
     "load",
+    "multi_agent",
     "natural_gradient",
     "ppo",
     "reinforce",
+    "reps",
     "resume",
     "run",
     "sac",
@@ -57,7 +63,7 @@ _HOMES = {
 }
 AGENT_NAMES = (
     *("ppo", "actor_critic", "reinforce", "natural_gradient", "sac", "soft_q_learning"),
-    "analytical",
+    *("analytical", "analytical_replay", "reps", "multi_agent"),
 )
 
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_pg.ops import full_normal
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.ops.orthogonal import orthonormal_columns
 from jaxrl_pg.types import EnvSpec
@@ -219,28 +220,34 @@ class ActorCritic(nn.Module):
 
 
 class Policy(nn.Module):
-    """A policy alone: logits `[N, A]`, or a `Normal` whose `log_std` depends on the state.
+    """A policy alone: logits `[N, A]`, or a normal whose spread depends on the state.
 
-    Its attributes are those of `ActorCritic`.
+    Attributes:
+        spec, hidden_sizes, activation, conv_features: as in `ActorCritic`.
+        covariance: diagonal for a `Normal`, full for a `FullNormal`.
     """
 
     spec: EnvSpec
     hidden_sizes: tuple[int, ...]
     activation: str = "relu"
     conv_features: int = 16
+    covariance: str = "diagonal"
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> jax.Array | Normal:
+    def __call__(self, obs: jax.Array) -> jax.Array | Normal | full_normal.FullNormal:
         """Apply the network."""
         columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
         torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
-        width = self.spec.num_actions * (1 if self.spec.discrete else 2)
+        size, full = self.spec.num_actions, self.covariance == "full"
+        width = size if self.spec.discrete else 2 * size
+        width += full_normal.num_below(size) if full else 0
         head = Dense(width, columns, name="policy_head")(torso(obs))
         head = head.T if columns else head
         if self.spec.discrete:
             return head
-        mean, log_std = jnp.split(head, 2, axis=1)
-        return Normal(mean, jnp.clip(log_std, *_LOG_STD_RANGE))
+        mean, log_std, below = jnp.split(head, (size, 2 * size), axis=1)
+        log_std = jnp.clip(log_std, *_LOG_STD_RANGE)
+        return full_normal.make(mean, log_std, below) if full else Normal(mean, log_std)
 
 
 class Critic(nn.Module):

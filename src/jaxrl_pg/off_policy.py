@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs, networks, optim, parallel, replay, rollout
 from jaxrl_pg.config import BaseConfig, check_choice
-from jaxrl_pg.ops import distributions
+from jaxrl_pg.ops import distributions, full_normal
 from jaxrl_pg.types import ActorState, EnvSpec, Metrics, TrainState
 
 __all__ = [
@@ -157,28 +157,30 @@ def gather(config: Any, state: TrainState, policy: Distribution) -> Experience:
 
 def is_learning(config: Any, iteration: jax.Array) -> jax.Array:
     """Whether `learning_starts` steps were taken before this iteration."""
-    return iteration >= -(-config.learning_starts // config.steps_per_iteration)
+    return iteration >= _iterations_before(config)
 
 
 def learn(
-    config: Any, learner: Any, iteration: jax.Array, key: jax.Array, update: Round, num: int
+    config: Any, state: TrainState, experience: Experience, update: Round, num: int
 ) -> tuple[Any, Metrics]:
     """`num` rounds of `update`, or none before learning starts.
 
-    A loop rather than a branch: under `vmap` it stays one (see `rollout.collect`).
+    A run that goes on without the replay it had waits until as many rows are there again. A loop
+    rather than a branch: under `vmap` it stays one (see `rollout.collect`).
 
     Args:
         config: of the agent.
-        learner: its state.
-        iteration: iterations done.
-        key: consumed.
+        state: where the iteration began.
+        experience: what it gathered.
         update: `(learner, key) -> (learner, metrics)`, scalars.
         num: rounds.
 
     Returns:
         The learner, and means of the metrics over the rounds, all 0 where there were none.
     """
-    rounds = jnp.where(is_learning(config, iteration), num, 0)
+    learner, key = state.learner, experience.update_key
+    ready = is_learning(config, state.iteration) & (state.memory.size[0] >= _rows_wanted(config))
+    rounds = jnp.where(ready, num, 0)
     shapes = jax.eval_shape(update, learner, key)[1]
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     carry = jax.lax.while_loop(_any_left, partial(_round, update), (rounds, key, learner, sums))
@@ -217,6 +219,8 @@ def sample_action(params: Any, draws: jax.Array) -> jax.Array:
     """Raw actions out of a policy's distribution: logits, or a normal to be squashed by tanh."""
     if isinstance(params, distributions.Normal):
         return distributions.tanh_normal_sample(params, draws)[0]
+    if isinstance(params, full_normal.FullNormal):
+        return jnp.tanh(full_normal.FULL_NORMAL.sample(params, draws))
     return distributions.CATEGORICAL.sample(params, draws)
 
 
@@ -242,6 +246,16 @@ def torso(config: Any) -> tuple[tuple[int, ...], str, int]:
 def spec(config: Any) -> EnvSpec:
     """Of the config's environment."""
     return envs.make(config.env).spec
+
+
+def _iterations_before(config: Any) -> int:
+    return -(-config.learning_starts // config.steps_per_iteration)
+
+
+def _rows_wanted(config: Any) -> int:
+    """What a device's replay holds when learning starts."""
+    rows = min(_iterations_before(config) * config.steps_per_iteration, config.buffer_size)
+    return rows // config.num_devices
 
 
 def _act(

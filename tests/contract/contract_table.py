@@ -168,6 +168,39 @@ CASES = {
         {**PENDULUM, "normalize_reward": True},
         {"gae_lambda": 0.5, "kl_target": 1.0, "std_coef": 30.0},
     ),
+    "analytical-replay-discrete": Case(
+        "analytical_replay",
+        {**OFF_POLICY, "env": "CartPole-v1", "policy_period": 2},
+        {"gamma": 0.9, "tau": 0.5, "kl_target": 1.0, "ent_coef": 1.0},
+    ),
+    "analytical-replay-continuous": Case(
+        "analytical_replay",
+        {
+            **OFF_POLICY,
+            "env": "Pendulum-v1",
+            "env_params": PENDULUM["env_params"],
+            "step": "scheduled",
+            "policy_period": 2,
+            "num_actions_sampled": 4,
+        },
+        {"gamma": 0.5, "c_start": 0.1, "std_coef": 30.0},
+    ),
+    "multi-agent": Case(
+        "multi_agent",
+        {**CARTPOLE, "factors": (1, 2), "step": "scheduled", "normalize_obs": True},
+        {"learning_rate": 0.003, "gamma": 0.9, "c_start": 0.1, "correction_clip": 0.0},
+    ),
+    "reps-discrete": Case(
+        "reps",
+        # Poles that fall at once: where nothing ends, V's mean is free and follows rounding.
+        {**CARTPOLE, "critic_epochs": 2, "env_params": {"theta_threshold_radians": 0.06}},
+        {"learning_rate": 0.003, "gamma": 0.9, "kl_target": 1.0, "gae_lambda": 0.9},
+    ),
+    "reps-continuous": Case(
+        "reps",
+        {**PENDULUM, "critic_epochs": 2, "critic": "returns", "normalize_reward": True},
+        {"gae_lambda": 0.5, "kl_target": 1.0, "std_coef": 30.0},
+    ),
     "soft-q-learning": Case(
         "soft_q_learning",
         {**OFF_POLICY, "env": "CartPole-v1"},
@@ -198,6 +231,8 @@ class Contract:
         self.key = jax.random.key(0)
         self.traces: dict[str, int] = {}
         self.train = self.compile("train", training.train)
+        self.init = self.compile("init", self.agent.init)
+        self.act = self.compile("act", self.agent.act, static_argnums=4)
         self.rows = self._rows()
 
     def compile(self, name, fn, static_argnums=(), options=FAST):
@@ -210,7 +245,7 @@ class Contract:
 
     @functools.cached_property
     def start(self):
-        return self.compile("init", self.agent.init)(self.config, self.key)
+        return self.init(self.config, self.key)
 
     @functools.cached_property
     def singles(self):

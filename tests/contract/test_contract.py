@@ -11,8 +11,8 @@ from contract_table import CASES, EXACT, NUM_ITERATIONS, assert_bit_equal, leave
 from jaxrl_pg import agents, training
 from jaxrl_pg.types import TrainState
 
-# Policies that are read off Q: a sum over actions, and no policy network with a loss of its own.
-DISCRETE_ONLY = {"soft_q_learning"}
+# A sum over actions, of values that have a loss of their own.
+DISCRETE_ONLY = {"multi_agent", "soft_q_learning"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 
@@ -87,7 +87,7 @@ def test_seeds_and_float_hyper_parameters_make_different_agents(contract):
 
 def test_seeds_differ_in_every_part_from_the_first_draw_on(contract):
     keys = jnp.stack([contract.key, jax.random.key(1)])
-    one, other = (contract.compile("init", contract.agent.init)(contract.config, k) for k in keys)
+    one, other = (contract.init(contract.config, k) for k in keys)
     kernels = [name for name in params_of([one]) if "kernel" in name]
     assert len(kernels) >= 3
     for name in kernels:
@@ -181,9 +181,8 @@ def test_act_and_value_have_their_shapes(contract):
     learner, obs = contract.trained[0].learner, observations(contract)
     values = contract.compile("value", contract.agent.value)(contract.config, learner, obs)
     assert (values.shape, values.dtype) == ((64,), jnp.float32)
-    act = contract.compile("act", contract.agent.act, static_argnums=4)
     for deterministic in (True, False):
-        actions = act(contract.config, learner, obs, contract.key, deterministic)
+        actions = contract.act(contract.config, learner, obs, contract.key, deterministic)
         assert actions.shape == (64, *contract.spec.action_shape)
         kind = jnp.integer if contract.spec.discrete else jnp.float32
         assert jnp.issubdtype(actions.dtype, kind)
@@ -193,17 +192,15 @@ def test_act_and_value_have_their_shapes(contract):
 
 def test_a_deterministic_act_ignores_its_key_and_a_sampled_one_does_not(contract):
     learner, obs = contract.trained[0].learner, observations(contract)
-    act = contract.compile("act", contract.agent.act, static_argnums=4)
     keys = contract.key, jax.random.key(9)
-    one, other = (act(contract.config, learner, obs, key, True) for key in keys)
+    one, other = (contract.act(contract.config, learner, obs, key, True) for key in keys)
     np.testing.assert_array_equal(one, other)
-    one, other = (act(contract.config, learner, obs, key, False) for key in keys)
+    one, other = (contract.act(contract.config, learner, obs, key, False) for key in keys)
     assert not np.array_equal(one, other)
 
 
 def test_acting_on_one_observation_is_acting_on_it_among_others(contract):
     learner, obs = contract.trained[0].learner, observations(contract)
-    act = contract.compile("act", contract.agent.act, static_argnums=4)
-    among = act(contract.config, learner, obs, contract.key, True)
-    alone = act(contract.config, learner, obs[:1], contract.key, True)
+    among = contract.act(contract.config, learner, obs, contract.key, True)
+    alone = contract.act(contract.config, learner, obs[:1], contract.key, True)
     np.testing.assert_allclose(alone, among[:1], rtol=1e-5, atol=1e-6)

@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 
 import jaxrl_pg
-from jaxrl_pg import actor_critic, analytical, natural_gradient, ppo, reinforce
+from jaxrl_pg import actor_critic, analytical, natural_gradient, ppo, reinforce, reps
 from jaxrl_pg.on_policy import OnPolicyConfig
 
 NUM_SEEDS = 10
@@ -80,6 +80,20 @@ GATES = {
     ),
     "Pendulum-v1, analytical": Gate(
         analytical.Config(
+            env="Pendulum-v1",
+            total_timesteps=1_000_000,
+            num_steps=64,
+            num_epochs=10,
+            learning_rate=1e-3,
+            gamma=0.95,
+            ent_coef=0.0,
+            normalize_reward=True,
+        ),
+        -200.0,
+    ),
+    "CartPole-v1, reps": Gate(reps.Config(env="CartPole-v1", total_timesteps=500_000), 490.0),
+    "Pendulum-v1, reps": Gate(
+        reps.Config(
             env="Pendulum-v1",
             total_timesteps=1_000_000,
             num_steps=64,

@@ -1,4 +1,4 @@
-"""Learning gates of soft actor-critic: ten seeds, interquartile mean with a bootstrap interval.
+"""Learning gates of agents with a replay: ten seeds, interquartile mean with bootstrap interval.
 
 As in `test_learning.py`, whose statistics these are. Seeds run one after another in one compiled
 program. `python tests/learn/test_sac_learning.py [environment ...]` prints the table of the README.
@@ -19,13 +19,13 @@ import pytest
 from test_learning import interval, iqm
 
 import jaxrl_pg
-from jaxrl_pg import sac
+from jaxrl_pg import analytical_replay, sac
 
 NUM_SEEDS = 10
 
 
 class Gate(NamedTuple):
-    config: sac.Config
+    config: sac.Config | analytical_replay.Config
     level: float
 
 
@@ -57,14 +57,38 @@ GATES = {
         ),
         90.0,
     ),
+    "CartPole-v1-analytical": Gate(
+        analytical_replay.Config(
+            env="CartPole-v1",
+            total_timesteps=100_000,
+            num_updates=32,
+            batch_size=64,
+            tau=0.02,
+            policy_period=200,
+            kl_target=0.2,
+            ent_coef=0.03,
+        ),
+        475.0,
+    ),
+    "Pendulum-v1-analytical": Gate(
+        analytical_replay.Config(
+            env="Pendulum-v1",
+            total_timesteps=12_000,
+            batch_size=64,
+            tau=0.01,
+            policy_period=50,
+            ent_coef=0.03,
+        ),
+        -170.0,
+    ),
 }
 
 
-def final_return(config: sac.Config, key: jax.Array) -> jax.Array:
+def final_return(config: sac.Config | analytical_replay.Config, key: jax.Array) -> jax.Array:
     return jaxrl_pg.train(config, key, num_evals=1)[1]["eval/return_mean"][-1]
 
 
-def measured(config: sac.Config) -> tuple[np.ndarray, float]:
+def measured(config: sac.Config | analytical_replay.Config) -> tuple[np.ndarray, float]:
     """Mean evaluation return of each seed at the end, and the seconds that a seed took."""
     keys = jax.random.split(jax.random.key(2026), NUM_SEEDS)
     run = jax.jit(partial(jax.lax.map, partial(final_return, config))).lower(keys).compile()

@@ -7,9 +7,12 @@ from typing import Any
 from jaxrl_pg.agents import (
     actor_critic,
     analytical,
+    analytical_replay,
+    multi_agent,
     natural_gradient,
     ppo,
     reinforce,
+    reps,
     sac,
     soft_q_learning,
 )
@@ -20,6 +23,7 @@ __all__ = ["AGENTS", "find"]
 _ALL = (
     *(ppo.AGENT, actor_critic.AGENT, reinforce.AGENT, natural_gradient.AGENT),
     *(sac.AGENT, soft_q_learning.AGENT, analytical.AGENT),
+    *(analytical_replay.AGENT, reps.AGENT, multi_agent.AGENT),
 )
 AGENTS: dict[str, Agent] = {agent.name: agent for agent in _ALL}
 

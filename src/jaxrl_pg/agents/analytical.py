@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel
+from jaxrl_pg import closed_form_step, envs, networks, normalize, on_policy, optim, parallel
+from jaxrl_pg.closed_form_step import STEPS, StepFields
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.on_policy import EpochsConfig, act, value
 from jaxrl_pg.ops import batching, closed_form, losses
@@ -38,28 +39,19 @@ from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
-STEPS = ("kl", "paper", "tight", "scheduled")
 Carry = tuple[Any, Any]  # all parameters, and the optimiser's state
 _BAND = 0.2  # ratios outside [0.8, 1.2], PPO's band, are counted
 _OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max}
 
 
 @agent_config
-class Config(EpochsConfig):
+class Config(StepFields, EpochsConfig):
     """Hyper-parameters of the analytical update; floats are pytree leaves."""
 
     target: str = "sampled"
     """what is fitted: sampled (weights of taken actions) or all_actions (the whole target)"""
-    step: str = "kl"
-    """what chooses C: kl, paper, tight or scheduled"""
     kl_target: float = 0.1
     """KL of the target from the old policy, in nats (step kl); 0.01 to 0.03 for all_actions"""
-    c_start: float = 1.0
-    """C at first, in units of eps (step scheduled)"""
-    c_end: float = 0.1
-    """C at last, in units of eps (step scheduled); in between by equal factors"""
-    eps_decay: float = 0.9
-    """share of the old eps that an iteration keeps"""
     mean_coef: float = 0.0
     """weight of KL(old || new) by the means of Gaussians"""
     std_coef: float = 1.0
@@ -135,12 +127,13 @@ def _aim_sampled(
     config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array
 ) -> tuple[Rows, jax.Array, Metrics]:
     """Weights of the taken actions, eps after this rollout, and what is predicted."""
-    eps = _running_eps(config, learner, batch.advantage, iteration)
+    eps = closed_form_step.running_eps(config, learner.eps, batch.advantage, iteration)
     solve = partial(closed_form.constant_for_weights, batch.advantage)
-    constant = _constant(config, eps, iteration, solve)
+    constant = closed_form_step.constant(config, eps, iteration, solve)
     log_weight = closed_form.log_weights(batch.advantage, constant, _mean(config))
     gain = jnp.mean(jnp.expm1(log_weight) * batch.advantage)
-    metrics = _predict(config, constant, eps, gain, closed_form.weights_kl(log_weight))
+    divergence = closed_form.weights_kl(log_weight)
+    metrics = closed_form_step.predict(config, constant, eps, gain, divergence)
     return Rows(batch, log_weight, _policy(config, learner, batch)), eps, metrics
 
 
@@ -152,48 +145,9 @@ def _aim_all_actions(
     judged = networks.apply(_critic(config), learner.critic, batch.obs)[0]
     taken = (batch.action, batch.advantage)
     advantage = closed_form.all_action_advantage(judged, old, *taken, config.correction_clip)
-    eps = _running_eps(config, learner, advantage, iteration)
-    solve = partial(closed_form.constant_for_target, old, advantage)
-    constant = _constant(config, eps, iteration, solve)
-    log_target = closed_form.log_target(old, advantage, constant)
-    gain = jnp.mean(jnp.sum(jnp.exp(log_target) * advantage, axis=1))
-    metrics = _predict(config, constant, eps, gain, closed_form.target_kl(log_target, old))
+    eps = closed_form_step.running_eps(config, learner.eps, advantage, iteration)
+    log_target, metrics = closed_form_step.aim(config, old, advantage, eps, iteration)
     return Rows(batch, log_target, old), eps, metrics
-
-
-def _running_eps(
-    config: Config, learner: Learner, advantage: jax.Array, iteration: jax.Array
-) -> jax.Array:
-    """The mean of the first iterations' largest |A|, later an exponential one."""
-    largest = _mean(config)(jnp.max(jnp.abs(advantage)))
-    rate = jnp.maximum(1.0 / (iteration + 1.0), 1.0 - config.eps_decay)
-    return learner.eps + rate * (largest - learner.eps)
-
-
-def _constant(
-    config: Config, eps: jax.Array, iteration: jax.Array, solve: Callable[..., jax.Array]
-) -> jax.Array:
-    """This iteration's C."""
-    if config.step == "kl":
-        return solve(config.kl_target, eps, _mean(config))
-    if config.step == "scheduled":
-        progress = iteration / max(config.num_iterations - 1, 1)
-        return closed_form.scheduled_constant(config.c_start, config.c_end, progress, eps)
-    by = closed_form.paper_constant if config.step == "paper" else closed_form.proved_constant
-    return by(config.gamma, eps)
-
-
-def _predict(
-    config: Config, constant: jax.Array, eps: jax.Array, gain: jax.Array, kl: jax.Array
-) -> Metrics:
-    proved = closed_form.proved_constant(config.gamma, eps)
-    certificate = closed_form.certificate(gain, kl, proved, config.gamma)
-    return {
-        "analytical/c": constant,
-        "analytical/eps": eps,
-        "analytical/c_over_eps": constant / jnp.maximum(eps, 1e-12),
-        "analytical/estimated_certificate": certificate,
-    }
 
 
 def _fit(

@@ -139,9 +139,7 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     experience = off_policy.gather(config, state, policy)
     update = partial(_update, config, experience.memory)
     rounds = config.num_updates // config.policy_delay
-    learner, metrics = off_policy.learn(
-        config, state.learner, state.iteration, experience.update_key, update, rounds
-    )
+    learner, metrics = off_policy.learn(config, state, experience, update, rounds)
     metrics["alpha"] = jnp.exp(learner.log_alpha)
     return off_policy.advance(config, state, experience, learner, metrics)
 

@@ -70,9 +70,7 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Step the environments into the replay and learn from it."""
     experience = off_policy.gather(config, state, partial(_logits, config, state.learner))
     update = partial(_update, config, experience.memory)
-    learner, metrics = off_policy.learn(
-        config, state.learner, state.iteration, experience.update_key, update, config.num_updates
-    )
+    learner, metrics = off_policy.learn(config, state, experience, update, config.num_updates)
     return off_policy.advance(config, state, experience, learner, metrics)
 
 

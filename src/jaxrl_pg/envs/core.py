@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.config import nearest
+from jaxrl_pg.envs import games
 from jaxrl_pg.types import EnvSpec, TimeStep
 
 __all__ = ["Env", "make", "reset", "step", "time_limit", "to_env_action"]
@@ -43,7 +44,7 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     """An environment by gymnax id, or from an object with gymnax 1.0's interface.
 
     Args:
-        env: such as `"CartPole-v1"`, or an object.
+        env: such as `"CartPole-v1"`, a name in `games.GAMES`, or an object.
         env_params: values that replace the environment's default parameters.
 
     Raises:
@@ -194,11 +195,12 @@ def _require_interface(env: Any) -> Any:
 
 @functools.cache
 def _core(env_id: str) -> Any:
+    if env_id in games.GAMES:
+        return games.make(env_id)
     gymnax = _gymnax()
     if env_id not in gymnax.registered_envs:
-        raise ValueError(
-            f"unknown environment {env_id!r}: {nearest(env_id, gymnax.registered_envs)}"
-        )
+        known = [*gymnax.registered_envs, *games.GAMES]
+        raise ValueError(f"unknown environment {env_id!r}: {nearest(env_id, known)}")
     try:
         with jax.ensure_compile_time_eval():  # it may make arrays, which must not be tracers
             return gymnax.make(env_id)[0]

@@ -22,6 +22,7 @@ __all__ = [
     "Normal",
     "correlated",
     "family",
+    "tanh_log_volume",
     "tanh_normal_sample",
 ]
 
@@ -150,10 +151,8 @@ def tanh_normal_sample(params: Normal, noise: jax.Array) -> tuple[jax.Array, jax
     """A draw `a = tanh(u)`, `u = mean + std * noise`, and the logarithm of its density.
 
         log pi(a) = sum_i log N(u_i) - log(1 - tanh(u_i)^2)
-        log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|)))
 
-    Source: Haarnoja et al. 2018 (arXiv 1801.01290), equation 21. The second line is exact where
-    the first rounds `1 - tanh(u)^2` to 0; nothing is clipped. Given the noise, both are
+    Source: Haarnoja et al. 2018 (arXiv 1801.01290), equation 21. Given the noise, both are
     differentiable in the parameters.
 
     Args:
@@ -165,8 +164,19 @@ def tanh_normal_sample(params: Normal, noise: jax.Array) -> tuple[jax.Array, jax
     """
     u = params.mean + jnp.exp(params.log_std) * noise
     normal = -0.5 * noise * noise - params.log_std - 0.5 * _LOG_2PI
-    volume = 2.0 * (_LOG_2 - jnp.abs(u) - jax.nn.softplus(-2.0 * jnp.abs(u)))
-    return jnp.tanh(u), jnp.sum(normal - volume, axis=-1)
+    return jnp.tanh(u), jnp.sum(normal, axis=-1) - tanh_log_volume(u)
+
+
+def tanh_log_volume(u: jax.Array) -> jax.Array:
+    """What tanh does to a volume at u: `sum_i log(1 - tanh(u_i)^2)`, `[...]` from `[..., A]`.
+
+        log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|)))
+
+    The right side is exact where the left one rounds `1 - tanh(u)^2` to 0; nothing is clipped. A
+    density of u less this is one of tanh(u), and its mean is what tanh adds to an entropy.
+    """
+    size = jnp.abs(u)
+    return jnp.sum(2.0 * (_LOG_2 - size - jax.nn.softplus(-2.0 * size)), axis=-1)
 
 
 def correlated(noise: jax.Array, correlation: jax.Array | float) -> jax.Array:

@@ -1,0 +1,196 @@
+"""Agents who take turns against the exact ones: turn by turn with exact parts, and learned.
+
+With one-hot observations, no hidden layer, exact joint advantages and a full projection, a turn of
+the agent is a turn of `tabular.multi_agent`; all at once, the agents lose where the exact ones do.
+"""
+
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from jaxrl_pg import factored
+from jaxrl_pg.agents import multi_agent as agent
+from jaxrl_pg.envs import games, tabular
+from jaxrl_pg.ops import joint
+from jaxrl_pg.tabular import constants, mdp, multi_agent, solve
+
+FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = partial(jax.jit, compiler_options=FAST)
+FULL = {
+    "num_steps": 1,
+    "num_epochs": 400,
+    "num_minibatches": 1,
+    "hidden_sizes": (),
+    "learning_rate": 0.05,
+    "ent_coef": 0.0,
+    "anneal_lr": False,
+    "step": "scheduled",
+    "correction_clip": 0.0,
+    "max_grad_norm": 1e6,
+}
+TURN, TURNS = jit(agent._turn), jit(agent._take_turns)
+KEYS = jax.random.key(1), jax.random.key(2)
+
+
+def learner_of(config, log_policies):
+    """Fresh, but with the given policies `[I, S, K]`."""
+    learner = jit(agent.init)(config, jax.random.key(0)).learner
+    heads = dict(learner.params.policies["params"])
+    kernel = jnp.asarray(log_policies, jnp.float32)
+    heads["policy_head"] = {"kernel": kernel, "bias": jnp.zeros(kernel.shape[::2])}
+    return learner._replace(params=learner.params._replace(policies={"params": heads}))
+
+
+def plan_of(config, advantage, log_policies, constant):
+    """For one row a state, with C = constant: the schedule's, as eps is 1."""
+    every, rate = jnp.eye(log_policies.shape[1]), jnp.asarray(config.learning_rate)
+    advantage, old = (jnp.asarray(x, jnp.float32) for x in (advantage, log_policies))
+    config = config.replace(c_start=constant, c_end=constant)
+    zero = jnp.zeros((), jnp.int32)
+    return config, agent.Plan(every, advantage, old, jnp.ones(()), zero, rate)
+
+
+def policies_in(config, policies, num_states):
+    found = factored.log_policies(config, policies, jnp.eye(num_states))
+    return np.asarray(jax.nn.log_softmax(jnp.asarray(found)), float)
+
+
+# --- the game of two ------------------------------------------------------------------------------
+
+GAME = agent.Config(env="Overshoot-matrix", factors=(2, 2), num_envs=1, **FULL)
+# J of the exact updates at gamma = 1/2, from .32: all at once, and after each turn.
+KNOWN = [
+    (10.0, 0.333030, None),
+    (0.5, 0.496962, None),
+    (0.3, 0.177264, (0.7410, 0.8895)),
+    (0.1, -3.7419, (1.3738, 1.9564)),
+]
+
+
+def objective(log_policies):
+    first, second = np.exp(log_policies[:, 0])
+    return 2.0 * first @ np.asarray(games.OVERSHOOT) @ second
+
+
+@pytest.mark.parametrize(("constant", "together", "in_turn"), KNOWN)
+def test_all_at_once_they_lose_what_the_exact_agents_lose_and_in_turn_they_do_not(
+    constant, together, in_turn
+):
+    start = np.log(np.tile([[[0.9, 0.1]]], (2, 1, 1)))
+    assert_allclose(objective(start), 0.32, rtol=1e-12)
+    found = {}
+    for order in agent.ORDERS:
+        config = GAME.replace(order=order)
+        judged = np.asarray(games.OVERSHOOT).reshape(1, 4)
+        config, plan = plan_of(config, judged, start, constant)
+        learner = learner_of(config, start)
+        (policies, _), metrics = TURNS(config, learner, plan, *KEYS)
+        found[order] = objective(policies_in(config, policies, 1))
+        assert_allclose(metrics["analytical/c"], constant, rtol=1e-5)
+        assert float(metrics["analytical/projection_kl"]) < 1e-4
+    assert_allclose(found["simultaneous"], together, rtol=0, atol=3e-3)
+    assert (found["simultaneous"] < 0.32) == (constant <= 0.3)
+    assert found["sequential"] > 0.32
+    if in_turn is not None:
+        assert_allclose(found["sequential"], in_turn[1], rtol=0, atol=3e-3)
+
+
+# --- a Markov game, turn by turn ------------------------------------------------------------------
+
+
+def markov_game():
+    """Three states, two agents of two actions: all of it formulas."""
+    s, a, k = np.ogrid[:3, :4, :3]
+    weight = 1.0 + ((s + 2) * (a + 3) * (k + 1)) % 7
+    s, a = np.ogrid[:3, :4]
+    reward = ((2 * s + 3 * a * (a + 1)) % 5) / 5
+    return mdp.make(weight / weight.sum(2, keepdims=True), reward, [0.5, 0.3, 0.2], 0.9)
+
+
+def exact(log_policies):
+    with jax.enable_x64(True):
+        policy = jnp.exp(multi_agent.joint_policy(jnp.asarray(log_policies, float)))
+        return jax.tree.map(np.asarray, solve.evaluate(markov_game(), policy))
+
+
+def test_turns_with_exact_advantages_are_the_exact_turns():
+    """Two sweeps, (1, 0) and (0, 1): policies and J within 2e-3, from errors that add."""
+    config = agent.Config(
+        env=tabular.from_mdp(markov_game()), factors=(2, 2), num_envs=3, gamma=0.9, **FULL
+    )
+    start = np.log([[[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5], [0.7, 0.3]]])
+    constant = 0.5
+    want, log_policies = jnp.asarray(start), start
+    learner = learner_of(config, start)
+    carry = (learner.params.policies, learner.opt_state.policies)
+    for turns in ((1, 0), (0, 1)):
+        with jax.enable_x64(True):
+            choose = partial(constants.fixed, constant)
+            sweep = multi_agent.sequential_sweep
+            want, steps = sweep(markov_game(), jnp.asarray(want, float), choose, turns)
+        for turn, who in enumerate(turns):
+            solution = exact(log_policies)
+            assert_allclose(solution.objective, steps.objective[turn], rtol=2e-3)
+            exactly, plan = plan_of(config, solution.advantage, log_policies, constant)
+            carry, _ = TURN(exactly, plan, carry, (jnp.asarray(who), KEYS[0]))
+            log_policies = policies_in(config, carry[0], 3)
+        assert_allclose(np.exp(log_policies), np.exp(np.asarray(want)), atol=2e-3)
+        assert np.all(np.asarray(steps.change) > 1e-3)
+    assert exact(log_policies).objective > exact(start).objective + 0.5
+
+
+# --- learned --------------------------------------------------------------------------------------
+
+SEEDS, BEST_SHARE = 3, 0.95
+LEARNED = agent.Config(
+    env="Crossing-grid",
+    factors=(5, 5),
+    num_envs=128,
+    num_steps=16,
+    num_minibatches=4,
+    total_timesteps=400_000,
+    hidden_sizes=(32,),
+    gamma=0.95,
+    gae_lambda=0.9,
+    learning_rate=0.01,
+    ent_coef=0.003,
+    kl_target=0.03,
+)
+
+
+@cache
+def learned():
+    """Joint policies `[seeds, S, A]` at the end, in float64."""
+
+    def run(key):
+        state = agent.init(LEARNED, key)
+        state = jax.lax.scan(partial(iterate, LEARNED), state, None, LEARNED.num_iterations)[0]
+        every = factored.log_policies(LEARNED, state.learner.params.policies, jnp.eye(37))
+        return joint.joint_log_policy(every, LEARNED.factors)
+
+    keys = jax.random.split(jax.random.key(0), SEEDS)
+    found = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": 1})(keys)
+    logits = np.asarray(found, float)
+    policy = np.exp(logits - logits.max(-1, keepdims=True))
+    return policy / policy.sum(-1, keepdims=True)
+
+
+def iterate(config, state, _):
+    return agent.iterate(config, state)[0], None
+
+
+@pytest.mark.slow
+def test_two_agents_learn_to_cross_as_solved_exactly():
+    with jax.enable_x64(True):
+        game = mdp.make(*(np.asarray(x, float) for x in games.crossing()), 0.95)
+        best = float(game.start @ solve.policy_iteration(game).value)
+        found = np.array([solve.objective(game, jnp.asarray(p)) for p in learned()])
+        uniform = float(solve.objective(game, mdp.uniform_policy(game)))
+    print(found / best, uniform / best)
+    assert uniform < 0.4 * best
+    assert np.all(found <= best * (1 + 1e-6))
+    assert np.mean(found) >= BEST_SHARE * best, found / best
