@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-sac bench-sweep theory variance clean
+.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-sac bench-sweep theory variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -68,6 +68,13 @@ theory-%: install
 
 variance: install ## bias and variance of every policy-gradient estimator
 	$(BIN)/python experiments/variance/variance.py
+
+versus: install ## the analytical update beside PPO: tuned alike, 20 seeds, ratios, step sizes
+	$(BIN)/jaxrl-pg sweep analytical_vs_ppo_tuning
+	$(BIN)/python experiments/analytical_vs_ppo/choose.py
+	$(BIN)/jaxrl-pg sweep analytical_vs_ppo
+	$(BIN)/python experiments/analytical_vs_ppo/ratios.py
+	$(BIN)/jaxrl-pg sweep step_size
 
 clean: ## remove what was installed and cached; runs/ stays
 	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info

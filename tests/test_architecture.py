@@ -32,6 +32,7 @@ MAY_IMPORT = {
         "types",
     ],
     "closed_form_step": ["ops", "parallel", "types"],
+    "minibatches": ["ops", "optim", "parallel", "types"],
     "factored": [
         *("envs", "networks", "normalize", "on_policy", "ops", "parallel", "rollout", "types"),
     ],
@@ -99,6 +100,7 @@ AN_AGENT_MAY_IMPORT = [
     "config",
     "envs",
     "factored",
+    "minibatches",
     "networks",
     "normalize",
     "off_policy",

@@ -62,7 +62,7 @@ def test_a_resumed_run_fills_a_new_replay_before_it_learns_again(runs, capsys):
     # From here another checkpoint without it, hence again two of waiting, then two that learn.
     result = jaxrl_pg.resume(runs / "False", 12 * STEPS)
     updates = result.metrics["train/num_updates"]
-    np.testing.assert_array_equal(updates, [0, 0, 4, 4, 4, 4] + [0, 0] + [0, 0, 4, 4])
+    np.testing.assert_array_equal(updates, [0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4])
     changed = jax.tree.map(
         lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))),
         before.params,

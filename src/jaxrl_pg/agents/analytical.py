@@ -29,11 +29,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import closed_form_step, envs, networks, normalize, on_policy, optim, parallel
+from jaxrl_pg import (
+    closed_form_step,
+    envs,
+    minibatches,
+    networks,
+    normalize,
+    on_policy,
+    optim,
+    parallel,
+)
 from jaxrl_pg.closed_form_step import STEPS, StepFields
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.on_policy import EpochsConfig, act, value
-from jaxrl_pg.ops import batching, closed_form, losses
+from jaxrl_pg.ops import closed_form, losses
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -155,29 +164,14 @@ def _fit(
 ) -> tuple[Learner, Metrics]:
     """All gradient steps of one iteration; metrics are of the last pass."""
     learning_rate = on_policy.learning_rate(config, iteration)
-    indices = batching.minibatch_indices(
-        key, rows.batch.value.shape[0], config.num_epochs, config.num_minibatches
-    )
-    step = partial(_gradient_step, config, learning_rate, rows)
     carry = ((learner.params, learner.critic), learner.opt_state)
-    ((params, critic), opt_state), metrics = jax.lax.scan(step, carry, indices)
+    loss = partial(_loss, config)
+    carry, metrics = minibatches.fit(config, loss, rows, carry, key, learning_rate)
     for name, x in metrics.items():
-        metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x[-config.num_minibatches :])
+        metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x)
+    (params, critic), opt_state = carry
     learner = Learner(params, critic, opt_state, learner.normalizer, learner.eps)
     return learner, {**metrics, "learning_rate": learning_rate}
-
-
-def _gradient_step(
-    config: Config, learning_rate: jax.Array, rows: Rows, carry: Carry, indices: jax.Array
-) -> tuple[Carry, Metrics]:
-    params, opt_state = carry
-    few = jax.tree.map(lambda x: x[indices], rows)
-    grads, metrics = jax.grad(partial(_loss, config, few), has_aux=True)(params)
-    grads = parallel.mean(grads, config.num_devices)
-    params, opt_state, norm = optim.apply_gradients(
-        params, opt_state, grads, learning_rate, config.max_grad_norm
-    )
-    return (params, opt_state), {**metrics, "grad_norm": norm}
 
 
 def _loss(config: Config, rows: Rows, params: tuple[Any, Any]) -> tuple[jax.Array, Metrics]:

@@ -31,23 +31,23 @@ import jax.numpy as jnp
 from jaxrl_pg import (
     closed_form_step,
     factored,
+    minibatches,
     networks,
     normalize,
     on_policy,
     optim,
-    parallel,
 )
 from jaxrl_pg.closed_form_step import STEPS, StepFields
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.factored import Parts, act, value
+from jaxrl_pg.minibatches import Carry
 from jaxrl_pg.on_policy import EpochsConfig
-from jaxrl_pg.ops import batching, closed_form, joint, losses
+from jaxrl_pg.ops import closed_form, joint, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 ORDERS = ("sequential", "simultaneous")
-Carry = tuple[Any, Any]  # parameters, and their optimiser's state
 
 
 @agent_config
@@ -127,14 +127,17 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     policies, turns = _take_turns(config, learner, plan, order_key, policy_key)
     rows = (batch, joint.joint_log_policy(plan.old, config.factors))
     critic = (learner.params.critic, learner.opt_state.critic)
-    critic, judged = _fit(config, plan, partial(_critic_loss, config), rows, critic, critic_key)
+    critic, judged = minibatches.fit(
+        config, partial(_critic_loss, config), rows, critic, critic_key, plan.learning_rate
+    )
     params, opt_state = map(Parts, policies, critic)
     learner = Learner(params, opt_state, learner.normalizer, plan.eps)
     metrics = {
+        **jax.tree.map(jnp.mean, judged),
         "value/explained_variance": losses.explained_variance(batch.value, batch.target),
         "learning_rate": plan.learning_rate,
     }
-    return on_policy.advance(config, state, experience, learner, {**judged, **metrics, **turns})
+    return on_policy.advance(config, state, experience, learner, {**metrics, **turns})
 
 
 def _plan(config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array) -> Plan:
@@ -180,33 +183,9 @@ def _turn(
     log_target, metrics = closed_form_step.aim(config, own, advantage, plan.eps, plan.iteration)
     loss = partial(_policy_loss, config, jnp.array(config.factors)[agent])
     mine = jax.tree.map(lambda x: x[agent], stacked)
-    mine, fitted = _fit(config, plan, loss, (plan.obs, log_target), mine, key)
+    rows, rate = (plan.obs, log_target), plan.learning_rate
+    mine, fitted = minibatches.fit(config, loss, rows, mine, key, rate)
     return jax.tree.map(lambda x, new: x.at[agent].set(new), stacked, mine), {**metrics, **fitted}
-
-
-def _fit(
-    config: Config, plan: Plan, loss: Any, rows: Any, carry: Carry, key: jax.Array
-) -> tuple[Carry, Metrics]:
-    """All gradient steps of one network; metrics are of the last pass."""
-    indices = batching.minibatch_indices(
-        key, plan.obs.shape[0], config.num_epochs, config.num_minibatches
-    )
-    step = partial(_gradient_step, config, plan.learning_rate, loss, rows)
-    carry, metrics = jax.lax.scan(step, carry, indices)
-    return carry, jax.tree.map(lambda x: jnp.mean(x[-config.num_minibatches :]), metrics)
-
-
-def _gradient_step(
-    config: Config, rate: jax.Array, loss: Any, rows: Any, carry: Carry, indices: jax.Array
-) -> tuple[Carry, Metrics]:
-    params, opt_state = carry
-    few = jax.tree.map(lambda x: x[indices], rows)
-    grads, metrics = jax.grad(partial(loss, few), has_aux=True)(params)
-    grads = parallel.mean(grads, config.num_devices)
-    params, opt_state, norm = optim.apply_gradients(
-        params, opt_state, grads, rate, config.max_grad_norm
-    )
-    return (params, opt_state), {**metrics, "grad_norm": norm}
 
 
 def _policy_loss(

@@ -30,10 +30,10 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxrl_pg import networks, on_policy, optim, parallel
+from jaxrl_pg import minibatches, networks, on_policy, parallel
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.on_policy import EpochsConfig, Learner, act, init, value
-from jaxrl_pg.ops import batching, losses, trust_region
+from jaxrl_pg.ops import losses, trust_region
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -98,12 +98,11 @@ def _update(
     advantage = parallel.standardize(batch.advantage[None], config.num_devices)[0]
     params, policy_metrics = _improve(config, learner.params, batch._replace(advantage=advantage))
     learning_rate = on_policy.learning_rate(config, iteration)
-    indices = batching.minibatch_indices(
-        key, batch.value.shape[0], config.num_epochs, config.num_minibatches
-    )
-    step = partial(_value_step, config, learning_rate, batch)
-    (params, opt_state), loss = jax.lax.scan(step, (params, learner.opt_state), indices)
-    metrics = {"loss/value": jnp.mean(loss), "learning_rate": learning_rate, **policy_metrics}
+    carry, rows = (params, learner.opt_state), (batch.obs, batch.target)
+    loss = partial(_value_loss, config)
+    (params, opt_state), fitted = minibatches.fit(config, loss, rows, carry, key, learning_rate)
+    value_loss = jnp.mean(fitted["loss"])
+    metrics = {"loss/value": value_loss, "learning_rate": learning_rate, **policy_metrics}
     return Learner(params, opt_state, learner.normalizer), metrics
 
 
@@ -191,27 +190,14 @@ def _policy(
     return networks.apply(on_policy.network(config), unravel(point), obs, "policy")
 
 
-def _value_step(
-    config: Config,
-    learning_rate: jax.Array,
-    batch: on_policy.Batch,
-    carry: tuple[Any, Any],
-    indices: jax.Array,
-) -> tuple[tuple[Any, Any], jax.Array]:
-    """One step of Adam; the gradient is 0 in the policy's parameters, and so is the step."""
-    params, opt_state = carry
-    rows = jax.tree.map(lambda x: x[indices], (batch.obs, batch.target))
-    loss, grads = jax.value_and_grad(partial(_value_loss, config, *rows))(params)
-    grads = parallel.mean(grads, config.num_devices)
-    params, opt_state, _ = optim.apply_gradients(
-        params, opt_state, grads, learning_rate, config.max_grad_norm
-    )
-    return (params, opt_state), loss
-
-
-def _value_loss(config: Config, obs: jax.Array, target: jax.Array, params: Any) -> jax.Array:
+def _value_loss(
+    config: Config, rows: tuple[jax.Array, jax.Array], params: Any
+) -> tuple[jax.Array, Metrics]:
+    """Its gradient is 0 in the policy's parameters."""
+    obs, target = rows
     values = networks.apply(on_policy.network(config), params, obs, "value")
-    return losses.value_loss(values, target)
+    loss = losses.value_loss(values, target)
+    return loss, {"loss": loss}
 
 
 AGENT = Agent("natural_gradient", Config, init, iterate, act, value)

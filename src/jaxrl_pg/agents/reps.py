@@ -30,16 +30,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, normalize, on_policy, optim, parallel
+from jaxrl_pg import minibatches, networks, normalize, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.minibatches import Carry
 from jaxrl_pg.on_policy import EpochsConfig, act, value
 from jaxrl_pg.ops import batching, losses, reps
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
-
-Carry = tuple[Any, Any]  # all parameters, and an optimiser's state
 
 
 @agent_config
@@ -194,28 +193,9 @@ def _critic_pass(
     delta = _bellman_error(config, steps, carry[0])
     eta = reps.temperature(delta, config.kl_target, absorbed, _mean(config))
     loss = partial(CRITICS[config.critic], config, eta, absorbed)
-    step = partial(_gradient_step, config, learning_rate, loss, steps)
+    step = partial(minibatches.step, config, learning_rate, loss, steps)
     carry, metrics = jax.lax.scan(step, carry, indices)
     return carry, {"loss/value": jnp.mean(metrics["loss"])}
-
-
-def _gradient_step(
-    config: Config,
-    learning_rate: jax.Array,
-    loss: Callable[..., tuple[jax.Array, Metrics]],
-    rows: Any,
-    carry: Carry,
-    indices: jax.Array,
-) -> tuple[Carry, Metrics]:
-    """One step of Adam; where the loss has no gradient its moments are 0, and so is the step."""
-    params, opt_state = carry
-    few = jax.tree.map(lambda x: x[indices], rows)
-    grads, metrics = jax.grad(partial(loss, few), has_aux=True)(params)
-    grads = parallel.mean(grads, config.num_devices)
-    params, opt_state, norm = optim.apply_gradients(
-        params, opt_state, grads, learning_rate, config.max_grad_norm
-    )
-    return (params, opt_state), {**metrics, "grad_norm": norm}
 
 
 def _dual_loss(
@@ -267,12 +247,10 @@ def _fit_policy(
     config: Config, learner: Learner, rows: Rows, key: jax.Array, learning_rate: jax.Array
 ) -> tuple[Learner, Metrics]:
     """The policy's gradient steps; metrics are of the last pass."""
-    num = rows.log_weight.shape[0]
-    indices = batching.minibatch_indices(key, num, config.num_epochs, config.num_minibatches)
-    step = partial(_gradient_step, config, learning_rate, partial(_policy_loss, config), rows)
-    (params, opt_state), metrics = jax.lax.scan(step, (learner.params, learner.opt_state), indices)
+    carry, loss = (learner.params, learner.opt_state), partial(_policy_loss, config)
+    (params, opt_state), metrics = minibatches.fit(config, loss, rows, carry, key, learning_rate)
     learner = learner._replace(params=params, opt_state=opt_state)
-    return learner, jax.tree.map(lambda x: jnp.mean(x[-config.num_minibatches :]), metrics)
+    return learner, jax.tree.map(jnp.mean, metrics)
 
 
 def _policy_loss(config: Config, rows: Rows, params: Any) -> tuple[jax.Array, Metrics]:

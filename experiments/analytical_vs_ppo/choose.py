@@ -1,0 +1,111 @@
+"""From `analytical_vs_ppo_tuning`'s results to the experiment `analytical_vs_ppo`, and a figure.
+
+Each agent gets, in each environment, the setting with the highest return averaged over all
+evaluations and seeds of the tuning, so that learning early counts too. The experiment that this
+writes has twenty other seeds. `sensitivity.png` shows what the one knob of each agent does.
+
+    .venv/bin/python experiments/analytical_vs_ppo/choose.py [runs/analytical_vs_ppo_tuning]
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from jaxrl_pg import table
+
+FOLDER = Path(__file__).parent
+TUNING = FOLDER.parent / "analytical_vs_ppo_tuning.toml"
+CHOSEN = FOLDER.parent / "analytical_vs_ppo.toml"
+KNOBS = {"ppo": "clip_eps", "analytical": "kl_target"}
+HEADER = """\
+# PPO beside the analytical update, each with the setting that `analytical_vs_ppo_tuning` found best
+# for it in each environment; on seeds that the tuning has not seen. Written by
+# analytical_vs_ppo/choose.py.
+num_evals = 10
+seeds = {seeds}
+"""
+
+
+def score(setting: table.Setting) -> float:
+    """The mean return of all evaluations and seeds; the lowest possible if one diverged."""
+    return -np.inf if setting.diverged.any() else float(setting.returns.mean())
+
+
+def best(settings: list[table.Setting]) -> dict[tuple[str, str], table.Setting]:
+    """The best setting of each agent and environment."""
+    found: dict[tuple[str, str], table.Setting] = {}
+    for setting in settings:
+        key = setting.agent, setting.env
+        if key not in found or score(setting) > score(found[key]):
+            found[key] = setting
+    return found
+
+
+def written(value: object) -> str:
+    """A value as TOML."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else f"{value:g}"
+
+
+def blocks(chosen: dict[tuple[str, str], table.Setting]) -> list[str]:
+    """The experiment's studies: the tuning's, with its grid replaced by what was best."""
+    lines = []
+    for study in tomllib.loads(TUNING.read_text())["study"]:
+        envs = study["env"] if isinstance(study["env"], list) else [study["env"]]
+        for env in envs:
+            hyper = chosen[study["agent"], env].hyper
+            fixed = study.get("fixed", {}) | {name: hyper[name] for name in study["grid"]}
+            lines += ["", "[[study]]", f'name = "{study["name"]}"', f'agent = "{study["agent"]}"']
+            lines += [f'env = "{env}"', f"total_timesteps = {study['total_timesteps']:_}"]
+            lines += ["[study.fixed]", *(f"{name} = {written(x)}" for name, x in fixed.items())]
+    return lines
+
+
+def draw(settings: list[table.Setting]) -> None:
+    """For each value of a knob the scores of its learning rates: their mean, worst and best."""
+    envs = list(dict.fromkeys(setting.env for setting in settings))
+    mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
+    figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
+    for axis, env in zip(axes.flat, envs, strict=True):
+        for agent, colour in zip(KNOBS, ("#2f6db3", "#c8501e"), strict=True):
+            mine = [s for s in settings if s.env == env and s.agent == agent]
+            values = sorted({s.hyper[KNOBS[agent]] for s in mine})
+            scores = [[score(s) for s in mine if s.hyper[KNOBS[agent]] == v] for v in values]
+            places = np.arange(len(values))
+            axis.plot(places, np.mean(scores, axis=1), "o-", color=colour, label=agent)
+            low, high = np.min(scores, axis=1), np.max(scores, axis=1)
+            axis.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
+        axis.set_title(env)
+        axis.set_xticks(places, [f"{i + 1}." for i in places])
+    figure.supxlabel("value of the knob: clip_eps 0.05, 0.1, 0.2, 0.4; kl_target 0.03, 0.1, 0.3, 1")
+    figure.supylabel("mean return over training")
+    axes[0, 0].legend(frameon=False)
+    figure.savefig(FOLDER / "sensitivity.png", dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Choose, write, draw."""
+    runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/analytical_vs_ppo_tuning")
+    settings = table.settings(table.read(runs / "results.csv"))
+    chosen = best(settings)
+    for (agent, env), setting in chosen.items():
+        knob = KNOBS[agent]
+        rate = setting.hyper["learning_rate"]
+        print(f"{env} {agent}: learning_rate={rate:g}, {knob}={setting.hyper[knob]:g}")
+    CHOSEN.write_text(
+        "\n".join([HEADER.format(seeds=list(range(100, 120))), *blocks(chosen)[1:], ""])
+    )
+    draw(settings)
+    print(f"wrote {CHOSEN.name} and {FOLDER.name}/sensitivity.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""How far one iteration moves the probabilities of the actions taken, beside PPO's clip band.
+
+On CartPole-v1 each agent learns for 150,000 steps. In every iteration the ratio of the new policy's
+probability to the old one's is taken for each action of the rollout, after all epochs.
+Writes `ratios.png` and prints a table.
+
+    .venv/bin/python experiments/analytical_vs_ppo/ratios.py
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib as mpl
+import numpy as np
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from jaxrl_pg import agents, analytical, networks, on_policy, ppo
+from jaxrl_pg.types import TrainState
+
+FOLDER = Path(__file__).parent
+NUM_SEEDS = 4
+SHARED: dict[str, Any] = {"env": "CartPole-v1", "total_timesteps": 150_000, "learning_rate": 1e-3}
+CONFIGS = {
+    "PPO, clip 0.2": ppo.Config(**SHARED),
+    "KL 0.03": analytical.Config(**SHARED, kl_target=0.03),
+    "KL 0.1": analytical.Config(**SHARED, kl_target=0.1),
+    "KL 0.3": analytical.Config(**SHARED, kl_target=0.3),
+    "proved constant": analytical.Config(**SHARED, step="tight"),
+    "the paper's constant": analytical.Config(**SHARED, step="paper"),
+}
+BAND = 0.8, 1.2
+
+
+def iterate(config: Any, state: TrainState, _: None) -> tuple[TrainState, Any]:
+    """One iteration, the log ratios of its rollout's actions, and C over eps if there is a C."""
+    after, metrics = agents.find(config).iterate(config, state)
+    # The same key gives the same rollout as the iteration had.
+    steps = on_policy.gather(config, state).steps
+    family, network = on_policy.family(config), on_policy.network(config)
+    obs, action = on_policy.flatten(steps.obs), on_policy.flatten(steps.action)
+    old, new = (
+        family.log_prob(networks.apply(network, s.learner.params, obs, "policy"), action)
+        for s in (state, after)
+    )
+    return after, (new - old, metrics.get("analytical/c_over_eps", jnp.nan))
+
+
+def train(config: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Log ratios `[iterations, rows]` and C over eps `[iterations]`."""
+    state = agents.find(config).init(config, key)
+    _, found = jax.lax.scan(partial(iterate, config), state, length=config.num_iterations)
+    return found
+
+
+def main() -> None:
+    """Train, count, draw."""
+    mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
+    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    edges = np.linspace(np.log(0.3), np.log(3), 121)
+    print("| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | least | most |")
+    print("|---|---|---|---|---|---|---|")
+    keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
+    for name, config in CONFIGS.items():
+        logs, c = jax.jit(partial(jax.lax.map, partial(train, config)))(keys)
+        ratio = np.exp(np.asarray(logs, np.float64)).ravel()
+        outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
+        low, high = np.quantile(ratio, (0.001, 0.999))
+        median = np.median(np.asarray(c))
+        shown = "-" if np.isnan(median) else f"{median:.3g}"
+        ends = f"{low:.4f} | {high:.4f} | {ratio.min():.4f} | {ratio.max():.4f}"
+        print(f"| {name} | {shown} | {100 * outside:.2f}% | {ends} |", flush=True)
+        share, _ = np.histogram(np.log(ratio), edges)
+        axis.stairs(np.maximum(share / ratio.size, 1e-7), edges, label=name, lw=1.4)
+    axis.axvspan(*np.log(BAND), color="0.5", alpha=0.15, lw=0, label="PPO's band")
+    ticks = [0.3, 0.5, 0.8, 1.0, 1.2, 2.0, 3.0]
+    axis.set_xticks(np.log(ticks), [f"{x:g}" for x in ticks])
+    axis.set_yscale("log")
+    axis.set_ylim(1e-7, 1)
+    axis.set_xlabel("probability of the action taken, after an iteration over before")
+    axis.set_ylabel("share of the actions")
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(FOLDER / "ratios.png", dpi=120)
+    print(f"wrote {FOLDER.name}/ratios.png")
+
+
+if __name__ == "__main__":
+    main()
