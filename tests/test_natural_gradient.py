@@ -240,7 +240,7 @@ def test_each_part_moves_by_its_own_step_only(learner, updated):
 def test_the_fit_lowers_the_value_loss(learner, updated):
     rows = rows_of_cartpole(CARTPOLE, learner.params)
     before, after = (
-        float(natural_gradient._value_loss(CARTPOLE, rows.obs, rows.target, params))
+        float(natural_gradient._value_loss(CARTPOLE, (rows.obs, rows.target), params)[0])
         for params in (learner.params, updated[0].params)
     )
     assert after < 0.98 * before

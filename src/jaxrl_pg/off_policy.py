@@ -179,8 +179,8 @@ def learn(
         The learner, and means of the metrics over the rounds, all 0 where there were none.
     """
     learner, key = state.learner, experience.update_key
-    ready = is_learning(config, state.iteration) & (state.memory.size[0] >= _rows_wanted(config))
-    rounds = jnp.where(ready, num, 0)
+    enough = experience.memory.size[0] >= _rows_wanted(config)
+    rounds = jnp.where(is_learning(config, state.iteration) & enough, num, 0)
     shapes = jax.eval_shape(update, learner, key)[1]
     sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
     carry = jax.lax.while_loop(_any_left, partial(_round, update), (rounds, key, learner, sums))
