@@ -6,25 +6,10 @@ that its agent is known to reach; seeds are fixed, so the outcome is too (on one
 `python tests/learn/test_learning.py` prints the table of the README.
 """
 
-from functools import partial
-from typing import NamedTuple
-
-import jax
-import numpy as np
 import pytest
-from scipy import stats
+from gates import Gate, hold, show
 
-import jaxrl_pg
 from jaxrl_pg import actor_critic, analytical, natural_gradient, ppo, reinforce, reps
-from jaxrl_pg.on_policy import OnPolicyConfig
-
-NUM_SEEDS = 10
-
-
-class Gate(NamedTuple):
-    config: OnPolicyConfig
-    level: float
-
 
 GATES = {
     "CartPole-v1": Gate(ppo.Config(env="CartPole-v1", total_timesteps=500_000), 490.0),
@@ -111,47 +96,12 @@ GATES = {
 }
 
 
-def returns_of(config: OnPolicyConfig) -> np.ndarray:
-    """Mean evaluation return of each seed at the end of training."""
-    keys = jax.random.split(jax.random.key(2026), NUM_SEEDS)
-    return np.asarray(jax.jit(partial(jax.lax.map, partial(final_return, config)))(keys))
-
-
-def final_return(config: OnPolicyConfig, key: jax.Array) -> jax.Array:
-    return jaxrl_pg.train(config, key, num_evals=1)[1]["eval/return_mean"][-1]
-
-
-def iqm(returns: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Interquartile mean: the mean of the middle half."""
-    return stats.trim_mean(returns, 0.25, axis=axis)
-
-
-def interval(returns: np.ndarray) -> tuple[float, float]:
-    """Bootstrap 95% interval of the interquartile mean over seeds."""
-    found = stats.bootstrap(
-        (returns,), iqm, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
-    )
-    return found.confidence_interval.low, found.confidence_interval.high
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", GATES)
 def test_interquartile_mean_reaches_the_level(name):
-    returns = returns_of(GATES[name].config)
-    low, high = interval(returns)
-    print(f"{name}: IQM {iqm(returns):.1f} [{low:.1f}, {high:.1f}], seeds {returns.round(1)}")
-    assert iqm(returns) >= GATES[name].level
+    hold(name, GATES[name])
 
 
 if __name__ == "__main__":
-    print("| environment | steps | IQM of 10 seeds [95% interval] | worst seed | gate |")
-    print("|---|---|---|---|---|")
-    for name, gate in GATES.items():
-        returns = returns_of(gate.config)
-        low, high = interval(returns)
-        print(
-            f"| {name} | {gate.config.total_timesteps:,} | {iqm(returns):.1f} "
-            f"[{low:.1f}, {high:.1f}] | {returns.min():.1f} | {gate.level:g} |",
-            flush=True,
-        )
+    show(GATES)
