@@ -1,6 +1,6 @@
 """Learning gates of agents with a replay: ten seeds, interquartile mean with bootstrap interval.
 
-As in `test_learning.py`. `python tests/learn/test_sac_learning.py [row ...]` prints the README's rows.
+As in `test_learning.py`. `python tests/learn/test_sac_learning.py` prints the table of the README.
 
 MountainCarContinuous pays only at the goal, and random actions one by one never reach it (0 of
 128,000 steps measured). With noise that remembers (`noise_correlation=0.95`) random actions reach
