@@ -3,8 +3,13 @@
 import pytest
 from contract_table import CASES, Contract
 
-# Options of one agent that change no promise: with the slow tests.
-SLOW = {"ppo-kl-shared", "ppo-normalized-stopping", "ppo-image"}
+# With the slow tests: options of one agent that change no promise, and Box actions of agents that
+# handle them by the code of another one here.
+SLOW = {
+    *("ppo-kl-shared", "ppo-normalized-stopping", "ppo-image"),
+    *("analytical-replay-continuous", "natural-gradient-continuous"),
+    *("reinforce-continuous", "reps-continuous"),
+}
 PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 
 
