@@ -24,9 +24,10 @@ TUNING = FOLDER.parent / "analytical_vs_ppo_tuning.toml"
 CHOSEN = FOLDER.parent / "analytical_vs_ppo.toml"
 KNOBS = {"ppo": "clip_eps", "analytical": "kl_target"}
 HEADER = """\
-# PPO beside the analytical update, each with the setting that `analytical_vs_ppo_tuning` found best
-# for it in each environment; on seeds that the tuning has not seen. Written by
-# analytical_vs_ppo/choose.py.
+# The analytical update or PPO, tuned alike?
+#
+# Each with the setting that `analytical_vs_ppo_tuning` found best for it in each environment, on
+# seeds that the tuning has not seen. Written by analytical_vs_ppo/choose.py.
 num_evals = 10
 seeds = {seeds}
 """
