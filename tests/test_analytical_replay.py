@@ -15,7 +15,7 @@ from scipy import special, stats
 
 import probes
 from jaxrl_pg import analytical_replay as agent
-from jaxrl_pg import closed_form_step, networks, off_policy, replay, training
+from jaxrl_pg import closed_form_step, networks, off_policy, replay, rounds, training
 from jaxrl_pg.envs import tabular
 from jaxrl_pg.ops import full_normal
 from jaxrl_pg.tabular import builders, solve
@@ -259,20 +259,25 @@ def adam(old, grad, rate):
     return old - rate * grad / (np.abs(grad) + 1e-5)
 
 
-def rows_of(config, memory, key):
-    """What a round samples, and its noise."""
-    sample_key, noise_key = jax.random.split(key)
-    rows = off_policy.sample_rows(config, memory, sample_key, 1)
-    num = 2 * config.num_actions_sampled
-    noise = off_policy.noise(config, noise_key, num, rows.reward[0])
-    return jax.tree.map(lambda x: np.asarray(x[0], float), rows), np.asarray(noise, float)
+def draws_of(config, memory, seed):
+    """The randomness of one round."""
+    times = 2 * config.num_actions_sampled
+    draws = rounds.draw(config, memory, jax.random.key(seed), 1, 1, times)
+    return jax.tree.map(lambda x: x[0], draws)
+
+
+def rows_of(memory, draws):
+    """What a round learns from, and its noise."""
+    rows = replay.take(memory, draws.places[0])
+    return jax.tree.map(lambda x: np.asarray(x, float), rows), np.asarray(draws.noise, float)
 
 
 def test_a_round_over_a_finite_set_is_the_plain_one():
     config = DISCRETE.replace(step="scheduled", c_start=0.5, c_end=0.5)
-    before, memory, key = start(config), memory_of(config, terminated=True), jax.random.key(8)
-    after, metrics = UPDATE(config, memory, ZERO, before, key)
-    rows, _ = rows_of(config, memory, key)
+    before, memory = start(config), memory_of(config, terminated=True)
+    draws = draws_of(config, memory, 8)
+    after, metrics = UPDATE(config, memory, ZERO, before, draws)
+    rows, _ = rows_of(memory, draws)
     assert 0 < rows.terminated.sum() < 6
     prior = special.softmax(linear(before.old, "policy_head", rows.next_obs), axis=1)
     future = np.sum(prior * judged_by(before.target, rows.next_obs).min(axis=0), axis=1)
@@ -307,9 +312,10 @@ def test_a_round_over_a_finite_set_is_the_plain_one():
 
 def test_a_round_with_real_actions_is_the_plain_one():
     config = BOX.replace(step="scheduled", c_start=0.5, c_end=0.5, mean_coef=0.3, std_coef=2.0)
-    before, memory, key = start(config), memory_of(config, terminated=True), jax.random.key(9)
-    after, metrics = UPDATE(config, memory, ZERO, before, key)
-    rows, noise = rows_of(config, memory, key)
+    before, memory = start(config), memory_of(config, terminated=True)
+    draws = draws_of(config, memory, 9)
+    after, metrics = UPDATE(config, memory, ZERO, before, draws)
+    rows, noise = rows_of(memory, draws)
     noise = noise.reshape(2, 6, 3)
 
     def judge(critics, obs, noise):
@@ -346,7 +352,7 @@ def test_the_old_policy_is_renewed_when_it_is_time_and_targets_follow():
     learner, memory = start(config), memory_of(config)
     for k in range(1, 8):
         before = learner
-        learner, _ = UPDATE(config, memory, ZERO, learner, jax.random.key(k))
+        learner, _ = UPDATE(config, memory, ZERO, learner, draws_of(config, memory, k))
         assert int(learner.rounds) == k
         wanted = learner.params.policy if k % 3 == 0 else before.old
         jax.tree.map(assert_array_equal, learner.old, wanted)

@@ -32,7 +32,7 @@ MAY_IMPORT = {
         "types",
     ],
     "closed_form_step": ["ops", "parallel", "types"],
-    "minibatches": ["ops", "optim", "parallel", "types"],
+    "minibatches": ["on_policy", "ops", "optim", "parallel", "types"],
     "factored": [
         *("envs", "networks", "normalize", "on_policy", "ops", "parallel", "rollout", "types"),
     ],
@@ -40,6 +40,7 @@ MAY_IMPORT = {
     "off_policy": [
         *("config", "envs", "networks", "ops", "optim", "parallel", "replay", "rollout", "types"),
     ],
+    "rounds": ["off_policy", "replay", "types"],
     "evaluation": ["agents", "envs", "types"],
     "training": ["agents", "parallel", "evaluation", "types"],
     "packing": [],
@@ -110,6 +111,7 @@ AN_AGENT_MAY_IMPORT = [
     "parallel",
     "replay",
     "rollout",
+    "rounds",
     "types",
 ]
 # Third-party packages that have one room; None means everywhere.

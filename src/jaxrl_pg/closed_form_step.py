@@ -1,7 +1,8 @@
-"""How far the analytical update goes: what chooses C, for every agent that makes that update.
+"""How far a step to a closed-form target goes, for every agent that makes one.
 
-An agent's config has `StepFields` and says by `kl_target` and the like how C is chosen; see
-`ops.closed_form` for the constants themselves.
+The config of an agent that makes the analytical update has `StepFields` and says by `kl_target` and
+the like how C is chosen; see `ops.closed_form` for the constants themselves. One whose target is
+known at sampled actions alone has `TrustFields` and holds a Gaussian back by them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ from jaxrl_pg import parallel
 from jaxrl_pg.ops import closed_form
 from jaxrl_pg.types import Metrics
 
-__all__ = ["STEPS", "StepFields", "aim", "constant", "predict", "running_eps"]
+__all__ = [
+    "STEPS",
+    "StepFields",
+    "TrustFields",
+    "aim",
+    "constant",
+    "move_cost",
+    "predict",
+    "running_eps",
+]
 
 STEPS = ("kl", "paper", "tight", "scheduled")
 
@@ -37,6 +47,16 @@ class StepFields:
     """C at last, in units of eps (step scheduled); in between by equal factors"""
     eps_decay: float = 0.9
     """share of the old eps, the running max |A|, that the next one keeps"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustFields:
+    """Fields of every agent that fits a Gaussian to weighted samples."""
+
+    mean_coef: float = 0.0
+    """weight of KL(old || new) by the means of Gaussians"""
+    std_coef: float = 1.0
+    """weight of KL(old || new) by the covariances of Gaussians"""
 
 
 def running_eps(config: Any, eps: jax.Array, advantage: jax.Array, count: jax.Array) -> jax.Array:
@@ -116,3 +136,22 @@ def predict(
         "analytical/c_over_eps": constant / jnp.maximum(eps, 1e-12),
         "analytical/estimated_certificate": certificate,
     }
+
+
+def move_cost(config: Any, kl: Callable[[Any, Any], jax.Array], old: Any, new: Any) -> jax.Array:
+    """What Gaussians pay for moving (after MPO, Abdolmaleki et al. 2018).
+
+        mean_coef KL(old || (mean_new, cov_old)) + std_coef KL(old || (mean_old, cov_new))
+
+    Args:
+        config: with `TrustFields`.
+        kl: of two Gaussians, `[N]`.
+        old: the Gaussians before, a named tuple with `mean`.
+        new: the Gaussians now.
+
+    Returns:
+        `[]`, the mean over rows.
+    """
+    moved = jnp.mean(kl(old, old._replace(mean=new.mean)))
+    spread = jnp.mean(kl(old, new._replace(mean=old.mean)))
+    return config.mean_coef * moved + config.std_coef * spread

@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 
 from jaxrl_pg import optim, parallel
+from jaxrl_pg.on_policy import OnPolicyConfig
 from jaxrl_pg.ops import batching
 from jaxrl_pg.types import Metrics
 
-__all__ = ["Carry", "Loss", "fit", "step"]
+__all__ = ["Carry", "EpochsConfig", "Loss", "fit", "step"]
 
 Carry = tuple[Any, Any]  # parameters, and their optimiser's state
 Loss = Callable[[Any, Any], tuple[jax.Array, Metrics]]  # of rows and parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochsConfig(OnPolicyConfig):
+    """Fields of agents that pass over a rollout several times, in minibatches."""
+
+    num_epochs: int = 4
+    """passes over a rollout"""
+    num_minibatches: int = 32
+    """gradient steps per pass"""
+    gae_lambda: float = 0.95
+    """decay of the advantage estimate's trace"""
+
+    def check(self) -> None:
+        """Refuse a rollout that does not split."""
+        super().check()
+        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
+                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
+                "give an even split"
+            )
 
 
 def fit(

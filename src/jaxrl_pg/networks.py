@@ -158,7 +158,8 @@ class Torso(nn.Module):
             x = act(Conv3x3(self.conv_features, name="Conv_0")(x))
         x = x.reshape(x.shape[0], -1)
         x = x if action is None else jnp.concatenate([x, action], axis=1)
-        x = x.T if self.columns else x
+        # Turned here and not, with the gradients, inside every product with a weight.
+        x = jax.lax.optimization_barrier(x.T) if self.columns else x
         for size in self.hidden_sizes:
             x = act(Dense(size, self.columns)(x))
         return x

@@ -17,21 +17,20 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs, networks, optim, parallel, replay, rollout
 from jaxrl_pg.config import BaseConfig, check_choice
-from jaxrl_pg.ops import distributions, full_normal
+from jaxrl_pg.ops import distributions, squashed
 from jaxrl_pg.types import ActorState, EnvSpec, Metrics, TrainState
 
 __all__ = [
     "Experience",
     "OffPolicyConfig",
     "Rows",
+    "act",
     "advance",
     "gather",
     "is_learning",
-    "learn",
+    "iterations_before",
     "noise",
     "q_network",
-    "sample_action",
-    "sample_rows",
     "spec",
     "start",
     "step",
@@ -40,7 +39,6 @@ __all__ = [
 
 _UNCLIPPED = 1e30
 Distribution = Callable[[jax.Array], Any]
-Round = Callable[[Any, jax.Array], tuple[Any, Metrics]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +139,14 @@ def gather(config: Any, state: TrainState, policy: Distribution) -> Experience:
     next_key, *keys = jax.random.split(state.key, 4)
     noise_key, env_key, update_key = parallel.device_keys(keys, config.num_devices)
     env = envs.make(config.env, config.env_params)
-    draws = noise(config, noise_key, config.num_steps, state.actor.obs)
+    draws = noise(config, noise_key, config.num_steps, state.actor.obs.shape[0])
     if not env.spec.discrete:
         draws = distributions.correlated(draws, config.noise_correlation)
-    act = partial(_act, config, policy, is_learning(config, state.iteration))
+    behave = partial(_behave, config, policy, is_learning(config, state.iteration))
     step_keys = jax.random.split(env_key, 2 * config.num_steps).reshape(config.num_steps, 2)
     finished = rollout.nothing_finished(state.actor)
     carry, rows = jax.lax.scan(
-        partial(_step, env, act), (state.actor, finished), (draws, step_keys)
+        partial(_step, env, behave), (state.actor, finished), (draws, step_keys)
     )
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
     episodes = jax.tree.map(jnp.sum, carry[1])
@@ -157,37 +155,12 @@ def gather(config: Any, state: TrainState, policy: Distribution) -> Experience:
 
 def is_learning(config: Any, iteration: jax.Array) -> jax.Array:
     """Whether `learning_starts` steps were taken before this iteration."""
-    return iteration >= _iterations_before(config)
+    return iteration >= iterations_before(config)
 
 
-def learn(
-    config: Any, state: TrainState, experience: Experience, update: Round, num: int
-) -> tuple[Any, Metrics]:
-    """`num` rounds of `update`, or none before learning starts.
-
-    A run that goes on without the replay it had waits until as many rows are there again. A loop
-    rather than a branch: under `vmap` it stays one (see `rollout.collect`).
-
-    Args:
-        config: of the agent.
-        state: where the iteration began.
-        experience: what it gathered.
-        update: `(learner, key) -> (learner, metrics)`, scalars.
-        num: rounds.
-
-    Returns:
-        The learner, and means of the metrics over the rounds, all 0 where there were none.
-    """
-    learner, key = state.learner, experience.update_key
-    enough = experience.memory.size[0] >= _rows_wanted(config)
-    rounds = jnp.where(is_learning(config, state.iteration) & enough, num, 0)
-    shapes = jax.eval_shape(update, learner, key)[1]
-    sums = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    carry = jax.lax.while_loop(_any_left, partial(_round, update), (rounds, key, learner, sums))
-    metrics = jax.tree.map(lambda x: x / jnp.maximum(rounds, 1), carry[3])
-    done = (rounds * (config.num_updates // num)).astype(jnp.float32)
-    rate = jnp.asarray(config.learning_rate)
-    return carry[2], {**metrics, "learning_rate": rate, "train/num_updates": done}
+def iterations_before(config: Any) -> int:
+    """That take `learning_starts` steps, or as many more as it takes to finish the last."""
+    return -(-config.learning_starts // config.steps_per_iteration)
 
 
 def advance(
@@ -201,27 +174,19 @@ def advance(
     return state, rollout.episode_means(metrics, config.num_devices)
 
 
-def sample_rows(config: Any, memory: replay.Replay, key: jax.Array, num: int) -> Rows:
-    """`num` of this device's batches, `[num, batch, ...]`."""
-    batch = config.batch_size // config.num_devices
-    rows = replay.sample(memory, key, num * batch)
-    return jax.tree.map(lambda x: x.reshape(num, batch, *x.shape[1:]), rows)
+def act(config: Any, params: Any, key: jax.Array, deterministic: bool) -> jax.Array:
+    """Raw actions out of distributions `[N, ...]`: sampled, or as `squashed.mode` says."""
+    if deterministic:
+        return squashed.mode(params)
+    count = jax.tree.leaves(params)[0].shape[0]
+    return squashed.sample(params, noise(config, key, 1, count)[0])
 
 
-def noise(config: Any, key: jax.Array, num: int, rows: jax.Array) -> jax.Array:
-    """Randomness of `num` actions for each of the rows, `[num, rows, ...]`."""
+def noise(config: Any, key: jax.Array, num: int, rows: int) -> jax.Array:
+    """Randomness of `num` actions for each of `rows` observations, `[num, rows, ...]`."""
     environment = spec(config)
     family = distributions.family(environment.discrete)
-    return family.noise(key, (num, rows.shape[0]), environment.num_actions)
-
-
-def sample_action(params: Any, draws: jax.Array) -> jax.Array:
-    """Raw actions out of a policy's distribution: logits, or a normal to be squashed by tanh."""
-    if isinstance(params, distributions.Normal):
-        return distributions.tanh_normal_sample(params, draws)[0]
-    if isinstance(params, full_normal.FullNormal):
-        return jnp.tanh(full_normal.FULL_NORMAL.sample(params, draws))
-    return distributions.CATEGORICAL.sample(params, draws)
+    return family.noise(key, (num, rows), environment.num_actions)
 
 
 def step(config: Any, params: Any, opt_state: Any, grads: Any) -> tuple[Any, Any, jax.Array]:
@@ -248,48 +213,25 @@ def spec(config: Any) -> EnvSpec:
     return envs.make(config.env).spec
 
 
-def _iterations_before(config: Any) -> int:
-    return -(-config.learning_starts // config.steps_per_iteration)
-
-
-def _rows_wanted(config: Any) -> int:
-    """What a device's replay holds when learning starts."""
-    rows = min(_iterations_before(config) * config.steps_per_iteration, config.buffer_size)
-    return rows // config.num_devices
-
-
-def _act(
+def _behave(
     config: Any, policy: Distribution, learning: jax.Array, obs: jax.Array, draws: jax.Array
 ) -> jax.Array:
     params = policy(obs)
     if spec(config).discrete:
-        return sample_action(jnp.where(learning, params, 0.0), draws)
+        return squashed.sample(jnp.where(learning, params, 0.0), draws)
     # The same normal noise made uniform on [-1, 1]: 2 Phi(z) - 1.
     uniform = jax.lax.erf(draws / jnp.sqrt(2.0))
-    return jnp.where(learning, sample_action(params, draws), uniform)
+    return jnp.where(learning, squashed.sample(params, draws), uniform)
 
 
 def _step(
     env: envs.Env,
-    act: Callable[[jax.Array, jax.Array], jax.Array],
+    behave: Callable[[jax.Array, jax.Array], jax.Array],
     carry: tuple[ActorState, Metrics],
     xs: tuple[jax.Array, jax.Array],
 ) -> tuple[tuple[ActorState, Metrics], Rows]:
     (actor, finished), (draws, keys) = carry, xs
-    action = act(actor.obs, draws)
+    action = behave(actor.obs, draws)
     env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
     rows = Rows(actor.obs, action, timestep.reward, timestep.terminated, timestep.final_obs)
     return rollout.after_step(actor, finished, env_state, timestep), rows
-
-
-def _any_left(carry: tuple[jax.Array, jax.Array, Any, Metrics]) -> jax.Array:
-    return carry[0] > 0
-
-
-def _round(
-    update: Round, carry: tuple[jax.Array, jax.Array, Any, Metrics]
-) -> tuple[jax.Array, jax.Array, Any, Metrics]:
-    left, key, learner, sums = carry
-    key, round_key = jax.random.split(key)
-    learner, metrics = update(learner, round_key)
-    return left - 1, key, learner, jax.tree.map(jnp.add, sums, metrics)

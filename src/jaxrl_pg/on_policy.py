@@ -20,7 +20,6 @@ from jaxrl_pg.types import ActorState, EnvSpec, Metrics, TrainState, Transition
 
 __all__ = [
     "Batch",
-    "EpochsConfig",
     "Experience",
     "Learner",
     "OnPolicyConfig",
@@ -71,28 +70,6 @@ class OnPolicyConfig(BaseConfig):
             raise ValueError(
                 f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
                 "give a multiple"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpochsConfig(OnPolicyConfig):
-    """Fields of agents that pass over a rollout several times, in minibatches."""
-
-    num_epochs: int = 4
-    """passes over a rollout"""
-    num_minibatches: int = 32
-    """gradient steps per pass"""
-    gae_lambda: float = 0.95
-    """decay of the advantage estimate's trace"""
-
-    def check(self) -> None:
-        """Refuse a rollout that does not split."""
-        super().check()
-        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
-                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
-                "give an even split"
             )
 
 

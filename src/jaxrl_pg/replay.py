@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Replay", "add", "init", "sample"]
+__all__ = ["Replay", "add", "draw", "init", "take"]
 
 
 class Replay(NamedTuple):
@@ -72,19 +72,20 @@ def add(replay: Replay, rows: Any) -> Replay:
     )
 
 
-def sample(replay: Replay, key: jax.Array, num: int) -> Any:
-    """Rows drawn uniformly with replacement from those that were written.
+def draw(replay: Replay, key: jax.Array, num: int) -> jax.Array:
+    """Places `[num]` drawn uniformly, with replacement, from those that were written.
 
     Args:
         replay: of this device, with at least one row.
         key: consumed.
         num: how many.
-
-    Returns:
-        A pytree of `[num, ...]`.
     """
-    index = jax.random.randint(key, (num,), 0, replay.size[0])
-    return jax.tree.map(lambda x: x.at[index].get(mode="promise_in_bounds"), replay.data)
+    return jax.random.randint(key, (num,), 0, replay.size[0])
+
+
+def take(replay: Replay, places: jax.Array) -> Any:
+    """The rows at these places `[...]`, a pytree of `[..., ...]`."""
+    return jax.tree.map(lambda x: x.at[places].get(mode="promise_in_bounds"), replay.data)
 
 
 def _write(where: jax.Array, data: jax.Array, rows: jax.Array) -> jax.Array:

@@ -39,9 +39,10 @@ from jaxrl_pg import (
     optim,
     parallel,
 )
-from jaxrl_pg.closed_form_step import STEPS, StepFields
+from jaxrl_pg.closed_form_step import STEPS, StepFields, TrustFields
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import EpochsConfig, act, value
+from jaxrl_pg.minibatches import EpochsConfig
+from jaxrl_pg.on_policy import act, value
 from jaxrl_pg.ops import closed_form, losses
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
@@ -54,17 +55,13 @@ _OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max
 
 
 @agent_config
-class Config(StepFields, EpochsConfig):
+class Config(StepFields, TrustFields, EpochsConfig):
     """Hyper-parameters of the analytical update; floats are pytree leaves."""
 
     target: str = "sampled"
     """what is fitted: sampled (weights of taken actions) or all_actions (the whole target)"""
     kl_target: float = 0.1
     """KL of the target from the old policy, in nats (step kl); 0.01 to 0.03 for all_actions"""
-    mean_coef: float = 0.0
-    """weight of KL(old || new) by the means of Gaussians"""
-    std_coef: float = 1.0
-    """weight of KL(old || new) by the standard deviations of Gaussians"""
     correction_clip: float = 1.0
     """largest weight of GAE's correction of the critic; 0 believes the critic (all_actions)"""
     vf_coef: float = 0.5
@@ -206,10 +203,7 @@ def _fit_sampled(
     weight = jnp.exp(rows.log_target)
     loss = losses.policy_gradient_loss(rows.batch.log_prob + log_ratio, weight)
     if isinstance(dist, Normal):
-        kl, old = on_policy.family(config).kl, rows.old
-        moved = jnp.mean(kl(old, Normal(dist.mean, old.log_std)))
-        spread = jnp.mean(kl(old, Normal(old.mean, dist.log_std)))
-        loss += config.mean_coef * moved + config.std_coef * spread
+        loss += closed_form_step.move_cost(config, on_policy.family(config).kl, rows.old, dist)
     return loss, jnp.mean(weight * (rows.log_target - log_ratio))
 
 

@@ -35,11 +35,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import closed_form_step, networks, off_policy, optim, replay
-from jaxrl_pg.closed_form_step import StepFields
+from jaxrl_pg import closed_form_step, networks, off_policy, optim, replay, rounds
+from jaxrl_pg.closed_form_step import StepFields, TrustFields
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.ops import closed_form, distributions, full_normal, soft
+from jaxrl_pg.rounds import Draws
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
@@ -48,7 +49,7 @@ NORMALS = {"diagonal": distributions.DIAGONAL_NORMAL, "full": full_normal.FULL_N
 
 
 @agent_config
-class Config(StepFields, OffPolicyConfig):
+class Config(StepFields, TrustFields, OffPolicyConfig):
     """Hyper-parameters of the update from a replay; floats are pytree leaves."""
 
     num_critics: int = 2
@@ -61,10 +62,6 @@ class Config(StepFields, OffPolicyConfig):
     """of Box actions before tanh: diagonal or full"""
     eps_decay: float = 0.99
     """share of the old eps that a round keeps"""
-    mean_coef: float = 0.0
-    """weight of KL(old || new) by the means of normals"""
-    std_coef: float = 1.0
-    """weight of KL(old || new) by the covariances of normals"""
     ent_coef: float = 0.0
     """weight of the policy's entropy"""
 
@@ -150,8 +147,10 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Step the environments into the replay and learn from it."""
     policy = partial(networks.apply, _policy_network(config), state.learner.params.policy)
     experience = off_policy.gather(config, state, policy)
-    update = partial(_update, config, experience.memory, state.iteration)
-    learner, metrics = off_policy.learn(config, state, experience, update, config.num_updates)
+    memory, key, times = experience.memory, experience.update_key, 2 * config.num_actions_sampled
+    draws = rounds.draw(config, memory, key, config.num_updates, steps=1, times=times)
+    update = partial(_update, config, memory, state.iteration)
+    learner, metrics = rounds.learn(config, state, experience, update, draws)
     return off_policy.advance(config, state, experience, learner, metrics)
 
 
@@ -160,11 +159,7 @@ def act(
 ) -> jax.Array:
     """Raw actions for observations `[N, ...]`: sampled, or tanh of the mean, or the likeliest."""
     params = networks.apply(_policy_network(config), learner.params.policy, obs)
-    if not deterministic:
-        return off_policy.sample_action(params, off_policy.noise(config, key, 1, obs)[0])
-    if isinstance(params, jax.Array):
-        return distributions.CATEGORICAL.mode(params)
-    return jnp.tanh(params.mean)
+    return off_policy.act(config, params, key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
@@ -174,15 +169,12 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
 
 def _update(
-    config: Config, memory: replay.Replay, iteration: jax.Array, learner: Learner, key: jax.Array
+    config: Config, memory: replay.Replay, iteration: jax.Array, learner: Learner, draws: Draws
 ) -> tuple[Learner, Metrics]:
     """One round: a gradient step of the critics, one of the policy, and pi_old when it is time."""
-    sample_key, noise_key = jax.random.split(key)
-    rows = jax.tree.map(lambda x: x[0], off_policy.sample_rows(config, memory, sample_key, 1))
-    num = config.num_actions_sampled
-    noise = off_policy.noise(config, noise_key, 2 * num, rows.reward)
+    rows, noise = replay.take(memory, draws.places[0]), draws.noise
     if not off_policy.spec(config).discrete:
-        noise = noise.reshape(2, rows.reward.shape[0], num, -1)
+        noise = noise.reshape(2, rows.reward.shape[0], config.num_actions_sampled, -1)
     learner, metrics = _critic_step(config, learner, rows, noise[0])
     learner, fitted = _policy_step(config, learner, iteration, rows.obs, noise[1])
     return learner, {**metrics, **fitted}
@@ -244,9 +236,7 @@ def _policy_loss(
     if not isinstance(dist, jax.Array):
         draws = family.sample(_for_each_draw(dist), judged.noise)
         entropy += jnp.mean(distributions.tanh_log_volume(draws))
-        moved = jnp.mean(family.kl(old, old._replace(mean=dist.mean)))
-        spread = jnp.mean(family.kl(old, dist._replace(mean=old.mean)))
-        loss += config.mean_coef * moved + config.std_coef * spread
+        loss += closed_form_step.move_cost(config, family.kl, old, dist)
     return loss - config.ent_coef * entropy, {
         "loss/policy": loss,
         "policy/entropy": entropy,

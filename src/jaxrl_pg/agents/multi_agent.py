@@ -40,8 +40,7 @@ from jaxrl_pg import (
 from jaxrl_pg.closed_form_step import STEPS, StepFields
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.factored import Parts, act, value
-from jaxrl_pg.minibatches import Carry
-from jaxrl_pg.on_policy import EpochsConfig
+from jaxrl_pg.minibatches import Carry, EpochsConfig
 from jaxrl_pg.ops import closed_form, joint, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 

@@ -32,7 +32,8 @@ from jax.flatten_util import ravel_pytree
 
 from jaxrl_pg import minibatches, networks, on_policy, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import EpochsConfig, Learner, act, init, value
+from jaxrl_pg.minibatches import EpochsConfig
+from jaxrl_pg.on_policy import Learner, act, init, value
 from jaxrl_pg.ops import losses, trust_region
 from jaxrl_pg.types import Agent, Metrics, TrainState
 

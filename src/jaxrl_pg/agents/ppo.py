@@ -24,7 +24,8 @@ import jax.numpy as jnp
 
 from jaxrl_pg import networks, normalize, on_policy, optim, parallel
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import EpochsConfig, act, value
+from jaxrl_pg.minibatches import EpochsConfig
+from jaxrl_pg.on_policy import act, value
 from jaxrl_pg.ops import batching, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 

@@ -30,10 +30,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import minibatches, networks, normalize, on_policy, optim, parallel
+from jaxrl_pg import (
+    closed_form_step,
+    minibatches,
+    networks,
+    normalize,
+    on_policy,
+    optim,
+    parallel,
+)
+from jaxrl_pg.closed_form_step import TrustFields
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.minibatches import Carry
-from jaxrl_pg.on_policy import EpochsConfig, act, value
+from jaxrl_pg.minibatches import Carry, EpochsConfig
+from jaxrl_pg.on_policy import act, value
 from jaxrl_pg.ops import batching, losses, reps
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
@@ -42,7 +51,7 @@ __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
 @agent_config
-class Config(EpochsConfig):
+class Config(TrustFields, EpochsConfig):
     """Hyper-parameters of REPS; floats are pytree leaves."""
 
     kl_target: float = 0.1
@@ -53,10 +62,6 @@ class Config(EpochsConfig):
     """passes over a rollout that fit V"""
     gae_lambda: float = 0.0
     """decay of the advantage estimate's trace: 0 weighs by delta alone, as REPS proper does"""
-    mean_coef: float = 0.0
-    """weight of KL(old || new) by the means of Gaussians"""
-    std_coef: float = 1.0
-    """weight of KL(old || new) by the standard deviations of Gaussians"""
 
     def check(self) -> None:
         """Refuse combinations that cannot run."""
@@ -260,9 +265,7 @@ def _policy_loss(config: Config, rows: Rows, params: Any) -> tuple[jax.Array, Me
     log_prob = family.log_prob(dist, rows.batch.action)
     loss = losses.policy_gradient_loss(log_prob, jnp.exp(rows.log_weight))
     if isinstance(dist, Normal):
-        moved = jnp.mean(family.kl(old, Normal(dist.mean, old.log_std)))
-        spread = jnp.mean(family.kl(old, Normal(old.mean, dist.log_std)))
-        loss += config.mean_coef * moved + config.std_coef * spread
+        loss += closed_form_step.move_cost(config, family.kl, old, dist)
     entropy = jnp.mean(family.entropy(dist))
     return loss - config.ent_coef * entropy, {
         "loss/policy": loss,

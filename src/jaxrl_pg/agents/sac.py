@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, off_policy, optim, replay
+from jaxrl_pg import networks, off_policy, optim, replay, rounds
 from jaxrl_pg.config import agent_config, check_choice
 from jaxrl_pg.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.ops import distributions, losses, soft
+from jaxrl_pg.rounds import Draws
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
@@ -137,9 +138,11 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Step the environments into the replay and learn from it."""
     policy = partial(networks.apply, _policy_network(config), state.learner.params.policy)
     experience = off_policy.gather(config, state, policy)
-    update = partial(_update, config, experience.memory)
-    rounds = config.num_updates // config.policy_delay
-    learner, metrics = off_policy.learn(config, state, experience, update, rounds)
+    memory, key, delay = experience.memory, experience.update_key, config.policy_delay
+    num = config.num_updates // delay
+    draws = rounds.draw(config, memory, key, num, steps=delay, times=delay + 1)
+    update = partial(_update, config, memory)
+    learner, metrics = rounds.learn(config, state, experience, update, draws)
     metrics["alpha"] = jnp.exp(learner.log_alpha)
     return off_policy.advance(config, state, experience, learner, metrics)
 
@@ -149,11 +152,7 @@ def act(
 ) -> jax.Array:
     """Raw actions for observations `[N, ...]`: sampled, or tanh of the mean, or the likeliest."""
     params = networks.apply(_policy_network(config), learner.params.policy, obs)
-    if not deterministic:
-        return off_policy.sample_action(params, off_policy.noise(config, key, 1, obs)[0])
-    if isinstance(params, distributions.Normal):
-        return jnp.tanh(params.mean)
-    return distributions.CATEGORICAL.mode(params)
+    return off_policy.act(config, params, key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
@@ -172,15 +171,13 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
 
 def _update(
-    config: Config, memory: replay.Replay, learner: Learner, key: jax.Array
+    config: Config, memory: replay.Replay, learner: Learner, draws: Draws
 ) -> tuple[Learner, Metrics]:
     """`policy_delay` gradient steps of the critics and one of the policy."""
-    sample_key, noise_key = jax.random.split(key)
-    rows = off_policy.sample_rows(config, memory, sample_key, config.policy_delay)
-    noise = off_policy.noise(config, noise_key, config.policy_delay + 1, rows.reward[0])
+    rows = replay.take(memory, draws.places)
     step = partial(_critic_step, config)
-    learner, metrics = jax.lax.scan(step, learner, (rows, noise[:-1]))
-    learner, policy_metrics = _policy_step(config, learner, rows.obs[-1], noise[-1])
+    learner, metrics = jax.lax.scan(step, learner, (rows, draws.noise[:-1]))
+    learner, policy_metrics = _policy_step(config, learner, rows.obs[-1], draws.noise[-1])
     return learner, {**jax.tree.map(jnp.mean, metrics), **policy_metrics}
 
 

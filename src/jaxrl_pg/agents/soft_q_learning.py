@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, off_policy, optim, replay
+from jaxrl_pg import networks, off_policy, optim, replay, rounds
 from jaxrl_pg.config import agent_config
 from jaxrl_pg.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.ops import distributions, soft
+from jaxrl_pg.rounds import Draws
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -69,8 +70,10 @@ def init(config: Config, key: jax.Array) -> TrainState:
 def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Step the environments into the replay and learn from it."""
     experience = off_policy.gather(config, state, partial(_logits, config, state.learner))
-    update = partial(_update, config, experience.memory)
-    learner, metrics = off_policy.learn(config, state, experience, update, config.num_updates)
+    memory, key = experience.memory, experience.update_key
+    draws = rounds.draw(config, memory, key, config.num_updates, steps=1, times=0)
+    update = partial(_update, config, memory)
+    learner, metrics = rounds.learn(config, state, experience, update, draws)
     return off_policy.advance(config, state, experience, learner, metrics)
 
 
@@ -78,10 +81,7 @@ def act(
     config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    logits = _logits(config, learner, obs)
-    if deterministic:
-        return distributions.CATEGORICAL.mode(logits)
-    return off_policy.sample_action(logits, off_policy.noise(config, key, 1, obs)[0])
+    return off_policy.act(config, _logits(config, learner, obs), key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
@@ -90,10 +90,10 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
 
 def _update(
-    config: Config, memory: replay.Replay, learner: Learner, key: jax.Array
+    config: Config, memory: replay.Replay, learner: Learner, draws: Draws
 ) -> tuple[Learner, Metrics]:
     """One gradient step; the target follows."""
-    rows = jax.tree.map(lambda x: x[0], off_policy.sample_rows(config, memory, key, 1))
+    rows = replay.take(memory, draws.places[0])
     loss = partial(_loss, config, learner.target, rows)
     grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
     params, opt_state, norm = off_policy.step(config, learner.params, learner.opt_state, grads)
