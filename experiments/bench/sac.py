@@ -17,6 +17,7 @@ import bench
 ROUNDS, EXECUTIONS = 3, 2
 HYPER = {"num_envs": 8, "batch_size": 256, "learning_rate": 1e-3, "gamma": 0.99}
 ROWS = {
+    "Pendulum-v1, 10,000 rows": {"env": "Pendulum-v1", "buffer_size": 10_000, "steps": 8192},
     "Pendulum-v1, 100,000 rows": {"env": "Pendulum-v1", "buffer_size": 100_000, "steps": 8192},
     "Pendulum-v1, 1,000,000 rows": {"env": "Pendulum-v1", "buffer_size": 1_000_000, "steps": 1024},
     "CartPole-v1, 100,000 rows": {"env": "CartPole-v1", "buffer_size": 100_000, "steps": 8192},
