@@ -30,7 +30,6 @@ HEAVY = LATE | {"jax", "numpy", "flax", "optax", "orbax", "rich"}
 def environ(tmp_path_factory):
     return {
         **os.environ,
-        "JAX_PLATFORMS": "cpu",
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
     }
 

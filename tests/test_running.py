@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from flax import struct
 from gymnax.environments import environment, spaces
-from jax.experimental.compilation_cache import compilation_cache
 
 import jaxrl_pg
 from jaxrl_pg import checkpoint, ppo, record, running, training
@@ -41,28 +40,8 @@ CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exi
 RESUME = "import sys, jaxrl_pg; jaxrl_pg.resume(sys.argv[1])"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory):
-    """Compiled programs on disk, shared by this process and those it starts."""
-    folder = str(tmp_path_factory.getbasetemp() / "compiled")
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    for name, value in zip(names, (folder, 0.0), strict=True):
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": folder,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-
-
 @pytest.fixture(scope="module")
-def finished(cache, tmp_path_factory):
+def finished(tmp_path_factory):
     """A run that nothing disturbed: what those that are stopped and killed are compared with."""
     return jaxrl_pg.run(CONFIG, tmp_path_factory.mktemp("runs") / "run", SEED, **OPTIONS)
 
@@ -212,9 +191,7 @@ def test_a_quiet_run_prints_nothing_and_another_its_progress(copied, capfd):
 # --- going on -------------------------------------------------------------------------------------
 
 
-def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(
-    finished, cache, tmp_path, monkeypatch
-):
+def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(finished, tmp_path, monkeypatch):
     update = record.Progress.update
 
     def interrupt_at_half(progress, timesteps, row):
@@ -229,7 +206,7 @@ def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == NUM // 2
     command = [sys.executable, "-c", RESUME, str(tmp_path / "run")]
-    result = subprocess.run(command, env=cache, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert_same_run(tmp_path / "run", finished)
 
@@ -291,9 +268,9 @@ def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice
 # --- being stopped --------------------------------------------------------------------------------
 
 
-def start_cli(cache, *command):
+def start_cli(*command):
     return subprocess.Popen(
-        [*CLI, *command], env=cache, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*CLI, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
 
 
@@ -316,9 +293,9 @@ def wait_for_rows(run_dir, process, num_rows):
         time.sleep(0.005)
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, cache, tmp_path):
+def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, tmp_path):
     run_dir = tmp_path / "run"
-    process = start_cli(cache, *train_command(run_dir))
+    process = start_cli(*train_command(run_dir))
     wait_for_rows(run_dir, process, 8)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
@@ -332,12 +309,12 @@ def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, cache, tmp_p
     assert_same_run(run_dir, finished)
 
 
-def test_killed_again_and_again_it_ends_as_if_never_killed(finished, cache, tmp_path):
+def test_killed_again_and_again_it_ends_as_if_never_killed(finished, tmp_path):
     run_dir, chance = tmp_path / "run", random.Random(0)
     kills, rows = 0, 0
     for session in range(3):
         command = ["resume", str(run_dir)] if session else train_command(run_dir)
-        process = start_cli(cache, *command)
+        process = start_cli(*command)
         wait_for_rows(run_dir, process, rows + chance.randint(3, 15))
         time.sleep(chance.uniform(0, 0.1))
         process.kill()

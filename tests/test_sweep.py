@@ -1,7 +1,6 @@
 """Sweeps: the same agents as single runs, nothing lost, nothing done twice."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -194,10 +193,9 @@ sweep.run_sweep(experiment.parse("tiny", json.loads(sys.argv[1])), sys.argv[2], 
 """
 
 
-def start_child(folder, cache):
+def start_child(folder):
     return subprocess.Popen(
         [sys.executable, "-c", CHILD, json.dumps(TABLE), str(folder)],
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -217,9 +215,9 @@ def kill_after_pieces(child, pieces, number, pause):
 def check_kills_change_nothing(finished, tmp_path, numbers, seed):
     rng, folder = np.random.default_rng(seed), tmp_path / "killed"
     for number in numbers:
-        child = start_child(folder, tmp_path / "cache")
+        child = start_child(folder)
         kill_after_pieces(child, int(rng.integers(0, 5)), number, rng.uniform(0, 0.05))
-    last = start_child(folder, tmp_path / "cache")
+    last = start_child(folder)
     last.communicate(timeout=120)
     assert last.returncode == 0
     assert results(folder) == results(finished)
@@ -238,7 +236,7 @@ def test_twenty_kills_at_random_moments_change_nothing(finished, tmp_path):
 
 def test_a_begun_batch_goes_on_although_the_sweep_grew(finished, tmp_path):
     folder = tmp_path / "grown"
-    kill_after_pieces(start_child(folder, tmp_path / "cache"), 3, signal.SIGTERM, 0)
+    kill_after_pieces(start_child(folder), 3, signal.SIGTERM, 0)
     begun = [path.parent.name for path in (folder / "batches").glob("*/batch.json")]
     assert len(begun) == 1
     sweep.run_sweep(tiny(seeds=3), folder, QUIET)

@@ -1,7 +1,7 @@
 """Soft actor-critic here and in rejax, one gradient step for every environment step.
 
 `.venv/bin/python experiments/bench/sac.py [row ...]` (`make bench-sac`) prints a table; what it
-gave is in docs/decisions.md. It wants the machine for itself. Both have two Q networks and a
+gave is in docs/benchmarks.md. It wants the machine for itself. Both have two Q networks and a
 policy of two layers of 64, batches of 256, a learned temperature, and 8 environments stepped once
 between 8 gradient steps. Every program is a process of its own, they take turns, and compiling is
 timed apart.
