@@ -1,10 +1,10 @@
 """Where the updates lead through the values that policies can have, of an MDP of two states.
 
 The values `(V(1), V(2))` of all policies form a polytope whose edges are policies that leave one
-state no choice (Dadashi et al. 2019, arXiv 1901.11524). With the exact solution and a free choice of
-probabilities all four methods move up and to the right only: no state ever loses. What differs is
-the way. Policy iteration jumps from corner to corner, the analytical update keeps to the edges, and
-the gradient and PPO take both states along. `make theory-polytope`.
+state no choice (Dadashi et al. 2019, arXiv 1901.11524). With the exact solution and a free choice
+of probabilities all four methods move up and to the right only: no state ever loses. What differs
+is the way. Policy iteration jumps from corner to corner, the analytical update keeps to the edges,
+and the gradient and PPO take both states along. `make theory-polytope`.
 """
 
 from functools import partial
