@@ -7,12 +7,12 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-sac bench-sweep theory variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-ppo bench-sac bench-sweep theory variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 19
 	@echo '  make theory-NAME  one of its figures, such as theory-bounds'
 	@echo
 	@echo '  make train ARGS="ppo --env Pendulum-v1 --seed 3"   any option of the command line'
@@ -50,13 +50,15 @@ check: $(VENV)/.dev ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: install ## measure beside rejax, in its own virtual environment; writes docs/benchmarks.md
+bench: bench-ppo bench-sac bench-sweep ## measure beside rejax, in its own virtual environment
+
+bench-ppo: install ## PPO; writes docs/benchmarks.md
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
 
-bench-sac: install ## the same for soft actor-critic and its replay
+bench-sac: install ## soft actor-critic and its replay
 	$(BIN)/python experiments/bench/sac.py $(ARGS)
 
-bench-sweep: install ## the same for many agents in one program
+bench-sweep: install ## many agents in one program
 	$(BIN)/python experiments/bench/sweep.py $(ARGS)
 
 FIGURES := $(filter-out figures,$(basename $(notdir $(wildcard experiments/theory/*.py))))

@@ -1,4 +1,4 @@
-"""Compare the speed of this library's PPO with rejax's on this machine: `make bench`.
+"""Compare the speed of this library's PPO with rejax's on this machine: `make bench-ppo`.
 
 Every measurement is a process of its own that compiles once and then executes several times.
 The programs of a row take turns, round after round, so that a machine that slows down slows
