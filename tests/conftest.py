@@ -1,4 +1,4 @@
-"""What every test shares: strict ranks, and programs that need not be compiled twice."""
+"""What every test shares: strict ranks, and programs that compile fast and not twice."""
 
 import os
 
@@ -11,10 +11,13 @@ SECONDS_WORTH_KEEPING = 0.2
 
 
 def pytest_configure(config):
-    """What takes long to compile is kept for all workers, the processes they start, and next time.
+    """Half the time of compiling goes into optimising, which few tests need.
 
-    Files are found by the program itself and JAX's version, so that nothing stale is loaded.
+    What still takes long is kept for all workers, the processes they start, and next time. Files
+    are found by the program itself and JAX's version, so that nothing stale is loaded.
     """
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    jax.config.update("jax_disable_most_optimizations", True)
     folder = str(config.rootpath / ".pytest_cache" / "compiled")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = str(SECONDS_WORTH_KEEPING)
@@ -29,8 +32,8 @@ def _strict_ranks():
 
 
 @pytest.fixture(scope="module")
-def compile_fast():
-    """For modules whose claims hold however XLA optimises: half the time goes into optimising."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimised():
+    """For modules about what XLA makes of a program, or that compute for long."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

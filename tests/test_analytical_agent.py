@@ -23,11 +23,6 @@ DISCRETE = analytical.Config(env=probes.Probe(), **TINY)
 REAL = analytical.Config(env=probes.Probe(discrete=False), **TINY)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 def batch_of(advantage, action, log_prob=-LOG3):
     num = len(advantage)
     zeros = jnp.zeros(num)

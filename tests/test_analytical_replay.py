@@ -37,11 +37,6 @@ PLANE = agent.Config(env="Reacher-misc", **SMALL)  # two real actions
 FULL = PLANE.replace(covariance="full")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 def shaken(tree, seed):
     """Parameters that are all different from each other and from what they were."""
     rng = np.random.default_rng(seed)

@@ -22,25 +22,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import jaxrl_pg
-from jaxrl_pg import checkpoint, hosts, parallel, ppo, record, running
+from jaxrl_pg import checkpoint, hosts, parallel, record, running
 from jaxrl_pg.options import Processes
+from two_devices import CLI, CONFIG, OPTIONS, assert_same_state
 
-CONFIG = ppo.Config(
-    num_envs=8,
-    num_steps=8,
-    num_epochs=2,
-    num_minibatches=2,
-    hidden_sizes=(8, 8),
-    learning_rate=0.01,
-    anneal_lr=False,
-    normalize_obs=True,
-    normalize_reward=True,
-    num_devices=2,
-    total_timesteps=256,
-)
 NUM = 4  # iterations, in chunks of two
-OPTIONS = {"quiet": True, "num_evals": 2, "num_eval_episodes": 2}
-CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
 ALONE = (
     "import pathlib, sys, test_hosts; test_hosts.alone_on_two_devices(pathlib.Path(sys.argv[1]))"
 )
@@ -48,19 +34,6 @@ TOGETHER = """
 import pathlib, sys, test_hosts
 test_hosts.main(pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
 """
-
-
-def numbers(tree):
-    """Leaves, random keys as the numbers they are."""
-    for leaf in jax.tree.leaves(tree):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        yield jax.random.key_data(leaf) if is_key else leaf
-
-
-def assert_same_state(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for a, b in zip(numbers(left), numbers(right), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True)
 
 
 def rows_of(run_dir):
@@ -260,7 +233,6 @@ def environ():
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
         "JAX_NUM_CPU_DEVICES": "1",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in two thirds of the time
     }
 
 

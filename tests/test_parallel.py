@@ -21,41 +21,14 @@ from jax.sharding import AxisType, PartitionSpec
 import jaxrl_pg
 from jaxrl_pg import checkpoint, on_policy, parallel, ppo, record
 from jaxrl_pg.ops import running_stats
+from two_devices import CLI, CONFIG, OPTIONS, assert_same_state, numbers
 
-CONFIG = ppo.Config(
-    num_envs=8,
-    num_steps=8,
-    num_epochs=2,
-    num_minibatches=2,
-    hidden_sizes=(8, 8),
-    learning_rate=0.01,
-    anneal_lr=False,
-    normalize_obs=True,
-    normalize_reward=True,
-    num_devices=2,
-    total_timesteps=256,
-)
-OPTIONS = {"quiet": True, "num_evals": 2, "num_eval_episodes": 2}
 SAME, EACH = PartitionSpec(), PartitionSpec("devices")
-CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
 
 
 def copies_of(tree):
     """For every leaf, what each device holds of it."""
     return [[np.asarray(shard.data) for shard in leaf.addressable_shards] for leaf in numbers(tree)]
-
-
-def numbers(tree):
-    """Leaves, random keys as the numbers they are."""
-    for leaf in jax.tree.leaves(tree):
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        yield jax.random.key_data(leaf) if is_key else leaf
-
-
-def assert_same_state(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for a, b in zip(numbers(left), numbers(right), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True)
 
 
 def on_both(fn, *args, out):
@@ -198,7 +171,6 @@ def environ():
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles in two thirds of the time
     }
 
 

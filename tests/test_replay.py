@@ -19,6 +19,7 @@ from scipy import stats
 
 from jaxrl_pg import replay
 
+pytestmark = pytest.mark.usefixtures("optimised")
 FALSE_ALARM = 1e-6
 ADD = jax.jit(replay.add)
 

@@ -27,11 +27,6 @@ START, ITERATE, FIT = jit(reps.init), jit(reps.iterate), jit(reps._fit_critic)
 REAL = reps.Config(env=probes.Probe(discrete=False), **TINY)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 # --- the exact method -----------------------------------------------------------------------------
 
 POLICY = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])

@@ -24,11 +24,6 @@ TURNS = jit(multi_agent._take_turns)
 KEYS = jax.random.key(1), jax.random.key(2)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 def plan_of(config, advantage, learner, num=16):
     obs = jnp.ones((num, 1))
     old = factored.log_policies(config, learner.params.policies, obs)

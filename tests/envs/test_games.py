@@ -17,11 +17,6 @@ from jaxrl_pg.tabular import mdp, solve
 KEYS = jax.random.key(0), jax.random.key(1)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 @partial(jax.jit, static_argnums=0)
 def stepped(name, action):
     env = envs.make(name)

@@ -15,11 +15,6 @@ from jaxrl_pg.tabular import analytical, bounds, builders, constants, sharp, sol
 AXIS = "shards"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 def table(seed, num=5, actions=3, scale=2.0):
     """Log-probabilities and advantages `[num, actions]` with mean 0 under them."""
     rng = np.random.default_rng(seed)

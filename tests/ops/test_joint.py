@@ -5,7 +5,6 @@ from itertools import product
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxrl_pg.ops import joint
@@ -13,11 +12,6 @@ from jaxrl_pg.tabular import multi_agent
 
 FACTORS = (2, 3, 2)
 EVERY = list(product(*map(range, FACTORS)))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
 
 
 def log_policies(factors, num, seed=0):

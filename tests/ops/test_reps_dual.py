@@ -16,11 +16,6 @@ DELTA = jnp.array([0.3, -1.0, 2.0, 0.1, -0.4, 1.0, 0.0, -2.0])
 REWARD = jnp.arange(8.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _fast(compile_fast):
-    """Claims hold however XLA optimises."""
-
-
 def test_two_steps_by_hand():
     # exp(delta / eta) = (1, 3) at eta = 5 / log 3: weights (1/2, 3/2), KL (log 1/2 + 3 log 3/2) / 4
     # = .130812, log partition log 2, and E(r - delta) = (1 + 2 - 5) / 2 = -1.

@@ -16,7 +16,6 @@ from jaxrl_pg.tabular import mdp as mdps
 from jaxrl_pg.tabular import neighbours, solve
 
 CATEGORICAL, NORMAL = distributions.CATEGORICAL, distributions.DIAGONAL_NORMAL
-pytestmark = pytest.mark.usefixtures("compile_fast")
 
 
 @pytest.fixture(autouse=True)

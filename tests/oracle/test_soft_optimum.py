@@ -83,7 +83,7 @@ def config_of(name, problem):
         total_timesteps=512 * 200,
         learning_starts=512
         * 100,  # so that every action of every state was seen thousands of times
-        learning_rate=0.01,
+        learning_rate=0.005,
         tau=0.02,
         hidden_sizes=(),
         **values,

@@ -4,11 +4,6 @@ import jax
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _fast(compile_fast):
-    return compile_fast
-
-
 @pytest.fixture(autouse=True)
 def float64():
     with jax.enable_x64(True):
