@@ -5,8 +5,9 @@ algorithm stands between an agent and the optimum. Two problems of one shape are
 `mixing` never ends, and every episode is cut off after seven steps, which must change nothing;
 `ending` terminates, and its end is worth 0.
 
-What errors are left is the sample's: values of 3 to 6 out of a few thousand visits to each action.
-Measured: at most 0.07 in Q, 0.04 in V and 0.05 in a probability.
+What errors are left are the sample's, values of 3 to 6 out of a few thousand visits to each action,
+and Adam's, whose last steps move a value by several times the learning rate. Measured on two keys:
+at most 0.09 in Q, 0.06 in V and 0.04 in a probability.
 """
 
 from functools import cache
