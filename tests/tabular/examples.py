@@ -1,9 +1,5 @@
 """MDPs that several test files share."""
 
-from functools import partial
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_pg.tabular import mdp as mdps
@@ -23,24 +19,32 @@ def mdp_g(gamma):
     return mdps.make(transition, reward, [0.5, 0.3, 0.2], gamma)
 
 
-@partial(jax.jit, static_argnames=("num", "states", "actions", "sparse"))
-def random_mdps(key, num, states, actions, gamma, sparse=False):
-    """`num` random MDPs side by side: every leaf has them on its first axis."""
-    keys = jax.random.split(key, 4)
-    weights = jax.random.exponential(keys[0], (num, states, actions, states))
+def random_mdps(seed, num, states, actions, gamma=None, sparse=False):
+    """`num` random MDPs side by side, each leaf's first axis; discounts below .99 unless given.
+
+    Drawn by NumPy, as all that is random here: compiling JAX's generators takes longer than most
+    of the theorems.
+    """
+    rng = np.random.default_rng(seed)
+    weights = rng.exponential(size=(num, states, actions, states))
     if sparse:
-        mask = jax.random.uniform(keys[3], weights.shape) < 2.0 / states
-        weights = jnp.where(mask, weights, 0.0).at[..., 0].add(1e-3)
+        weights *= rng.uniform(size=weights.shape) < 2.0 / states
+        weights[..., 0] += 1e-3
     transition = weights / weights.sum(-1, keepdims=True)
-    reward = jax.random.normal(keys[1], (num, states, actions))
-    start = jax.random.dirichlet(keys[2], jnp.ones(states), (num,))
-    gammas = jnp.broadcast_to(jnp.asarray(gamma, transition.dtype), (num,))
+    reward = rng.normal(size=(num, states, actions))
+    start = rng.dirichlet(np.ones(states), num)
+    gammas = rng.uniform(0.0, 0.99, num) if gamma is None else np.full(num, gamma)
     return mdps.MDP(transition, reward, start, gammas)
 
 
-@partial(jax.jit, static_argnames=("num", "states", "actions"))
-def random_policies(key, num, states, actions):
+def random_policies(seed, num, states, actions):
     """`num` policies, from nearly uniform to nearly deterministic."""
-    logits_key, scale_key = jax.random.split(key)
-    scale = jnp.exp(jax.random.uniform(scale_key, (num, 1, 1), minval=-2.0, maxval=2.0))
-    return jax.nn.softmax(scale * jax.random.normal(logits_key, (num, states, actions)))
+    rng = np.random.default_rng(seed)
+    scale = np.exp(rng.uniform(-2.0, 2.0, (num, 1, 1)))
+    weights = np.exp(scale * rng.normal(size=(num, states, actions)))
+    return weights / weights.sum(-1, keepdims=True)
+
+
+def random_sizes(seed, num, low, high):
+    """`num` positive numbers, their logarithms uniform from `low` to `high`."""
+    return np.exp(np.random.default_rng(seed).uniform(low, high, num))

@@ -146,12 +146,12 @@ def test_the_serial_compound_marks_moments_and_leaves_out_what_is_absent():
     assert_allclose(found[:, 2], np.eye(3))
 
 
+@pytest.mark.theorem
 def test_full_steps_learn_any_rewards_in_as_many_trials_as_there_are_steps():
     # 10,000 sequences of random rewards and discounts: V is the discounted sum of what comes.
     num, length = 10_000, 6
-    keys = jax.random.split(jax.random.key(2))
-    reward = jax.random.normal(keys[0], (num, length))
-    gamma = jax.random.uniform(keys[1], (num,))
+    rng = np.random.default_rng(2)
+    reward, gamma = rng.normal(size=(num, length)), rng.uniform(size=num)
     feature = jnp.tile(jnp.eye(length + 1)[None, :, :length], (length + 1, 1, 1))
 
     def learn(reward, gamma):
@@ -161,7 +161,7 @@ def test_full_steps_learn_any_rewards_in_as_many_trials_as_there_are_steps():
     found = jax.jit(jax.vmap(learn))(reward, gamma)
     to_come = np.zeros(num)
     for t in reversed(range(length)):
-        to_come = np.asarray(reward[:, t]) + np.asarray(gamma) * to_come
+        to_come = reward[:, t] + gamma * to_come
         assert_allclose(found.weight[:, -1, t], to_come, atol=1e-12)
     assert_allclose(found.error[:, -1], 0.0, atol=1e-12)
     assert jnp.max(jnp.abs(found.error[:, -2, 0])) > 1e-3  # one trial fewer is not enough

@@ -293,6 +293,7 @@ def test_best_case_equals_its_numpy_twin():
 # --- theorems, on random MDPs ---------------------------------------------------------------------
 
 
+@pytest.mark.theorem
 def test_inference_is_never_less_hopeful_than_the_truth():
     (batch, _, _, _), found = studied()
     hoped, true = found["optimism"]
@@ -307,6 +308,7 @@ def test_inference_is_never_less_hopeful_than_the_truth():
     assert np.min(slack) > 0.0
 
 
+@pytest.mark.theorem
 def test_with_certain_dynamics_both_are_the_same():
     (batch, _, _, _), found = studied(certain=True)
     assert_allclose(*found["optimism"], atol=1e-12)
@@ -319,6 +321,7 @@ def test_with_certain_dynamics_both_are_the_same():
     )
 
 
+@pytest.mark.theorem
 def test_no_policy_has_a_larger_bound_than_the_variational_one():
     _, found = studied()
     best = found["closest"].elbo
@@ -327,6 +330,7 @@ def test_no_policy_has_a_larger_bound_than_the_variational_one():
     assert np.max(best - found["elbo_of_posterior"]) > 0.1
 
 
+@pytest.mark.theorem
 def test_posteriors_are_distributions_with_their_closed_form():
     (batch, _, prior, temperature), found = studied()
     scale = temperature[:, None, None, None]
@@ -343,6 +347,7 @@ def test_posteriors_are_distributions_with_their_closed_form():
     assert np.min(hoped - true) >= -1e-11
 
 
+@pytest.mark.theorem
 def test_cold_messages_are_the_best_case():
     # Each of T steps costs at most temperature (log 1/p + log 1/prior), smallest p and prior.
     (batch, _, prior, temperature), found = studied()

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g, random_mdps, random_policies
+from examples import POLICY_G, mdp_g, random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.tabular import neighbours, solve
@@ -19,7 +19,7 @@ evaluate = jax.jit(solve.evaluate)
 @pytest.fixture(scope="module")
 def problem():
     with jax.enable_x64(True):
-        mdp = jax.tree.map(lambda x: x[0], random_mdps(jax.random.key(0), 1, 3, 2, 0.9))
+        mdp = jax.tree.map(lambda x: x[0], random_mdps(0, 1, 3, 2, 0.9))
         return mdp, jnp.log(POLICY_G), evaluate(mdp, jnp.asarray(POLICY_G))
 
 
@@ -167,28 +167,27 @@ def steps_and_changes(mdp, log_policy, rate):
     return jnp.stack(after) - before.objective, mixed, kl, gain, best
 
 
+@pytest.mark.theorem
 def test_guarantees_of_the_neighbours_on_ten_thousand_mdps():
-    batch = random_mdps(jax.random.key(5), NUM, 5, 3, 0.0, sparse=True)
-    gamma = jax.random.uniform(jax.random.key(1), (NUM,), maxval=0.99)
-    batch = batch._replace(gamma=gamma)
-    log_policies = jnp.log(random_policies(jax.random.key(2), NUM, 5, 3))
-    rates = 10.0 ** jax.random.uniform(jax.random.key(3), (NUM,), minval=-3.0, maxval=3.0)
-    together = jax.jit(jax.vmap(steps_and_changes))
-    changes, mixed, kl, gain, best = together(batch, log_policies, rates)
-    rounding = 1e-11 / (1 - gamma)
+    batch = random_mdps(5, NUM, 5, 3, sparse=True)
+    log_policies = np.log(random_policies(2, NUM, 5, 3))
+    rates = random_sizes(3, NUM, -7.0, 7.0)
+    together = jax.jit(jax.vmap(steps_and_changes))(batch, log_policies, rates)
+    changes, mixed, kl, gain, best = jax.tree.map(np.asarray, together)
+    rounding = 1e-11 / (1 - batch.gamma)
     # Conservative policy iteration: its promise is kept, and is worth something.
-    assert jnp.all(changes[:, 0] >= mixed.certificate - rounding)
-    assert jnp.all((mixed.rate > 0) & (mixed.rate <= 1))
-    assert jnp.mean(mixed.certificate > 1e-6) > 0.9
+    assert np.all(changes[:, 0] >= mixed.certificate - rounding)
+    assert np.all((mixed.rate > 0) & (mixed.rate <= 1))
+    assert np.mean(mixed.certificate > 1e-6) > 0.9
     # Policy iteration gains as much as its advantage under its own visitation, never less than 0.
-    assert jnp.all(changes[:, 2] >= -rounding)
+    assert np.all(changes[:, 2] >= -rounding)
     # Exact gradient ascent in logits never loses either, small or huge as the step may be.
-    assert jnp.all(changes[:, 3] >= -rounding)
+    assert np.all(changes[:, 3] >= -rounding)
     # The trust region is kept and used, and the surrogate does not fall.
-    assert jnp.all(kl <= 0.01)
-    assert jnp.median(kl) > 0.004
-    assert jnp.all(gain >= 0)
-    assert jnp.all(gain <= best + rounding)
+    assert np.all(kl <= 0.01)
+    assert np.median(kl) > 0.004
+    assert np.all(gain >= 0)
+    assert np.all(gain <= best + rounding)
 
 
 def test_iterating_policy_iteration_finds_the_optimum():

@@ -208,18 +208,21 @@ def assert_contracts(q, limit, gamma):
     assert np.max(distance[:, 1:2] / (gamma * distance[:, :1])) > 0.9
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_lemma_1_evaluation_is_a_contraction_to_the_soft_q(states, actions):
     (batch, _, _, _), found = studied(states, actions)
     assert_contracts(found["evaluation"].q, found["both"].q[:, 0], batch.gamma)
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_soft_value_iteration_is_a_contraction_to_the_soft_optimum(states, actions):
     (batch, _, _, _), found = studied(states, actions)
     assert_contracts(found["optimality"].q, found["by_policies"].q[:, -1], batch.gamma)
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_soft_values_keep_their_equations(states, actions):
     (batch, policies, _, temperature), found = studied(states, actions)
@@ -233,6 +236,7 @@ def test_soft_values_keep_their_equations(states, actions):
     assert_allclose(solution.objective, flow, rtol=1e-10, atol=ROUNDING)
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_lemma_2_improvement_is_never_worse_anywhere(states, actions):
     _, found = studied(states, actions)
@@ -241,6 +245,7 @@ def test_lemma_2_improvement_is_never_worse_anywhere(states, actions):
     assert np.median(changes[:, 0]) > 1e-3  # and improvement there was
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_the_gain_of_an_improvement_is_a_divergence(states, actions):
     _, found = studied(states, actions)
@@ -253,6 +258,7 @@ def test_the_gain_of_an_improvement_is_a_divergence(states, actions):
     assert np.max(between) > 0.01
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_theorem_1_iteration_ends_at_a_policy_that_none_beats(states, actions):
     (batch, _, _, temperature), found = studied(states, actions)
@@ -268,6 +274,7 @@ def test_theorem_1_iteration_ends_at_a_policy_that_none_beats(states, actions):
     assert_allclose(found["limit"].soft, value, atol=ROUNDING)
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_policy_iteration_is_never_behind_value_iteration(states, actions):
     _, found = studied(states, actions)
@@ -279,6 +286,7 @@ def test_policy_iteration_is_never_behind_value_iteration(states, actions):
     assert np.min(found["by_values"].least_change) >= -ROUNDING
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_soft_values_stay_within_their_bound_of_hard_ones(states, actions):
     (batch, _, _, temperature), found = studied(states, actions)
@@ -293,6 +301,7 @@ def test_soft_values_stay_within_their_bound_of_hard_ones(states, actions):
     assert np.max(used) > 0.9  # at high temperatures the bound is nearly met
 
 
+@pytest.mark.theorem
 @ON_EVERY_SIZE
 def test_soft_actor_critic_is_the_analytical_update_of_the_soft_advantage(states, actions):
     (_, _, _, temperature), found = studied(states, actions)
@@ -318,6 +327,7 @@ def test_only_the_uniform_policy_is_a_fixed_point_without_reward():
     assert np.all(gain > 0.0)
 
 
+@pytest.mark.theorem
 def test_the_entropy_regularised_gradient_equals_autodiff():
     batch, policies, _, temperature = random_problems(5, 3, 10_000)
     by_theorem, by_autodiff = both_gradients(batch, jnp.log(policies), temperature)

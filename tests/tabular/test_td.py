@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import mdp_g, random_mdps
+from examples import mdp_g, random_mdps, random_policies
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.tabular import mdp as mdps
@@ -119,6 +119,7 @@ def test_values_converge_to_those_of_the_policy():
     assert_allclose(found[:, 3], 0.0)  # the end is worth nothing, and is never left
 
 
+@pytest.mark.theorem
 def test_errors_are_advantages_once_the_values_are_right():
     # With V = V_pi and no learning the error of a step has the mean A(s, a): 10,000 MDPs, exactly.
     def errors(mdp, policy):
@@ -133,14 +134,8 @@ def test_errors_are_advantages_once_the_values_are_right():
         delta = each(jnp.arange(3), jnp.arange(2), jnp.arange(3))
         return jnp.sum(mdp.transition * delta, axis=2), found.advantage
 
-    @jax.jit
-    def everything(key):
-        mdp_key, policy_key = jax.random.split(key)
-        batch = random_mdps(mdp_key, 10_000, 3, 2, 0.9, sparse=True)
-        policies = jax.nn.softmax(jax.random.normal(policy_key, (10_000, 3, 2)))
-        return jax.vmap(errors)(batch, policies)
-
-    mean, advantage = everything(jax.random.key(1))
+    batch = random_mdps(1, 10_000, 3, 2, 0.9, sparse=True)
+    mean, advantage = jax.jit(jax.vmap(errors))(batch, random_policies(2, 10_000, 3, 2))
     assert_allclose(mean, advantage, atol=1e-11)
     assert jnp.max(jnp.abs(advantage)) > 1.0
 

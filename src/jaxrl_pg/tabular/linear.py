@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.lax.linalg import triangular_solve
 
 __all__ = ["Factor", "factorize", "solve"]
 
@@ -21,13 +22,13 @@ class Factor(NamedTuple):
 
     Attributes:
         matrix: `[S, S]`, M.
-        lu: `[S, S]`, L and U with `M = P^T L U`, in one array.
-        pivots: `[S]` int32, the exchanges that make the permutation.
+        lu: `[S, S]`, L and U with `M[order] = L U`, in one array.
+        order: `[S]` int32, of the rows.
     """
 
     matrix: jax.Array
     lu: jax.Array
-    pivots: jax.Array
+    order: jax.Array
 
 
 def factorize(transition: jax.Array, gamma: jax.Array) -> Factor:
@@ -36,8 +37,7 @@ def factorize(transition: jax.Array, gamma: jax.Array) -> Factor:
     No derivative passes through the factors: `solve` differentiates the equation instead.
     """
     matrix = jnp.eye(transition.shape[0], dtype=transition.dtype) - gamma * transition
-    lu, pivots = _one_at_a_time(_lu)(jax.lax.stop_gradient(matrix))
-    return Factor(matrix, lu, pivots)
+    return Factor(matrix, *_one_at_a_time(_lu)(jax.lax.stop_gradient(matrix)))
 
 
 def solve(factor: Factor, rhs: jax.Array, transpose: bool = False) -> jax.Array:
@@ -54,20 +54,25 @@ def solve(factor: Factor, rhs: jax.Array, transpose: bool = False) -> jax.Array:
 
 
 def _lu(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jax.scipy.linalg.lu_factor(matrix)
+    lu, _, order = jax.lax.linalg.lu(matrix)
+    return lu, order
 
 
 def _substitute(factor: Factor, transpose: bool, _: Any, rhs: jax.Array) -> jax.Array:
     substitute = _one_at_a_time(_substitute_transposed if transpose else _substitute_plain)
-    return substitute(factor.lu, factor.pivots, rhs)
+    return substitute(factor.lu, factor.order, rhs)
 
 
-def _substitute_plain(lu: jax.Array, pivots: jax.Array, rhs: jax.Array) -> jax.Array:
-    return jax.scipy.linalg.lu_solve((lu, pivots), rhs)
+def _substitute_plain(lu: jax.Array, order: jax.Array, rhs: jax.Array) -> jax.Array:
+    half = triangular_solve(lu, rhs[order, None], left_side=True, lower=True, unit_diagonal=True)
+    return triangular_solve(lu, half, left_side=True)[:, 0]
 
 
-def _substitute_transposed(lu: jax.Array, pivots: jax.Array, rhs: jax.Array) -> jax.Array:
-    return jax.scipy.linalg.lu_solve((lu, pivots), rhs, trans=1)
+def _substitute_transposed(lu: jax.Array, order: jax.Array, rhs: jax.Array) -> jax.Array:
+    solve_half = partial(triangular_solve, lu, left_side=True, transpose_a=True)
+    half = solve_half(rhs[:, None])
+    permuted = solve_half(half, lower=True, unit_diagonal=True)[:, 0]
+    return jnp.zeros_like(rhs).at[order].set(permuted, unique_indices=True)
 
 
 def _one_at_a_time(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -98,7 +98,7 @@ def induced(mdp: MDP, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
         `P_pi(s'|s) = sum_a pi(a|s) P(s'|s,a)` `[S, S]` and `r_pi(s)` `[S]`.
     """
-    transition = jnp.einsum("sa,sak->sk", policy, mdp.transition)
+    transition = jnp.sum(policy[:, :, None] * mdp.transition, axis=1)
     return transition, jnp.sum(policy * mdp.reward, axis=1)
 
 
