@@ -32,6 +32,7 @@ def environ(tmp_path_factory):
         **os.environ,
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
+        "XLA_FLAGS": "",
     }
 
 

@@ -19,7 +19,6 @@ from scipy import stats
 
 from jaxrl_pg import replay
 
-pytestmark = pytest.mark.usefixtures("optimised")
 FALSE_ALARM = 1e-6
 ADD = jax.jit(replay.add)
 
@@ -168,12 +167,12 @@ def add_and_sample(num, ring, key):
     return jax.lax.scan(body, (ring, 0.0), jax.random.split(key, num))[0]
 
 
-def compiled(capacity, num, agents=0):
+def compiled(options, capacity, num, agents):
     fn, ring, key = partial(add_and_sample, num), replay.init(EMPTY, capacity), jax.random.key(0)
     if agents:
         fn, key = jax.vmap(fn), jax.random.split(key, agents)
         ring = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), ring)
-    program = jax.jit(fn, donate_argnums=0).lower(ring, key).compile()
+    program = jax.jit(fn, donate_argnums=0).lower(ring, key).compile(options)
     return program, ring, key
 
 
@@ -194,31 +193,32 @@ def buffers_made(program, capacity):
 
 
 @pytest.mark.parametrize("agents", [0, 3])
-def test_the_compiled_loop_makes_no_second_replay(agents):
-    program, *_ = compiled(CAPACITY, 10, agents)
+def test_the_compiled_loop_makes_no_second_replay(agents, optimised):
+    program, *_ = compiled(optimised, CAPACITY, 10, agents)
     assert str(CAPACITY) in program.as_text()
     assert not buffers_made(program, CAPACITY)
     assert program.memory_analysis().temp_size_in_bytes < CAPACITY
 
 
-def test_a_copy_would_be_seen():
+def test_a_copy_would_be_seen(optimised):
     """The check above, on a program that does write a new replay every time."""
 
     def shifted(num, ring):
         numbers = jnp.arange(num, dtype=jnp.float32)
         return jax.lax.fori_loop(0, 3, lambda _, x: jnp.concatenate([x[num:], numbers]), ring)
 
-    program = jax.jit(partial(shifted, 5), donate_argnums=0).lower(jnp.zeros(CAPACITY)).compile()
+    lowered = jax.jit(partial(shifted, 5), donate_argnums=0).lower(jnp.zeros(CAPACITY))
+    program = lowered.compile(optimised)
     assert buffers_made(program, CAPACITY)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("agents", [0, 4])
-def test_time_does_not_grow_with_the_capacity(agents):
+def test_time_does_not_grow_with_the_capacity(agents, optimised):
     """From 10,000 to 1,000,000 rows; what is left is that large arrays miss the caches."""
     seconds = {}
     for capacity in (10_000, 1_000_000):
-        program, ring, key = compiled(capacity, 2000, agents)
+        program, ring, key = compiled(optimised, capacity, 2000, agents)
         spent = []
         for _ in range(4):
             start = time.perf_counter()
