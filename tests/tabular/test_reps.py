@@ -100,6 +100,29 @@ def test_a_policy_that_is_inside_the_trust_region_is_found():
     assert jnp.median(found.eta) < 1e-5
 
 
+# On the MDP that the seed draws, epsilon = .05: optimum of primal and dual, eta, J before and after.
+WORKED = [
+    (0, 0.20496939, 0.6130, 1.339, 2.050),
+    (1, -0.03283864, 1.3079, -1.599, -0.328),
+    (2, 0.02357608, 1.4435, -1.178, 0.236),
+]
+
+
+@pytest.mark.parametrize(("seed", "best", "eta", "before", "after"), WORKED)
+def test_worked_updates(seed, best, eta, before, after):
+    rng = np.random.default_rng(seed)
+    transition = rng.dirichlet(np.full(8, 0.3), size=(8, 3))
+    reward, start = rng.uniform(-1.0, 1.0, size=(8, 3)), rng.dirichlet(np.ones(8))
+    mdp, policy = make(transition, reward, start, 0.9), rng.dirichlet(np.ones(3), size=8)
+    found, *objectives, difference = jax.jit(updated)(mdp, jnp.log(policy), 0.05)
+    assert_allclose([found.primal, found.dual], best, rtol=0, atol=5e-9)
+    assert_allclose(found.eta, eta, rtol=0, atol=5e-5)
+    assert_allclose(objectives, [before, after], rtol=0, atol=5e-4)
+    assert_allclose(found.primal, 0.1 * objectives[1], rtol=1e-12)
+    assert_allclose(found.kl, 0.05, rtol=1e-12)
+    assert difference < 1e-15
+
+
 @pytest.mark.parametrize(("gamma", "epsilon"), [(0.9, 0.05), (0.5, 0.01)])
 def test_the_dual_has_no_smaller_value_says_scipy(gamma, epsilon):
     mdp = mdp_g(gamma)
