@@ -100,7 +100,7 @@ def test_a_policy_that_is_inside_the_trust_region_is_found():
     assert jnp.median(found.eta) < 1e-5
 
 
-# On the MDP that the seed draws, epsilon = .05: optimum of primal and dual, eta, J before and after.
+# On the MDP that the seed draws, epsilon .05: best primal and dual, eta, J before and after.
 WORKED = [
     (0, 0.20496939, 0.6130, 1.339, 2.050),
     (1, -0.03283864, 1.3079, -1.599, -0.328),
