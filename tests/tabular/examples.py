@@ -19,17 +19,17 @@ def mdp_g(gamma):
     return mdps.make(transition, reward, [0.5, 0.3, 0.2], gamma)
 
 
-def random_mdps(seed, num, states, actions, gamma=None, sparse=False):
+def random_mdps(seed, num, states, actions, gamma=None, sparse=0.0):
     """`num` random MDPs side by side, each leaf's first axis; discounts below .99 unless given.
 
-    Drawn by NumPy, as all that is random here: compiling JAX's generators takes longer than most
-    of the theorems.
+    In the share `sparse` of them, the last ones, about two states can follow another. Drawn by
+    NumPy: compiling JAX's generators takes longer than most of the theorems.
     """
     rng = np.random.default_rng(seed)
     weights = rng.exponential(size=(num, states, actions, states))
-    if sparse:
-        weights *= rng.uniform(size=weights.shape) < 2.0 / states
-        weights[..., 0] += 1e-3
+    few = weights[num - round(sparse * num) :]
+    few *= rng.uniform(size=few.shape) < 2.0 / states
+    few[..., 0] += 1e-3
     transition = weights / weights.sum(-1, keepdims=True)
     reward = rng.normal(size=(num, states, actions))
     start = rng.dirichlet(np.ones(states), num)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g
+from examples import POLICY_G, mdp_g, random_mdps
 from numpy.testing import assert_allclose
 from scipy.special import rel_entr
 
@@ -50,14 +50,8 @@ def random_policies(rng, num, states, actions):
 def random_cases(num, states, actions, sparse):
     """MDPs with discounts in [0, 0.99), two policies, and functions of the state."""
     rng = np.random.default_rng(10 * states + sparse)
-    weights = rng.exponential(size=(num, states, actions, states))
-    if sparse:
-        weights *= rng.uniform(size=weights.shape) < 2.0 / states
-    weights[..., 0] += 1e-3
-    start = rng.dirichlet(np.ones(states), num)
-    gamma = 0.99 * np.sqrt(rng.uniform(size=num))
-    reward, values = rng.normal(size=(num, states, actions)), rng.normal(size=(num, states))
-    mdp = mdps.MDP(weights / weights.sum(-1, keepdims=True), reward, start, gamma)
+    gamma, values = 0.99 * np.sqrt(rng.uniform(size=num)), rng.normal(size=(num, states))
+    mdp = random_mdps(states, num, states, actions, sparse=sparse)._replace(gamma=gamma)
     case = (mdp, *random_policies(rng, num, states, actions), values)
     return jax.tree.map(jnp.asarray, case)
 

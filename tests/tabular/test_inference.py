@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g
+from examples import POLICY_G, mdp_g, random_mdps, random_sizes
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp, softmax
 
@@ -46,19 +46,11 @@ def random_mdp(seed, states=3, actions=2):
 
 def random_problems():
     """Half dense and half sparse, a policy for every step, temperatures from .1 to 10."""
-    rng = np.random.default_rng(0)
-    weights = rng.exponential(size=(NUM, STATES, ACTIONS, STATES))
-    weights[NUM // 2 :] *= rng.uniform(size=weights[NUM // 2 :].shape) < 2 / STATES
-    weights[..., 0] += 1e-3
-    batch = mdps.MDP(
-        weights / weights.sum(-1, keepdims=True),
-        rng.normal(size=(NUM, STATES, ACTIONS)),
-        rng.dirichlet(np.ones(STATES), NUM),
-        rng.uniform(0.0, 0.99, NUM),
-    )
+    rng = np.random.default_rng(1)
+    batch = random_mdps(0, NUM, STATES, ACTIONS, sparse=0.5)
     policies = rng.dirichlet(np.ones(ACTIONS), (NUM, HORIZON, STATES))
     prior = rng.dirichlet(np.ones(ACTIONS), (NUM, STATES))
-    problems = batch, policies, prior, 10.0 ** rng.uniform(-1.0, 1.0, NUM)
+    problems = batch, policies, prior, random_sizes(2, NUM, np.log(0.1), np.log(10.0))
     return jax.tree.map(jnp.asarray, problems)
 
 

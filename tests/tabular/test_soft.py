@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g
+from examples import POLICY_G, mdp_g, random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp, softmax
 
@@ -25,23 +25,10 @@ def one_state():
 
 
 def random_problems(states, actions, num=PER_SIZE):
-    """Dense and sparse MDPs, two policies each, temperatures from .01 to 10, gamma up to .99.
-
-    Drawn by NumPy: compiling JAX's generators takes longer than all the theorems.
-    """
-    rng = np.random.default_rng(states)
-    weights = rng.exponential(size=(num, states, actions, states))
-    weights[num // 2 :] *= rng.uniform(size=weights[num // 2 :].shape) < 2 / states
-    weights[num // 2 :, ..., 0] += 1e-3
-    batch = mdps.MDP(
-        weights / weights.sum(-1, keepdims=True),
-        rng.normal(size=(num, states, actions)),
-        rng.dirichlet(np.ones(states), num),
-        rng.uniform(0.0, 0.99, num),
-    )
-    scale = np.exp(rng.uniform(-2.0, 2.0, (2, num, 1, 1)))  # nearly uniform to nearly deterministic
-    policies = softmax(scale * rng.normal(size=(2, num, states, actions)), axis=-1)
-    problems = (batch, *policies, 10.0 ** rng.uniform(-2.0, 1.0, num))
+    """Dense and sparse MDPs, two policies each, temperatures from .01 to 10."""
+    batch = random_mdps(states, num, states, actions, sparse=0.5)
+    policies = random_policies(1, 2 * num, states, actions).reshape(2, num, states, actions)
+    problems = (batch, *policies, random_sizes(2, num, np.log(0.01), np.log(10.0)))
     return jax.tree.map(jnp.asarray, problems)
 
 
