@@ -17,7 +17,7 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from jaxrl_pg import table
+from jaxrl_pg.sweeps import results
 
 FOLDER = Path(__file__).parent
 TUNING = FOLDER.parent / "analytical_vs_ppo_tuning.toml"
@@ -33,14 +33,14 @@ seeds = {seeds}
 """
 
 
-def score(setting: table.Setting) -> float:
+def score(setting: results.Setting) -> float:
     """The mean return of all evaluations and seeds; the lowest possible if one diverged."""
     return -np.inf if setting.diverged.any() else float(setting.returns.mean())
 
 
-def best(settings: list[table.Setting]) -> dict[tuple[str, str], table.Setting]:
+def best(settings: list[results.Setting]) -> dict[tuple[str, str], results.Setting]:
     """The best setting of each agent and environment."""
-    found: dict[tuple[str, str], table.Setting] = {}
+    found: dict[tuple[str, str], results.Setting] = {}
     for setting in settings:
         key = setting.agent, setting.env
         if key not in found or score(setting) > score(found[key]):
@@ -55,7 +55,7 @@ def written(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else f"{value:g}"
 
 
-def blocks(chosen: dict[tuple[str, str], table.Setting]) -> list[str]:
+def blocks(chosen: dict[tuple[str, str], results.Setting]) -> list[str]:
     """The experiment's studies: the tuning's, with its grid replaced by what was best."""
     lines = []
     for study in tomllib.loads(TUNING.read_text())["study"]:
@@ -69,7 +69,7 @@ def blocks(chosen: dict[tuple[str, str], table.Setting]) -> list[str]:
     return lines
 
 
-def draw(settings: list[table.Setting]) -> None:
+def draw(settings: list[results.Setting]) -> None:
     """For each value of a knob the scores of its learning rates: their mean, worst and best."""
     envs = list(dict.fromkeys(setting.env for setting in settings))
     mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
@@ -95,7 +95,7 @@ def draw(settings: list[table.Setting]) -> None:
 def main() -> None:
     """Choose, write, draw."""
     runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/analytical_vs_ppo_tuning")
-    settings = table.settings(table.read(runs / "results.csv"))
+    settings = results.settings(results.read(runs / "results.csv"))
     chosen = best(settings)
     for (agent, env), setting in chosen.items():
         knob = KNOBS[agent]

@@ -19,7 +19,8 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from jaxrl_pg import agents, analytical, networks, on_policy, ppo
+from jaxrl_pg import agents, analytical, ppo
+from jaxrl_pg.components import networks, on_policy
 from jaxrl_pg.types import TrainState
 
 FOLDER = Path(__file__).parent

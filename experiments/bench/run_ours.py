@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import timing
 
 import jaxrl_pg
-from jaxrl_pg import envs, parallel, ppo
+from jaxrl_pg import envs, ppo
 
 
 def train(row: dict[str, Any], hyper: dict[str, Any], devices: int, executions: int) -> None:
@@ -34,7 +34,7 @@ def train(row: dict[str, Any], hyper: dict[str, Any], devices: int, executions: 
     shapes = jax.eval_shape(ppo.init, config, key)
     if seeds > 1:
         key = jax.random.split(key, seeds)
-        fn = parallel.over_agents(_one_by_one, (None, 0)) if devices > 1 else _together
+        fn = devices.over_agents(_one_by_one, (None, 0)) if devices > 1 else _together
     timing.report(
         "jaxrl-pg",
         fn,
@@ -50,7 +50,7 @@ def train(row: dict[str, Any], hyper: dict[str, Any], devices: int, executions: 
 def products(devices: int, executions: int, loops: int = 4000) -> None:
     """Time `loops` products `[2048, 64] @ [64, 64]` on every device at once."""
     x = jnp.ones((devices * 2048, 64))
-    fn = parallel.over_agents(_multiply, (0, None, None))
+    fn = devices.over_agents(_multiply, (0, None, None))
     flops = devices * loops * 2 * 2048 * 64 * 64
     timing.report("jaxrl-pg", fn, (x, jnp.eye(64), loops), executions, flops=flops)
 

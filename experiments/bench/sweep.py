@@ -58,7 +58,7 @@ def together():
     import jax.numpy as jnp
 
     jax.config.update("jax_num_cpu_devices", 2)
-    from jaxrl_pg import population
+    from jaxrl_pg.training import population
 
     config = config_of()
     configs = population.stack([config.replace(learning_rate=r) for r in RATES * SEEDS])

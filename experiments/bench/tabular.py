@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_pg import parallel
-from jaxrl_pg.tabular import builders, mdp, solve
+from jaxrl_pg.theory import builders, mdp, solve
+from jaxrl_pg.training import devices
 
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_enable_x64", True)
@@ -32,7 +32,7 @@ def main():
     programs = {
         "vmap": jax.jit(jax.vmap(solve_uniform)),
         "lax.map": jax.jit(one_by_one),
-        "lax.map on two devices": jax.jit(parallel.over_agents(one_by_one, (0,))),
+        "lax.map on two devices": jax.jit(devices.over_agents(one_by_one, (0,))),
     }
     arrays = jax.tree.map(np.asarray, batch)
     loop = best_of(3, partial(numpy_loop, arrays))
@@ -41,7 +41,7 @@ def main():
         start = time.perf_counter()
         finished(program, batch)
         first = time.perf_counter() - start
-        given = jax.device_put(batch, parallel.agents_sharding()) if "two" in name else batch
+        given = jax.device_put(batch, devices.agents_sharding()) if "two" in name else batch
         seconds = best_of(10, partial(finished, program, given))
         print(f"{name}: {1e3 * seconds:.0f} ms, {loop / seconds:.1f} times; {first:.1f} s at first")
     key = jax.random.key(1)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import bounds, sharp
-from jaxrl_pg.tabular.mdp import MDP
+from jaxrl_pg.theory.bounds import improvement_bounds, sharp
+from jaxrl_pg.theory.mdp import MDP
 
 GAMMAS = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 NUM, STATES, ACTIONS = 4000, 10, 4
@@ -41,14 +41,14 @@ def random_pair(key):
 def tightness(gamma, key):
     """gap / bound of every bound on one random pair."""
     mdp, policy, new_policy = random_pair(key)
-    comparison = bounds.compare(mdp._replace(gamma=gamma), policy, new_policy)
-    shifted = bounds.objective_bound(comparison)
+    comparison = improvement_bounds.compare(mdp._replace(gamma=gamma), policy, new_policy)
+    shifted = improvement_bounds.objective_bound(comparison)
     found = {
-        "paper": bounds.paper_bound(comparison),
-        "shift": bounds.Bound(shifted.gap, shifted.tight),
-        "trpo": bounds.trpo_bound(comparison),
-        "ours": bounds.expected_kl_bound(comparison),
-        "cpo": bounds.cpo_bound(comparison),
+        "paper": improvement_bounds.paper_bound(comparison),
+        "shift": improvement_bounds.Bound(shifted.gap, shifted.tight),
+        "trpo": improvement_bounds.trpo_bound(comparison),
+        "ours": improvement_bounds.expected_kl_bound(comparison),
+        "cpo": improvement_bounds.cpo_bound(comparison),
     }
     return {name: sides.gap / sides.bound for name, sides in found.items()}
 
@@ -62,17 +62,17 @@ def draw_constants(axis):
     axis.fill_between(horizon, 1e-2, best, color="0.85", lw=0)
     axis.loglog(
         horizon,
-        bounds.paper_constant(gammas, one),
+        improvement_bounds.paper_constant(gammas, one),
         "tab:orange",
         label="printed, times expected KL",
     )
     axis.loglog(
         horizon,
-        bounds.expected_kl_constant(gammas, one),
+        improvement_bounds.expected_kl_constant(gammas, one),
         "tab:green",
         label="ours, times expected KL",
     )
-    trpo = bounds.trpo_constant(gammas, one)
+    trpo = improvement_bounds.trpo_constant(gammas, one)
     axis.loglog(horizon, trpo, "tab:blue", ls="--", label="TRPO, times largest KL")
     cpo = 2.0 * gammas * horizon
     axis.loglog(horizon, cpo, "tab:red", ls="-.", label="CPO, times expected TV")

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import builders, constants, improvement, neighbours, solve
-from jaxrl_pg.tabular.analytical import analytical_update
+from jaxrl_pg.theory import builders, solve
+from jaxrl_pg.theory.updates import constants, improvement, neighbours
+from jaxrl_pg.theory.updates.analytical import analytical_update
 
 jax.config.update("jax_enable_x64", True)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import conditioning
+from jaxrl_pg.theory.learning import conditioning
 
 jax.config.update("jax_enable_x64", True)
 

@@ -11,16 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import bounds, sharp
-from jaxrl_pg.tabular.counterexample import expected_kl_counterexample
+from jaxrl_pg.theory.bounds import improvement_bounds, sharp
+from jaxrl_pg.theory.bounds.counterexample import expected_kl_counterexample
 
 TABLE = (0.3, 0.4, 0.5, 0.505, 0.51, 0.6, 0.7, 0.9)
 
 
 def sides(gamma):
     """Gap, the printed bound and ours on the eight-state counterexample."""
-    comparison = bounds.compare(*expected_kl_counterexample(gamma))
-    printed, ours = bounds.paper_bound(comparison), bounds.expected_kl_bound(comparison)
+    comparison = improvement_bounds.compare(*expected_kl_counterexample(gamma))
+    printed, ours = (
+        improvement_bounds.paper_bound(comparison),
+        improvement_bounds.expected_kl_bound(comparison),
+    )
     return printed.gap, printed.bound, ours.bound
 
 

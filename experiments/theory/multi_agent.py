@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import constants, mdp, multi_agent, solve
-from jaxrl_pg.tabular.bounds import paper_constant
+from jaxrl_pg.theory import mdp, solve
+from jaxrl_pg.theory.bounds.improvement_bounds import paper_constant
+from jaxrl_pg.theory.updates import constants, multi_agent
 
 jax.config.update("jax_enable_x64", True)
 

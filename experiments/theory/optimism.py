@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import inference, solve
-from jaxrl_pg.tabular import mdp as mdps
+from jaxrl_pg.theory import mdp as mdps
+from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.soft import inference
 
 SAFE, RISKY = 0, 1
 BLUE, ORANGE, BLACK = "tab:blue", "tab:orange", "black"

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from figures import new_figure, save
 from simplex import path
 
-from jaxrl_pg.tabular import mdp, neighbours, solve
+from jaxrl_pg.theory import mdp, solve
+from jaxrl_pg.theory.updates import neighbours
 
 jax.config.update("jax_enable_x64", True)
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import mdp, neighbours, solve
+from jaxrl_pg.theory import mdp, solve
+from jaxrl_pg.theory.updates import neighbours
 
 jax.config.update("jax_enable_x64", True)
 

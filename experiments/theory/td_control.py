@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import mdp as mdps
-from jaxrl_pg.tabular import solve, td_control
-from jaxrl_pg.tabular.builders import cliff_walk
-from jaxrl_pg.tabular.td import Settings
+from jaxrl_pg.theory import mdp as mdps
+from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.builders import cliff_walk
+from jaxrl_pg.theory.learning import td_control
+from jaxrl_pg.theory.learning.td import Settings
 
 jax.config.update("jax_enable_x64", True)
 

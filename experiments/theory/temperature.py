@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import mdp as mdps
-from jaxrl_pg.tabular import soft
+from jaxrl_pg.theory import mdp as mdps
+from jaxrl_pg.theory.soft import soft_values
 
 NUM, STATES, ACTIONS = 200, 10, 4
 GAMMA, TEMPERATURE = 0.9, 0.2
@@ -35,16 +35,16 @@ def random_mdps(gamma, seed=0):
 
 def gaps(mdp, temperature):
     """Largest `soft - hard` and `hard - obtained` over states, and their bound."""
-    found = soft.hard_limit(mdp, temperature)
+    found = soft_values.hard_limit(mdp, temperature)
     above, lost = found.soft - found.hard, found.hard - found.obtained
     return jnp.stack([jnp.max(above), jnp.max(lost), found.bound, jnp.min(above), jnp.min(lost)])
 
 
 def distances(mdp):
     """Distance to the soft-optimal Q after each iteration of either kind, from the same Q."""
-    exact = soft.policy_iterates(mdp, TEMPERATURE, 3 * IMPROVEMENTS).q[-1]
-    by_policies = soft.policy_iterates(mdp, TEMPERATURE, IMPROVEMENTS).q
-    by_values = soft.value_iterates(mdp, TEMPERATURE, SWEEPS, by_policies[0]).q
+    exact = soft_values.policy_iterates(mdp, TEMPERATURE, 3 * IMPROVEMENTS).q[-1]
+    by_policies = soft_values.policy_iterates(mdp, TEMPERATURE, IMPROVEMENTS).q
+    by_values = soft_values.value_iterates(mdp, TEMPERATURE, SWEEPS, by_policies[0]).q
     far = partial(jnp.max, axis=(1, 2))
     return far(jnp.abs(by_policies - exact[None])), far(jnp.abs(by_values - exact[None]))
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from figures import new_figure, save
 
-from jaxrl_pg.tabular import builders, estimators, mdp, solve
+from jaxrl_pg.theory import builders, mdp, solve
+from jaxrl_pg.theory.learning import estimators
 
 jax.config.update("jax_enable_x64", True)
 

@@ -22,10 +22,12 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 import jaxrl_pg
-from jaxrl_pg import actor_critic, envs, networks, normalize, on_policy, optim, reinforce, rollout
-from jaxrl_pg.envs import tabular
+from jaxrl_pg import actor_critic, envs, reinforce
+from jaxrl_pg.components import networks, normalize, on_policy, optim, rollout
+from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.ops import returns
-from jaxrl_pg.tabular import estimators, mdp, solve
+from jaxrl_pg.theory import mdp, solve
+from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.types import TrainState
 
 FOLDER = Path(__file__).parent
@@ -110,7 +112,7 @@ def small_mdp() -> Problem:
         objective: {"params": policy | {"value_head": linear(jnp.float32(value)[:, None])}}
         for objective, value in values.items()
     }
-    fields = {"env": tabular.from_mdp(problem, max_steps_in_episode=3), "gamma": 0.9}
+    fields = {"env": from_mdp.from_mdp(problem, max_steps_in_episode=3), "gamma": 0.9}
     return Problem(fields | {"num_steps": 3, "hidden_sizes": ()}, params, truth)
 
 

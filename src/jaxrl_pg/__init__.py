@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from jaxrl_pg.agents import reps as reps
     from jaxrl_pg.agents import sac as sac
     from jaxrl_pg.agents import soft_q_learning as soft_q_learning
-    from jaxrl_pg.evaluation import evaluate as evaluate
-    from jaxrl_pg.evaluation import value as value
-    from jaxrl_pg.policy import load as load
-    from jaxrl_pg.running import resume as resume
-    from jaxrl_pg.running import run as run
-    from jaxrl_pg.training import train as train
+    from jaxrl_pg.running.loop import resume as resume
+    from jaxrl_pg.running.loop import run as run
+    from jaxrl_pg.running.trained_policy import load as load
+    from jaxrl_pg.training.evaluation import evaluate as evaluate
+    from jaxrl_pg.training.evaluation import value as value
+    from jaxrl_pg.training.program import train as train
 
 __version__ = "0.1.0"
 __all__ = [
@@ -54,12 +54,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "evaluate": "jaxrl_pg.evaluation",
-    "load": "jaxrl_pg.policy",
-    "resume": "jaxrl_pg.running",
-    "run": "jaxrl_pg.running",
-    "train": "jaxrl_pg.training",
-    "value": "jaxrl_pg.evaluation",
+    "evaluate": "jaxrl_pg.training.evaluation",
+    "load": "jaxrl_pg.running.trained_policy",
+    "resume": "jaxrl_pg.running.loop",
+    "run": "jaxrl_pg.running.loop",
+    "train": "jaxrl_pg.training.program",
+    "value": "jaxrl_pg.training.evaluation",
 }
 AGENT_NAMES = (
     *("ppo", "actor_critic", "reinforce", "natural_gradient", "sac", "soft_q_learning"),

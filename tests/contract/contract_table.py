@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_pg import agents, envs, training
+from jaxrl_pg import agents, envs
+from jaxrl_pg.training import program
 
 # What is asked here does not depend on how hard XLA optimises; this takes a quarter of the time.
 FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -230,7 +231,7 @@ class Contract:
         self.spec = envs.make(self.config.env, self.config.env_params).spec
         self.key = jax.random.key(0)
         self.traces: dict[str, int] = {}
-        self.train = self.compile("train", training.train)
+        self.train = self.compile("train", program.train)
         self.init = self.compile("init", self.agent.init)
         self.act = self.compile("act", self.agent.act, static_argnums=4)
         self.rows = self._rows()
@@ -257,7 +258,7 @@ class Contract:
         """All rows trained at once, by `vmap` over the config's leaves and the keys."""
         configs, keys = zip(*self.rows.values(), strict=True)
         config = jax.tree.map(lambda *x: jnp.stack([jnp.float32(v) for v in x]), *configs)
-        train = self.compile("batched", jax.vmap(training.train))
+        train = self.compile("batched", jax.vmap(program.train))
         return train(config, jnp.stack(keys))
 
     def _rows(self):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from contract_table import CASES, EXACT, NUM_ITERATIONS, assert_bit_equal, leaves_of
 
-from jaxrl_pg import agents, training
+from jaxrl_pg import agents
+from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
 # A sum over actions, of values that have a loss of their own.
@@ -112,7 +113,7 @@ def test_every_leaf_of_the_actor_has_the_environments_first(contract):
 
 
 def test_iterations_in_two_pieces_are_the_iterations_bit_for_bit(contract):
-    iterations = contract.compile("iterations", training.iterations, static_argnums=2)
+    iterations = contract.compile("iterations", program.iterations, static_argnums=2)
     half = NUM_ITERATIONS // 2
     state, first = iterations(contract.config, contract.start, half)
     state, second = iterations(contract.config, state, half)
@@ -159,7 +160,7 @@ def test_metrics_of_an_iteration_are_bytes_and_not_rollouts(contract):
 
 @pytest.mark.parametrize("contract", ["ppo-continuous"], indirect=True)
 def test_evaluating_changes_nothing_and_adds_its_own_metrics(contract):
-    train = contract.compile("evaluated", training.train, static_argnums=(2, 3), options=EXACT)
+    train = contract.compile("evaluated", program.train, static_argnums=(2, 3), options=EXACT)
     without = train(contract.config, contract.key, 0)
     state, metrics = train(contract.config, contract.key, 3, 2)
     evaluations = {name: np.asarray(metrics.pop(name)) for name in list(metrics) if "eval/" in name}

@@ -11,8 +11,9 @@ from gymnax.environments import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxrl_pg import envs
-from jaxrl_pg.envs import games, jaxmarl
-from jaxrl_pg.tabular import mdp, solve
+from jaxrl_pg.envs import games
+from jaxrl_pg.envs.adapters import jaxmarl
+from jaxrl_pg.theory import mdp, solve
 
 KEYS = jax.random.key(0), jax.random.key(1)
 

@@ -248,7 +248,7 @@ def test_an_environment_may_first_be_made_inside_a_compiled_program():
 
 
 def test_an_environment_first_made_inside_a_trace_holds_no_tracer():
-    envs.core._core.cache_clear()
+    envs.vector._core.cache_clear()
     for num_envs in (2, 3):
         assert np.all(np.isfinite(step_breakout(num_envs)))
 

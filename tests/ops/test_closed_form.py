@@ -10,7 +10,9 @@ from numpy.testing import assert_allclose
 from scipy import special
 
 from jaxrl_pg.ops import closed_form
-from jaxrl_pg.tabular import analytical, bounds, builders, constants, sharp, solve
+from jaxrl_pg.theory import builders, solve
+from jaxrl_pg.theory.bounds import improvement_bounds, sharp
+from jaxrl_pg.theory.updates import analytical, constants
 
 AXIS = "shards"
 
@@ -150,11 +152,13 @@ def test_the_constants_of_bounds_are_the_theorys(gamma):
     with jax.enable_x64(True):
         eps = jnp.asarray(0.7)
         assert_allclose(
-            closed_form.paper_constant(gamma, eps), bounds.paper_constant(gamma, eps), rtol=1e-12
+            closed_form.paper_constant(gamma, eps),
+            improvement_bounds.paper_constant(gamma, eps),
+            rtol=1e-12,
         )
         proved = closed_form.proved_constant(gamma, eps)
         assert_allclose(proved, sharp.refined_constant(gamma, eps), rtol=1e-12)
-        assert proved <= bounds.expected_kl_constant(gamma, eps)
+        assert proved <= improvement_bounds.expected_kl_constant(gamma, eps)
     assert np.isfinite(closed_form.paper_constant(1.0, jnp.ones(())))
 
 

@@ -12,8 +12,9 @@ from scipy import integrate, optimize, special, stats
 
 from jaxrl_pg.ops import soft
 from jaxrl_pg.ops.distributions import Normal, correlated, tanh_normal_sample
-from jaxrl_pg.tabular import analytical, mdp
-from jaxrl_pg.tabular import soft as exact
+from jaxrl_pg.theory import mdp
+from jaxrl_pg.theory.soft import soft_values as exact
+from jaxrl_pg.theory.updates import analytical
 
 LOG2 = math.log(2.0)
 HALF = jnp.array([[0.5, 0.5]])

@@ -12,8 +12,9 @@ from numpy.testing import assert_allclose
 from scipy.sparse import linalg
 
 from jaxrl_pg.ops import distributions, trust_region
-from jaxrl_pg.tabular import mdp as mdps
-from jaxrl_pg.tabular import neighbours, solve
+from jaxrl_pg.theory import mdp as mdps
+from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.updates import neighbours
 
 CATEGORICAL, NORMAL = distributions.CATEGORICAL, distributions.DIAGONAL_NORMAL
 

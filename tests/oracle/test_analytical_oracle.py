@@ -21,10 +21,11 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import special
 
-from jaxrl_pg import networks, on_policy
 from jaxrl_pg.agents import analytical as agent
-from jaxrl_pg.envs import tabular
-from jaxrl_pg.tabular import analytical, builders, constants, improvement, mdp, solve
+from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.theory import builders, mdp, solve
+from jaxrl_pg.theory.updates import analytical, constants, improvement
 
 FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 jit = partial(jax.jit, compiler_options=FAST)
@@ -41,7 +42,7 @@ def small_mdp():
     return mdp.make(weight / weight.sum(2, keepdims=True), reward, [0.5, 0.3, 0.2], GAMMA)
 
 
-ENV = tabular.from_mdp(small_mdp())
+ENV = from_mdp.from_mdp(small_mdp())
 EXACT = agent.Config(
     env=ENV,
     num_envs=3,
@@ -191,7 +192,7 @@ def weigh_alike(choose):
 
 LAKE, SEEDS, ITERATIONS, ENVS, STEPS_EACH = builders.frozen_lake(0.99), 3, 60, 256, 16
 LEARNED = agent.Config(
-    env=tabular.from_mdp(LAKE, 100),
+    env=from_mdp.from_mdp(LAKE, 100),
     num_envs=ENVS,
     num_steps=STEPS_EACH,
     total_timesteps=ITERATIONS * ENVS * STEPS_EACH,

@@ -25,10 +25,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxrl_pg import agents, envs, networks, on_policy, training
-from jaxrl_pg.envs import tabular
-from jaxrl_pg.tabular import builders, solve
-from jaxrl_pg.tabular import mdp as mdps
+from jaxrl_pg import agents, envs
+from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.theory import builders, solve
+from jaxrl_pg.theory import mdp as mdps
+from jaxrl_pg.training import program
 
 GAMMA, S, A, SEEDS = 0.99, 65, 4, 3
 # Half of the time is compilation; this takes a third of what users' programs take.
@@ -151,20 +153,20 @@ def problem(name):
 
 @cache
 def environment():
-    return tabular.from_mdp(problem(next(iter(ROWS))), max_steps_in_episode=100)
+    return from_mdp.from_mdp(problem(next(iter(ROWS))), max_steps_in_episode=100)
 
 
 def config_of(name):
     row, mdp = ROWS[name], problem(name)
     values = {**VALUES[row.agent], **row.floats, "gamma": float(mdp.gamma)}
-    params = tabular.params_of(mdp)
+    params = from_mdp.params_of(mdp)
     return agents.AGENTS[row.agent].Config(env=environment(), env_params=params, **values)
 
 
 def learn(rows, config, key):
     """Train, and ask the agent for its policy and values in every state."""
     agent, read = agents.find(config), ROWS[rows[0]].logits
-    learner = training.train(config, key)[0].learner
+    learner = program.train(config, key)[0].learner
     every, repeated = jnp.eye(S), jnp.repeat(jnp.eye(S), DRAWS, axis=0)
     best = agent.act(config, learner, every, key, True)
     drawn = agent.act(config, learner, repeated, key, False).reshape(S, DRAWS)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxrl_pg import factored
 from jaxrl_pg.agents import multi_agent as agent
-from jaxrl_pg.envs import games, tabular
-from jaxrl_pg.ops import joint
-from jaxrl_pg.tabular import constants, mdp, multi_agent, solve
+from jaxrl_pg.components import factored
+from jaxrl_pg.envs import from_mdp, games
+from jaxrl_pg.ops import joint_actions
+from jaxrl_pg.theory import mdp, solve
+from jaxrl_pg.theory.updates import constants, multi_agent
 
 FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
 jit = partial(jax.jit, compiler_options=FAST)
@@ -120,7 +121,7 @@ def exact(log_policies):
 def test_turns_with_exact_advantages_are_the_exact_turns():
     """Two sweeps, (1, 0) and (0, 1): policies and J within 2e-3, from errors that add."""
     config = agent.Config(
-        env=tabular.from_mdp(markov_game()), factors=(2, 2), num_envs=3, gamma=0.9, **FULL
+        env=from_mdp.from_mdp(markov_game()), factors=(2, 2), num_envs=3, gamma=0.9, **FULL
     )
     start = np.log([[[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]], [[0.2, 0.8], [0.5, 0.5], [0.7, 0.3]]])
     constant = 0.5
@@ -170,7 +171,7 @@ def learned():
         state = agent.init(LEARNED, key)
         state = jax.lax.scan(partial(iterate, LEARNED), state, None, LEARNED.num_iterations)[0]
         every = factored.log_policies(LEARNED, state.learner.params.policies, jnp.eye(37))
-        return joint.joint_log_policy(every, LEARNED.factors)
+        return joint_actions.joint_log_policy(every, LEARNED.factors)
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
     found = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": 1})(keys)

@@ -20,10 +20,12 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import special
 
-from jaxrl_pg import agents, networks, off_policy, training
-from jaxrl_pg.envs import tabular
-from jaxrl_pg.tabular import mdp as mdps
-from jaxrl_pg.tabular import soft
+from jaxrl_pg import agents
+from jaxrl_pg.components import networks, off_policy
+from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.theory import mdp as mdps
+from jaxrl_pg.theory.soft import soft_values
+from jaxrl_pg.training import program
 
 GAMMA, ALPHA, S, A, SEEDS = 0.8, 0.3, 5, 3, 2
 FAST = {"xla_backend_optimization_level": 0}
@@ -67,14 +69,14 @@ class Found(NamedTuple):
 @cache
 def environment():
     """The problems differ in their parameters only."""
-    return tabular.from_mdp(PROBLEMS["mixing"], max_steps_in_episode=7)
+    return from_mdp.from_mdp(PROBLEMS["mixing"], max_steps_in_episode=7)
 
 
 def config_of(name, problem):
     agent, values = AGENTS[name]
     return agents.AGENTS[agent].Config(
         env=environment(),
-        env_params=tabular.params_of(PROBLEMS[problem]),
+        env_params=from_mdp.params_of(PROBLEMS[problem]),
         gamma=GAMMA,
         alpha=ALPHA,
         num_envs=64,
@@ -94,7 +96,7 @@ def config_of(name, problem):
 def learn(config, key):
     """Train, and ask for Q, values and policy in every state."""
     agent = agents.find(config)
-    state, metrics = training.train(config, key)
+    state, metrics = program.train(config, key)
     every = jnp.eye(S)
     params = state.learner.params
     if hasattr(params, "policy"):
@@ -143,7 +145,7 @@ def test_the_oracle_is_that_of_the_exact_room():
     q, value, policy, _ = optimum("mixing")
     with jax.enable_x64(True):
         problem = mdps.MDP(*(jnp.asarray(x) for x in PROBLEMS["mixing"]))
-        found = jax.jit(soft.value_iteration)(problem, ALPHA)
+        found = jax.jit(soft_values.value_iteration)(problem, ALPHA)
         assert_allclose(found.value, value, rtol=1e-8)
         assert_allclose(found.policy, policy, rtol=1e-6)
     # Where there is an end, the exact room counts the entropy of staying there for ever.

@@ -30,10 +30,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, on_policy, optim, parallel
+from jaxrl_pg.components import networks, on_policy, optim
+from jaxrl_pg.components.on_policy import Learner, OnPolicyConfig, act, init, value
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import Learner, OnPolicyConfig, act, init, value
-from jaxrl_pg.ops import losses, returns
+from jaxrl_pg.ops import collectives, losses, returns
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "gradient", "init", "iterate", "value"]
@@ -112,7 +112,7 @@ def gradient(
     rows = _rows(config, learner, experience)
     grads, metrics = jax.grad(partial(_loss, config, rows), has_aux=True)(learner.params)
     metrics["value/explained_variance"] = losses.explained_variance(rows.value, rows.target)
-    return parallel.mean(grads, config.num_devices), metrics
+    return collectives.mean(grads, config.num_devices), metrics
 
 
 def _rows(config: Config, learner: Learner, experience: on_policy.Experience) -> on_policy.Batch:
@@ -135,7 +135,7 @@ def _loss(config: Config, rows: on_policy.Batch, params: Any) -> tuple[jax.Array
     family = on_policy.family(config)
     advantage = rows.advantage
     if config.normalize_advantage:
-        advantage = parallel.standardize(advantage[None], config.num_devices)[0]
+        advantage = collectives.standardize(advantage[None], config.num_devices)[0]
     policy_loss = losses.policy_gradient_loss(family.log_prob(dist, rows.action), advantage)
     value_loss = losses.value_loss(values, rows.target)
     entropy = jnp.mean(family.entropy(dist))

@@ -29,21 +29,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import (
-    closed_form_step,
-    envs,
-    minibatches,
-    networks,
-    normalize,
-    on_policy,
-    optim,
-    parallel,
-)
-from jaxrl_pg.closed_form_step import STEPS, StepFields, TrustFields
+from jaxrl_pg import envs
+from jaxrl_pg.components import epochs, networks, normalize, on_policy, optim, step_size
+from jaxrl_pg.components.epochs import EpochsConfig
+from jaxrl_pg.components.on_policy import act, value
+from jaxrl_pg.components.step_size import STEPS, StepFields, TrustFields
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.minibatches import EpochsConfig
-from jaxrl_pg.on_policy import act, value
-from jaxrl_pg.ops import closed_form, losses
+from jaxrl_pg.ops import closed_form, collectives, losses
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -133,13 +125,13 @@ def _aim_sampled(
     config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array
 ) -> tuple[Rows, jax.Array, Metrics]:
     """Weights of the taken actions, eps after this rollout, and what is predicted."""
-    eps = closed_form_step.running_eps(config, learner.eps, batch.advantage, iteration)
+    eps = step_size.running_eps(config, learner.eps, batch.advantage, iteration)
     solve = partial(closed_form.constant_for_weights, batch.advantage)
-    constant = closed_form_step.constant(config, eps, iteration, solve)
+    constant = step_size.constant(config, eps, iteration, solve)
     log_weight = closed_form.log_weights(batch.advantage, constant, _mean(config))
     gain = jnp.mean(jnp.expm1(log_weight) * batch.advantage)
     divergence = closed_form.weights_kl(log_weight)
-    metrics = closed_form_step.predict(config, constant, eps, gain, divergence)
+    metrics = step_size.predict(config, constant, eps, gain, divergence)
     return Rows(batch, log_weight, _policy(config, learner, batch)), eps, metrics
 
 
@@ -151,8 +143,8 @@ def _aim_all_actions(
     judged = networks.apply(_critic(config), learner.critic, batch.obs)[0]
     taken = (batch.action, batch.advantage)
     advantage = closed_form.all_action_advantage(judged, old, *taken, config.correction_clip)
-    eps = closed_form_step.running_eps(config, learner.eps, advantage, iteration)
-    log_target, metrics = closed_form_step.aim(config, old, advantage, eps, iteration)
+    eps = step_size.running_eps(config, learner.eps, advantage, iteration)
+    log_target, metrics = step_size.aim(config, old, advantage, eps, iteration)
     return Rows(batch, log_target, old), eps, metrics
 
 
@@ -163,7 +155,7 @@ def _fit(
     learning_rate = on_policy.learning_rate(config, iteration)
     carry = ((learner.params, learner.critic), learner.opt_state)
     loss = partial(_loss, config)
-    carry, metrics = minibatches.fit(config, loss, rows, carry, key, learning_rate)
+    carry, metrics = epochs.fit(config, loss, rows, carry, key, learning_rate)
     for name, x in metrics.items():
         metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x)
     (params, critic), opt_state = carry
@@ -203,7 +195,7 @@ def _fit_sampled(
     weight = jnp.exp(rows.log_target)
     loss = losses.policy_gradient_loss(rows.batch.log_prob + log_ratio, weight)
     if isinstance(dist, Normal):
-        loss += closed_form_step.move_cost(config, on_policy.family(config).kl, rows.old, dist)
+        loss += step_size.move_cost(config, on_policy.family(config).kl, rows.old, dist)
     return loss, jnp.mean(weight * (rows.log_target - log_ratio))
 
 
@@ -242,7 +234,7 @@ def _critic(config: Config) -> networks.Critics:
 
 
 def _mean(config: Config) -> Callable[[jax.Array], jax.Array]:
-    return partial(parallel.mean, num_devices=config.num_devices)
+    return partial(collectives.mean, num_devices=config.num_devices)
 
 
 AIMS = {"sampled": _aim_sampled, "all_actions": _aim_all_actions}

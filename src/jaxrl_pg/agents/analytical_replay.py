@@ -35,12 +35,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import closed_form_step, networks, off_policy, optim, replay, rounds
-from jaxrl_pg.closed_form_step import StepFields, TrustFields
+from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates, step_size
+from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
+from jaxrl_pg.components.replay_updates import Draws
+from jaxrl_pg.components.step_size import StepFields, TrustFields
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.ops import closed_form, distributions, full_normal, soft
-from jaxrl_pg.rounds import Draws
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
@@ -68,7 +68,7 @@ class Config(StepFields, TrustFields, OffPolicyConfig):
     def check(self) -> None:
         """Refuse combinations that cannot run."""
         super().check()
-        check_choice("step", self.step, closed_form_step.STEPS)
+        check_choice("step", self.step, step_size.STEPS)
         check_choice("covariance", self.covariance, NORMALS)
 
 
@@ -148,9 +148,9 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     policy = partial(networks.apply, _policy_network(config), state.learner.params.policy)
     experience = off_policy.gather(config, state, policy)
     memory, key, times = experience.memory, experience.update_key, 2 * config.num_actions_sampled
-    draws = rounds.draw(config, memory, key, config.num_updates, steps=1, times=times)
+    draws = replay_updates.draw(config, memory, key, config.num_updates, steps=1, times=times)
     update = partial(_update, config, memory, state.iteration)
-    learner, metrics = rounds.learn(config, state, experience, update, draws)
+    learner, metrics = replay_updates.learn(config, state, experience, update, draws)
     return off_policy.advance(config, state, experience, learner, metrics)
 
 
@@ -202,8 +202,8 @@ def _policy_step(
     """One gradient step of the policy; every `policy_period` of them it becomes pi_old."""
     judged = _judge(config, learner.old, learner.params.critics, obs, noise)
     advantage = closed_form.centred(judged.q, judged.log_prior)
-    eps = closed_form_step.running_eps(config, learner.eps, advantage, learner.rounds)
-    log_target, chosen = closed_form_step.aim(config, judged.log_prior, advantage, eps, iteration)
+    eps = step_size.running_eps(config, learner.eps, advantage, learner.rounds)
+    log_target, chosen = step_size.aim(config, judged.log_prior, advantage, eps, iteration)
     loss = partial(_policy_loss, config, obs, judged, log_target)
     policy = learner.params.policy
     grads, metrics = jax.grad(loss, has_aux=True)(policy)
@@ -236,7 +236,7 @@ def _policy_loss(
     if not isinstance(dist, jax.Array):
         draws = family.sample(_for_each_draw(dist), judged.noise)
         entropy += jnp.mean(distributions.tanh_log_volume(draws))
-        loss += closed_form_step.move_cost(config, family.kl, old, dist)
+        loss += step_size.move_cost(config, family.kl, old, dist)
     return loss - config.ent_coef * entropy, {
         "loss/policy": loss,
         "policy/entropy": entropy,

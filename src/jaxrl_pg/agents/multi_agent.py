@@ -28,20 +28,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import (
-    closed_form_step,
-    factored,
-    minibatches,
-    networks,
-    normalize,
-    on_policy,
-    optim,
-)
-from jaxrl_pg.closed_form_step import STEPS, StepFields
+from jaxrl_pg.components import epochs, factored, networks, normalize, on_policy, optim, step_size
+from jaxrl_pg.components.epochs import Carry, EpochsConfig
+from jaxrl_pg.components.factored import Parts, act, value
+from jaxrl_pg.components.step_size import STEPS, StepFields
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.factored import Parts, act, value
-from jaxrl_pg.minibatches import Carry, EpochsConfig
-from jaxrl_pg.ops import closed_form, joint, losses
+from jaxrl_pg.ops import closed_form, joint_actions, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -124,9 +116,9 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     plan = _plan(config, learner, batch, state.iteration)
     policy_key, critic_key = jax.random.split(experience.update_key)
     policies, turns = _take_turns(config, learner, plan, order_key, policy_key)
-    rows = (batch, joint.joint_log_policy(plan.old, config.factors))
+    rows = (batch, joint_actions.joint_log_policy(plan.old, config.factors))
     critic = (learner.params.critic, learner.opt_state.critic)
-    critic, judged = minibatches.fit(
+    critic, judged = epochs.fit(
         config, partial(_critic_loss, config), rows, critic, critic_key, plan.learning_rate
     )
     params, opt_state = map(Parts, policies, critic)
@@ -145,13 +137,13 @@ def _plan(config: Config, learner: Learner, batch: on_policy.Batch, iteration: j
     judged = networks.apply(factored.critic(config), learner.params.critic, batch.obs)[0][:, 1:]
     advantage = closed_form.all_action_advantage(
         judged,
-        joint.joint_log_policy(old, config.factors),
+        joint_actions.joint_log_policy(old, config.factors),
         batch.action,
         batch.advantage,
         config.correction_clip,
     )
-    own = joint.marginals(advantage, old, config.factors)
-    eps = closed_form_step.running_eps(config, learner.eps, own, iteration)
+    own = joint_actions.marginals(advantage, old, config.factors)
+    eps = step_size.running_eps(config, learner.eps, own, iteration)
     learning_rate = on_policy.learning_rate(config, iteration)
     return Plan(batch.obs, advantage, old, eps, iteration, learning_rate)
 
@@ -177,13 +169,13 @@ def _turn(
     in_turn = config.order == "sequential"
     others = factored.log_policies(config, stacked[0], plan.obs) if in_turn else plan.old
     own = plan.old[agent]
-    advantage = joint.marginals(plan.advantage, others, config.factors)[agent]
-    advantage = jnp.where(own > joint.RARE, closed_form.centred(advantage, own), 0.0)
-    log_target, metrics = closed_form_step.aim(config, own, advantage, plan.eps, plan.iteration)
+    advantage = joint_actions.marginals(plan.advantage, others, config.factors)[agent]
+    advantage = jnp.where(own > joint_actions.RARE, closed_form.centred(advantage, own), 0.0)
+    log_target, metrics = step_size.aim(config, own, advantage, plan.eps, plan.iteration)
     loss = partial(_policy_loss, config, jnp.array(config.factors)[agent])
     mine = jax.tree.map(lambda x: x[agent], stacked)
     rows, rate = (plan.obs, log_target), plan.learning_rate
-    mine, fitted = minibatches.fit(config, loss, rows, mine, key, rate)
+    mine, fitted = epochs.fit(config, loss, rows, mine, key, rate)
     return jax.tree.map(lambda x, new: x.at[agent].set(new), stacked, mine), {**metrics, **fitted}
 
 
@@ -192,7 +184,9 @@ def _policy_loss(
 ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy from an agent's target, less its entropy."""
     obs, log_target = rows
-    log_policy = joint.only_own(networks.apply(factored.policy(config), params, obs), num_own)
+    log_policy = joint_actions.only_own(
+        networks.apply(factored.policy(config), params, obs), num_own
+    )
     loss = -jnp.mean(jnp.sum(jnp.exp(log_target) * log_policy, axis=1))
     entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=1))
     return loss - config.ent_coef * entropy, {

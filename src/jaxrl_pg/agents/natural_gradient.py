@@ -30,11 +30,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxrl_pg import minibatches, networks, on_policy, parallel
+from jaxrl_pg.components import epochs, networks, on_policy
+from jaxrl_pg.components.epochs import EpochsConfig
+from jaxrl_pg.components.on_policy import Learner, act, init, value
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.minibatches import EpochsConfig
-from jaxrl_pg.on_policy import Learner, act, init, value
-from jaxrl_pg.ops import losses, trust_region
+from jaxrl_pg.ops import collectives, losses, trust_region
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -96,12 +96,12 @@ def _update(
     config: Config, learner: Learner, batch: on_policy.Batch, key: jax.Array, iteration: jax.Array
 ) -> tuple[Learner, Metrics]:
     """One step of the policy, and all gradient steps of the value function."""
-    advantage = parallel.standardize(batch.advantage[None], config.num_devices)[0]
+    advantage = collectives.standardize(batch.advantage[None], config.num_devices)[0]
     params, policy_metrics = _improve(config, learner.params, batch._replace(advantage=advantage))
     learning_rate = on_policy.learning_rate(config, iteration)
     carry, rows = (params, learner.opt_state), (batch.obs, batch.target)
     loss = partial(_value_loss, config)
-    (params, opt_state), fitted = minibatches.fit(config, loss, rows, carry, key, learning_rate)
+    (params, opt_state), fitted = epochs.fit(config, loss, rows, carry, key, learning_rate)
     value_loss = jnp.mean(fitted["loss"])
     metrics = {"loss/value": value_loss, "learning_rate": learning_rate, **policy_metrics}
     return Learner(params, opt_state, learner.normalizer), metrics
@@ -117,7 +117,7 @@ def _improve(config: Config, params: Any, rows: on_policy.Batch) -> tuple[Any, M
     policy = partial(_policy, config, unravel)
     objective = partial(_objective, config, policy, rows)
     (gain, entropy), gradient = jax.value_and_grad(objective, has_aux=True)(start)
-    gain, entropy, gradient = parallel.mean((gain, entropy, gradient), config.num_devices)
+    gain, entropy, gradient = collectives.mean((gain, entropy, gradient), config.num_devices)
     few = partial(policy, rows.obs[:: config.fisher_stride])
     fisher = trust_region.fisher_vector_product(few, on_policy.family(config).kl, start)
     damped = partial(_damped, config, fisher)
@@ -141,7 +141,7 @@ def _improve(config: Config, params: Any, rows: on_policy.Batch) -> tuple[Any, M
 def _damped(
     config: Config, fisher: Callable[[jax.Array], jax.Array], vector: jax.Array
 ) -> jax.Array:
-    return parallel.mean(fisher(vector), config.num_devices) + config.cg_damping * vector
+    return collectives.mean(fisher(vector), config.num_devices) + config.cg_damping * vector
 
 
 def _line_search(
@@ -170,7 +170,7 @@ def _evaluate(
     """Objective and mean KL(pi_old || pi) over the rows of all devices."""
     gain, _ = _objective(config, policy, rows, point)
     kl = jnp.mean(on_policy.family(config).kl(old, policy(rows.obs, point)))
-    return parallel.mean((gain, kl), config.num_devices)
+    return collectives.mean((gain, kl), config.num_devices)
 
 
 def _objective(

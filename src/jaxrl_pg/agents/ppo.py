@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, normalize, on_policy, optim, parallel
+from jaxrl_pg.components import networks, normalize, on_policy, optim
+from jaxrl_pg.components.epochs import EpochsConfig
+from jaxrl_pg.components.on_policy import act, value
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.minibatches import EpochsConfig
-from jaxrl_pg.on_policy import act, value
-from jaxrl_pg.ops import batching, losses
+from jaxrl_pg.ops import batching, collectives, losses
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -112,12 +112,12 @@ def _update(
     )
     advantage = batch.advantage[indices]
     if config.normalize_advantage:
-        advantage = parallel.standardize(advantage, config.num_devices)
+        advantage = collectives.standardize(advantage, config.num_devices)
     step = partial(_gradient_step, config, learner.kl_coef, learning_rate, batch)
     carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
     (params, opt_state, _), metrics = jax.lax.scan(step, carry, (indices, advantage))
     last_kl = jnp.mean(metrics["policy/approx_kl"][-config.num_minibatches :])
-    kl_coef = _adapt(config, learner.kl_coef, parallel.mean(last_kl, config.num_devices))
+    kl_coef = _adapt(config, learner.kl_coef, collectives.mean(last_kl, config.num_devices))
     learner = Learner(params, opt_state, learner.normalizer, kl_coef)
     metrics = jax.tree.map(jnp.mean, metrics)
     return learner, {**metrics, "learning_rate": learning_rate, "policy/kl_coef": kl_coef}
@@ -136,7 +136,7 @@ def _gradient_step(
     cached = config.num_devices > 1 and jax.default_backend() == "cpu"
     most = config.rows_at_once or (_CPU_ROWS if cached else 0)
     grads, metrics = batching.mean_over_pieces(gradient, xs, most)
-    grads, kl = parallel.mean((grads, metrics["policy/approx_kl"]), config.num_devices)
+    grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]), config.num_devices)
     new_params, new_opt_state, norm = optim.apply_gradients(
         params, opt_state, grads, learning_rate, config.max_grad_norm
     )

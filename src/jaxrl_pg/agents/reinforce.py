@@ -34,10 +34,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxrl_pg import envs, networks, normalize, on_policy, optim, parallel, rollout
+from jaxrl_pg import envs
+from jaxrl_pg.components import networks, normalize, on_policy, optim, rollout
+from jaxrl_pg.components.on_policy import Learner, OnPolicyConfig, act, value
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.on_policy import Learner, OnPolicyConfig, act, value
-from jaxrl_pg.ops import losses, score_function
+from jaxrl_pg.ops import collectives, losses, score_function
 from jaxrl_pg.ops import returns as discounting
 from jaxrl_pg.types import Agent, Metrics, TrainState, Transition
 
@@ -156,7 +157,7 @@ def weigh(config: Config, learner: Learner, experience: on_policy.Experience) ->
     elapsed = jnp.arange(done.shape[0])[:, None] - begun
     weighted = config.discount == "from_start" and not whole
     weights = Weights(
-        counted=counted / parallel.mean(jnp.mean(counted), config.num_devices),
+        counted=counted / collectives.mean(jnp.mean(counted), config.num_devices),
         factor=jnp.power(gamma, elapsed) if weighted else jnp.ones_like(to_go),
         ret=jnp.take_along_axis(to_go, begun, axis=0) if whole else to_go,
         baseline=jnp.zeros_like(to_go),
@@ -174,7 +175,7 @@ def gradient(
     """Gradient of the loss with respect to the learner's parameters, and the loss's parts."""
     loss = partial(_loss, config, learner, experience.steps, weights)
     grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
-    return parallel.mean(grads, config.num_devices), metrics
+    return collectives.mean(grads, config.num_devices), metrics
 
 
 def _require_whole_episodes(config: Config) -> None:
@@ -191,7 +192,7 @@ def _afresh(config: Config, state: TrainState) -> TrainState:
     """The state with new episodes in all environments."""
     env = envs.make(config.env, config.env_params)
     reset_key = jax.random.fold_in(state.key, 0)
-    (reset_key,) = parallel.device_keys([reset_key], config.num_devices)
+    (reset_key,) = collectives.device_keys([reset_key], config.num_devices)
     return state._replace(actor=rollout.start(env, reset_key, state.actor.obs.shape[0]))
 
 

@@ -30,20 +30,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import (
-    closed_form_step,
-    minibatches,
-    networks,
-    normalize,
-    on_policy,
-    optim,
-    parallel,
-)
-from jaxrl_pg.closed_form_step import TrustFields
+from jaxrl_pg.components import epochs, networks, normalize, on_policy, optim, step_size
+from jaxrl_pg.components.epochs import Carry, EpochsConfig
+from jaxrl_pg.components.on_policy import act, value
+from jaxrl_pg.components.step_size import TrustFields
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.minibatches import Carry, EpochsConfig
-from jaxrl_pg.on_policy import act, value
-from jaxrl_pg.ops import batching, losses, reps
+from jaxrl_pg.ops import batching, collectives, losses, reps
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
@@ -198,7 +190,7 @@ def _critic_pass(
     delta = _bellman_error(config, steps, carry[0])
     eta = reps.temperature(delta, config.kl_target, absorbed, _mean(config))
     loss = partial(CRITICS[config.critic], config, eta, absorbed)
-    step = partial(minibatches.step, config, learning_rate, loss, steps)
+    step = partial(epochs.step, config, learning_rate, loss, steps)
     carry, metrics = jax.lax.scan(step, carry, indices)
     return carry, {"loss/value": jnp.mean(metrics["loss"])}
 
@@ -253,7 +245,7 @@ def _fit_policy(
 ) -> tuple[Learner, Metrics]:
     """The policy's gradient steps; metrics are of the last pass."""
     carry, loss = (learner.params, learner.opt_state), partial(_policy_loss, config)
-    (params, opt_state), metrics = minibatches.fit(config, loss, rows, carry, key, learning_rate)
+    (params, opt_state), metrics = epochs.fit(config, loss, rows, carry, key, learning_rate)
     learner = learner._replace(params=params, opt_state=opt_state)
     return learner, jax.tree.map(jnp.mean, metrics)
 
@@ -265,7 +257,7 @@ def _policy_loss(config: Config, rows: Rows, params: Any) -> tuple[jax.Array, Me
     log_prob = family.log_prob(dist, rows.batch.action)
     loss = losses.policy_gradient_loss(log_prob, jnp.exp(rows.log_weight))
     if isinstance(dist, Normal):
-        loss += closed_form_step.move_cost(config, family.kl, old, dist)
+        loss += step_size.move_cost(config, family.kl, old, dist)
     entropy = jnp.mean(family.entropy(dist))
     return loss - config.ent_coef * entropy, {
         "loss/policy": loss,
@@ -275,7 +267,7 @@ def _policy_loss(config: Config, rows: Rows, params: Any) -> tuple[jax.Array, Me
 
 
 def _mean(config: Config) -> Callable[[jax.Array], jax.Array]:
-    return partial(parallel.mean, num_devices=config.num_devices)
+    return partial(collectives.mean, num_devices=config.num_devices)
 
 
 AGENT = Agent("reps", Config, init, iterate, act, value)

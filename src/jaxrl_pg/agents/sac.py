@@ -26,11 +26,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, off_policy, optim, replay, rounds
+from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
+from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.ops import distributions, losses, soft
-from jaxrl_pg.rounds import Draws
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
@@ -140,9 +140,9 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     experience = off_policy.gather(config, state, policy)
     memory, key, delay = experience.memory, experience.update_key, config.policy_delay
     num = config.num_updates // delay
-    draws = rounds.draw(config, memory, key, num, steps=delay, times=delay + 1)
+    draws = replay_updates.draw(config, memory, key, num, steps=delay, times=delay + 1)
     update = partial(_update, config, memory)
-    learner, metrics = rounds.learn(config, state, experience, update, draws)
+    learner, metrics = replay_updates.learn(config, state, experience, update, draws)
     metrics["alpha"] = jnp.exp(learner.log_alpha)
     return off_policy.advance(config, state, experience, learner, metrics)
 

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import networks, off_policy, optim, replay, rounds
+from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
+from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import agent_config
-from jaxrl_pg.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.ops import distributions, soft
-from jaxrl_pg.rounds import Draws
 from jaxrl_pg.types import Agent, Metrics, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -71,9 +71,9 @@ def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
     """Step the environments into the replay and learn from it."""
     experience = off_policy.gather(config, state, partial(_logits, config, state.learner))
     memory, key = experience.memory, experience.update_key
-    draws = rounds.draw(config, memory, key, config.num_updates, steps=1, times=0)
+    draws = replay_updates.draw(config, memory, key, config.num_updates, steps=1, times=0)
     update = partial(_update, config, memory)
-    learner, metrics = rounds.learn(config, state, experience, update, draws)
+    learner, metrics = replay_updates.learn(config, state, experience, update, draws)
     return off_policy.advance(config, state, experience, learner, metrics)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import spaces, tabular
+from jaxrl_pg.envs import from_mdp, spaces
 
 __all__ = ["GAMES", "MatrixGame", "MatrixParams", "MatrixState", "crossing", "make"]
 
@@ -167,8 +167,8 @@ def _climbing() -> MatrixGame:
     return MatrixGame(CLIMBING)
 
 
-def _crossing() -> tabular.Tabular:
-    return tabular.from_mdp(crossing(), max_steps_in_episode=50)
+def _crossing() -> from_mdp.Tabular:
+    return from_mdp.from_mdp(crossing(), max_steps_in_episode=50)
 
 
 GAMES = {

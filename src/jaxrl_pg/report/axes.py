@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_pg import statistics
+from jaxrl_pg.report import statistics
 from jaxrl_pg.report.summary import Summary, curve, improvement, interval
 
 __all__ = [

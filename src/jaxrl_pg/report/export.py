@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrl_pg.table import Table
+from jaxrl_pg.sweeps.results import Table
 
 __all__ = ["write_jsonl", "write_tensorboard"]
 

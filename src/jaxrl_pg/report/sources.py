@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl_pg import table
-from jaxrl_pg.record import RunFolder, known_return
-from jaxrl_pg.table import Table
+from jaxrl_pg.running.run_folder import RunFolder, known_return
+from jaxrl_pg.sweeps import results
+from jaxrl_pg.sweeps.results import Table
 
 __all__ = ["Source", "as_toml", "load", "run_table"]
 
@@ -53,7 +53,7 @@ def load(run_dirs: Sequence[str | os.PathLike[str]]) -> tuple[Table, list[Source
         if path.resolve() in [other.resolve() for other in paths[:number]]:
             raise ValueError(f"{path} is given twice: give each folder once")
         if (path / "results.csv").is_file():
-            tables.append(table.read(path / "results.csv"))
+            tables.append(results.read(path / "results.csv"))
             sources.append(_sweep_source(path, tables[-1]))
         elif (path / "config.json").is_file():
             tables.append(run_table(path))
@@ -62,7 +62,7 @@ def load(run_dirs: Sequence[str | os.PathLike[str]]) -> tuple[Table, list[Source
             raise ValueError(_neither(path))
     names = [source.name for source in sources]
     sources = [x._replace(name=x.path) if names.count(x.name) > 1 else x for x in sources]
-    merged = table.merge(tables)
+    merged = results.merge(tables)
     if not len(merged.sources):
         listed = ", ".join(map(str, paths))
         raise ValueError(f"no evaluation in {listed} yet: train with num_evals >= 1 first")
@@ -96,7 +96,7 @@ def run_table(run_dir: str | os.PathLike[str]) -> Table:
     if every_row and _is_diverged(every_row[-1]):
         empty = dict.fromkeys(_MEASURED)
         rows.append(same | {"timesteps": every_row[-1]["timesteps"], **empty, "status": "diverged"})
-    return table.of_rows(rows, os.fspath(run_dir))
+    return results.of_rows(rows, os.fspath(run_dir))
 
 
 def as_toml(values: dict[str, Any], prefix: str = "") -> str:

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl_pg import statistics, table
+from jaxrl_pg.report import statistics
 from jaxrl_pg.report.sources import Source
-from jaxrl_pg.statistics import Interval
-from jaxrl_pg.table import Setting, Table
+from jaxrl_pg.report.statistics import Interval
+from jaxrl_pg.sweeps import results
+from jaxrl_pg.sweeps.results import Setting, Table
 
 __all__ = [
     "Across",
@@ -99,7 +100,7 @@ class Results(NamedTuple):
 
 def summarise(merged: Table, sources: list[Source]) -> Results:
     """Summarise what `sources.load` gave."""
-    settings = table.settings(merged)
+    settings = results.settings(merged)
     labels, varying = _labels(settings)
     by_env: dict[str, list[Summary]] = {}
     for env in dict.fromkeys(setting.env for setting in settings):

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.report.summary import Across, Results, Summary, improvement
-from jaxrl_pg.statistics import Interval
 
 __all__ = ["Cell", "Sheet", "latex", "markdown", "sheets"]
 

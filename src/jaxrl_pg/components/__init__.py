@@ -1,0 +1,1 @@
+"""What agents are built of; nothing here names an agent."""

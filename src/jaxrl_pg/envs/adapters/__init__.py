@@ -1,0 +1,1 @@
+"""Suites of environments behind the one door, a file each."""

@@ -1,0 +1,235 @@
+"""Experiment files: what a sweep trains, written as differences from the defaults.
+
+    agent = "..."                       a name or a list
+    env = "CartPole-v1"                 an id or a list
+    seeds = 10                          0..9, or a list; 10 unless given
+    num_evals = 10                      of the whole sweep, as num_eval_episodes = 128
+    total_timesteps = 500_000
+    [fixed]                             any field of the config, env_params.NAME among them
+    [grid]                              field = [values]: every combination
+    [sample]                            num settings, drawn once, combined with the grid
+    num = 16
+    method = "sobol"                    or "latin", "random"; "sobol" unless given
+    seed = 0
+    learning_rate = { low = 1e-5, high = 1e-2, log = true }
+    num_envs = { choices = [32, 64] }   or { low = 32, high = 64, whole = true }
+    [[study]]                           inherits all of the above; what it says itself goes first
+    name = "..."
+
+Without a study block the file is one study of its own name. TOML has no None: "none" stands for
+it in fields that may be None. `load` expands a file to *points*, one agent's run each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import tomllib
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxrl_pg import envs
+from jaxrl_pg.agents import AGENTS
+from jaxrl_pg.config import nearest, to_dict
+from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, draw, studies, whole
+
+__all__ = ["Experiment", "Group", "Point", "describe", "draw", "groups", "load", "parse"]
+
+Table = dict[str, Any]
+
+
+class Point(NamedTuple):
+    """One agent's run.
+
+    Attributes:
+        id: 12 hex digits of a hash of agent, config (without num_devices) and seed.
+        study: the study it belongs to.
+        agent: name in the registry.
+        config: the agent's config, validated.
+        seed: of the run.
+    """
+
+    id: str
+    study: str
+    agent: str
+    config: Any
+    seed: int
+
+
+class Group(NamedTuple):
+    """Points that one compiled program can train side by side.
+
+    Attributes:
+        id: 12 hex digits of a hash of the program: the agent and all of a config but its floats.
+        agent: name in the registry.
+        points: in the experiment's order.
+    """
+
+    id: str
+    agent: str
+    points: tuple[Point, ...]
+
+
+class Experiment(NamedTuple):
+    """What a sweep trains.
+
+    Attributes:
+        name: the file's, without .toml.
+        table: the file as TOML parses it; `parse(name, table)` gives the same experiment.
+        num_evals: evaluations of each agent.
+        num_eval_episodes: episodes in each.
+        points: study by study; within one: agent, environment, grid, sample, seed.
+    """
+
+    name: str
+    table: Table
+    num_evals: int
+    num_eval_episodes: int
+    points: tuple[Point, ...]
+
+
+def load(path_or_name: str | Path) -> Experiment:
+    """Read an experiment: a path that ends in .toml, or the name of a file in experiments/.
+
+    Raises:
+        ValueError: no such file (the nearest is named), not TOML, or whatever `parse` refuses.
+    """
+    path = Path(path_or_name)
+    if path.suffix != ".toml":
+        path = Path("experiments") / f"{path_or_name}.toml"
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        names = [found.stem for found in path.parent.glob("*.toml")]
+        hint = nearest(path.stem, names) if names else "give the path of a .toml file"
+        raise ValueError(f"cannot read {path} ({error.strerror}): {hint}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not TOML ({error}): mend it") from None
+    return parse(path.stem, table)
+
+
+def parse(name: str, table: Table) -> Experiment:
+    """Expand the table of an experiment file.
+
+    Args:
+        name: of the experiment.
+        table: as TOML or JSON parses it.
+
+    Raises:
+        ValueError: one line saying what is wrong, where, and what is allowed.
+    """
+    found: dict[str, Point] = {}
+    try:
+        check_keys("key", table, ("num_evals", "num_eval_episodes", "study", *STUDY_KEYS))
+        num_evals = whole("num_evals", table.get("num_evals", 10), 1)
+        num_eval_episodes = whole("num_eval_episodes", table.get("num_eval_episodes", 128), 1)
+        for point, words in itertools.chain.from_iterable(map(_expand, studies(name, table))):
+            if point.id in found:
+                other = found[point.id].study
+                raise ValueError(f"{words}: study {other!r} has it already, remove one")
+            found[point.id] = point
+    except ValueError as error:
+        raise ValueError(f"experiment {name!r}: {error}") from None
+    return Experiment(name, table, num_evals, num_eval_episodes, tuple(found.values()))
+
+
+def groups(points: Sequence[Point]) -> list[Group]:
+    """Sort points by the program that trains them, in the order of each one's first point."""
+    found: dict[tuple[str, Any], list[Point]] = {}
+    for point in points:
+        found.setdefault((point.agent, jax.tree.structure(point.config)), []).append(point)
+    return [
+        Group(_hash([agent, _program(members[0])]), agent, tuple(members))
+        for (agent, _), members in found.items()
+    ]
+
+
+def describe(experiment: Experiment, groups: Sequence[Group]) -> str:
+    """What a sweep would do: its size, and a line for each group.
+
+    Args:
+        experiment: from `load`.
+        groups: those to train, from `groups`.
+    """
+    points = [point for group in groups for point in group.points]
+    settings = {(p.study, _point_id(p.agent, p.config, 0)) for p in points}
+    programs = [_program(group.points[0]) for group in groups]
+    lines = [
+        experiment.name,
+        f"  agents             {len(points):,} (settings: {len(settings):,})",
+        f"  compilations       {len(groups)}, one a group",
+        f"  environment steps  {sum(map(_timesteps, points)):,}",
+        f"  evaluations        {experiment.num_evals} an agent, of "
+        f"{experiment.num_eval_episodes} episodes",
+    ]
+    for group, program in zip(groups, programs, strict=True):
+        first = group.points[0]
+        own = [
+            f", {name}={value}"
+            for name, value in program.items()
+            if name not in ("env", "total_timesteps")
+            and any(other.get(name, value) != value for other in programs)
+        ]
+        lines.append(
+            f"  group {group.id} {group.agent} on {first.config.env}: {len(group.points):,} x "
+            f"{_timesteps(first):,} steps{''.join(own)}"
+        )
+    return "\n".join(lines)
+
+
+def _expand(study: Study) -> Iterator[tuple[Point, str]]:
+    """The points of a study, each with words that say which one it is."""
+    for agent, env, chosen, drawn in itertools.product(
+        study.agents, study.envs, study.grid, study.sample
+    ):
+        swept = {**chosen, **drawn}
+        named = ", ".join(f"{field}={x}" for field, x in swept.items())
+        words = f"study {study.name!r}, {agent} on {env}{' with ' if named else ''}{named}"
+        try:
+            config = _config(agent, env, {**study.fixed, **swept})
+        except ValueError as error:
+            raise ValueError(f"{words}: {error}") from None
+        for seed in study.seeds:
+            point = Point(_point_id(agent, config, seed), study.name, agent, config, seed)
+            yield point, f"{words}, seed {seed}"
+
+
+def _config(agent: str, env: str, values: Table) -> Any:
+    """The config of one setting, validated with its environment."""
+    hints = typing.get_type_hints(AGENTS[agent].Config)
+    plain: Table = {"env": env, "env_params": {}}
+    for field, value in values.items():
+        if field.startswith("env_params."):
+            plain["env_params"][field.removeprefix("env_params.")] = value
+        elif value == "none" and type(None) in typing.get_args(hints.get(field)):
+            plain[field] = None
+        else:
+            plain[field] = value
+    config = AGENTS[agent].Config(**plain)
+    envs.make(env, config.env_params)
+    return config
+
+
+def _point_id(agent: str, config: Any, seed: int) -> str:
+    values = {name: x for name, x in to_dict(config).items() if name != "num_devices"}
+    return _hash({"agent": agent, "config": values, "seed": seed})
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _program(point: Point) -> Table:
+    """The config with its floats, which the program takes as arguments, as stars."""
+    leaves, structure = jax.tree.flatten(point.config)
+    return to_dict(jax.tree.unflatten(structure, ["*"] * len(leaves)))
+
+
+def _timesteps(point: Point) -> int:
+    return int(point.config.num_iterations * point.config.steps_per_iteration)

@@ -1,0 +1,292 @@
+"""The tidy table of results: a row an agent and evaluation, one column a hyper-parameter.
+
+    id, study, agent, env, seed, <hyper-parameters>, timesteps, return_mean, return_std,
+    length_mean, num_episodes, status
+
+`status` is "ok" or "diverged"; an agent that diverged ends with one row of that status that
+measures nothing. A *setting* is everything that differs in nothing but the seed. This room knows
+no array library but numpy, so that reading a table costs no start of JAX.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import difflib
+import io
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrl_pg.running import files
+
+__all__ = ["Setting", "Table", "merge", "of_rows", "read", "settings", "write"]
+
+Row = dict[str, Any]
+
+_NAMES = ("id", "study", "agent", "env", "seed")
+_MEASURED = ("return_mean", "return_std", "length_mean", "num_episodes")
+_RESULTS = ("timesteps", *_MEASURED, "status")
+_TEXT = ("id", "study", "agent", "env", "status")
+_STATUSES = ("diverged", "ok")
+_WHOLE = re.compile(r"[+-]?\d+")
+_BOOLS = {"True": True, "False": False}
+
+
+class Table(NamedTuple):
+    """Columns of one length.
+
+    Attributes:
+        columns: by name, `[N]`: whole numbers for seed and timesteps, floats for what is
+            measured (NaN where empty), objects for names and hyper-parameters (None where empty).
+        sources: `[N]` where each row was read, for messages and to tell equal settings apart.
+    """
+
+    columns: dict[str, np.ndarray]
+    sources: np.ndarray
+
+    @property
+    def hyper(self) -> tuple[str, ...]:
+        """The names of the hyper-parameters, in the order of the columns."""
+        return tuple(name for name in self.columns if name not in (*_NAMES, *_RESULTS))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Setting:
+    """The seeds of one agent with one set of hyper-parameters on one environment.
+
+    A seed that diverged has NaN from there on; so has one that was not trained to the end.
+    """
+
+    study: str
+    agent: str
+    env: str
+    hyper: dict[str, Any]
+    """hyper-parameters by name, None where the agent has none of that name"""
+    source: str
+    """where it was read; empty where its seeds come from several places"""
+    seeds: np.ndarray
+    """[S], ascending"""
+    timesteps: np.ndarray
+    """[T] of the evaluations, ascending"""
+    returns: np.ndarray
+    """[S, T] mean return of each evaluation"""
+    diverged: np.ndarray
+    """[S] whether the seed diverged"""
+
+    @property
+    def finished(self) -> np.ndarray:
+        """`[S]` whether the seed was evaluated at the last of the timesteps."""
+        return np.isfinite(self.returns[:, -1])
+
+
+def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, replacing the file in one step.
+
+    Hyper-parameters become columns in the order they first appear; None and NaN are left empty
+    and tuples are written like 64x64.
+
+    Args:
+        path: of the file.
+        rows: values by column name; a hyper-parameter that a row lacks is left empty.
+
+    Raises:
+        ValueError: for a row that lacks one of the other columns.
+    """
+    text = io.StringIO()
+    _dump(list(rows), text)
+    files.write_atomic(Path(path), text.getvalue())
+
+
+def read(path: str | os.PathLike[str]) -> Table:
+    """Read a table that `write` wrote.
+
+    A column of hyper-parameters holds whole numbers if every cell does, else floats if every cell
+    does, else True and False; otherwise text, in which a whole number is one all the same.
+
+    Raises:
+        ValueError: no such file, a column is missing, or a cell cannot be read (with its line).
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    except OSError as error:
+        raise ValueError(f"cannot read {path} ({error.strerror}): give a table") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not CSV ({error}): give a table") from None
+    for name in (*_NAMES, *_RESULTS):
+        if name not in header:
+            close = difflib.get_close_matches(name, header, n=1)
+            hint = f" (it has {close[0]!r})" if close else ""
+            raise ValueError(f"{path} has no column {name!r}{hint}: give a table of a sweep")
+    for number, line in enumerate(lines, start=2):
+        if len(line) != len(header):
+            raise ValueError(
+                f"{path} line {number} has {len(line)} cells, the header {len(header)}: mend it"
+            )
+    return _of_cells(header, lines, path, os.fspath(path.parent))
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]], source: str) -> Table:
+    """The table that `read` would give back, had `write` written these rows."""
+    text = io.StringIO()
+    _dump(rows, text)
+    header, *lines = csv.reader(io.StringIO(text.getvalue()))
+    return _of_cells(header, lines, Path(source) / "rows", source)
+
+
+def merge(tables: Sequence[Table]) -> Table:
+    """Tables below one another; a hyper-parameter that one lacks is None there."""
+    hyper = dict.fromkeys(name for table in tables for name in table.hyper)
+    columns = {}
+    for name in (*_NAMES, *hyper, *_RESULTS):
+        parts = [
+            table.columns.get(name, np.full(len(table.sources), None, dtype=object))
+            for table in tables
+        ]
+        columns[name] = np.concatenate(parts) if parts else _array(name, [])
+    sources = [table.sources for table in tables]
+    return Table(columns, np.concatenate(sources) if sources else np.array([], dtype=object))
+
+
+def settings(table: Table) -> list[Setting]:
+    """Group a table's rows: seeds of one study, agent, environment and hyper-parameters together.
+
+    Seeds come together from several sources too (runs made one by one), unless two sources have
+    the same seed: then each source is a setting of its own, so that they can be compared.
+
+    Returns:
+        In the order of each setting's first row.
+
+    Raises:
+        ValueError: when a source has two returns for one agent and timestep.
+    """
+    names = ("study", "agent", "env", *table.hyper)
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    keys = zip(*(table.columns[name] for name in names), strict=True)
+    for i, key in enumerate(keys):
+        groups.setdefault(key, []).append(i)
+    found = []
+    for members in groups.values():
+        rows = np.array(members)
+        pairs = {(table.columns["seed"][i], table.sources[i]) for i in rows}
+        if len(pairs) > len({seed for seed, _ in pairs}):
+            each = dict.fromkeys(table.sources[rows])
+            found += [_setting(table, rows[table.sources[rows] == source]) for source in each]
+        else:
+            found.append(_setting(table, rows))
+    return found
+
+
+def _setting(table: Table, rows: np.ndarray) -> Setting:
+    columns = {name: values[rows] for name, values in table.columns.items()}
+    steps, diverged = columns["timesteps"], columns["status"] == "diverged"
+    grid = np.unique(steps[~diverged])
+    late = steps[diverged & (steps > (grid[-1] if len(grid) else -1))]
+    timesteps = np.append(grid, late.max()) if len(late) else grid
+    seeds = np.unique(columns["seed"])
+    at = np.searchsorted(seeds, columns["seed"]), np.searchsorted(timesteps, steps)
+    returns = np.full((len(seeds), len(timesteps)), np.nan)
+    filled = np.zeros(returns.shape, dtype=bool)
+    for row, (seed, step) in enumerate(zip(*at, strict=True)):
+        if diverged[row]:
+            continue
+        if filled[seed, step]:
+            raise ValueError(
+                f"{table.sources[rows[row]]} has seed {seeds[seed]} of {columns['env'][row]} twice "
+                f"at timestep {timesteps[step]}: remove one"
+            )
+        filled[seed, step], returns[seed, step] = True, columns["return_mean"][row]
+    for seed, step in zip(columns["seed"][diverged], steps[diverged], strict=True):
+        returns[np.ix_(seeds == seed, timesteps >= step)] = np.nan
+    sources = set(table.sources[rows])
+    first = {name: values[0] for name, values in columns.items()}
+    return Setting(
+        study=first["study"],
+        agent=first["agent"],
+        env=first["env"],
+        hyper={name: first[name] for name in table.hyper},
+        source=sources.pop() if len(sources) == 1 else "",
+        seeds=seeds,
+        timesteps=timesteps,
+        returns=returns,
+        diverged=np.isin(seeds, columns["seed"][diverged]),
+    )
+
+
+def _dump(rows: Sequence[Mapping[str, Any]], file: io.StringIO) -> None:
+    fixed = (*_NAMES, *_RESULTS)
+    for number, row in enumerate(rows, start=1):
+        lacking = [name for name in fixed if name not in row]
+        if lacking:
+            raise ValueError(f"row {number} lacks {', '.join(lacking)}: give it, or None")
+    hyper = dict.fromkeys(name for row in rows for name in row if name not in fixed)
+    columns = (*_NAMES, *hyper, *_RESULTS)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+
+
+def _of_cells(header: list[str], lines: list[list[str]], path: Path, source: str) -> Table:
+    by_column = zip(*lines, strict=True) if lines else ((),) * len(header)
+    cells = dict(zip(header, by_column, strict=True))
+    columns = {name: _column(name, values, path) for name, values in cells.items()}
+    return Table(columns, np.full(len(lines), source, dtype=object))
+
+
+def _column(name: str, cells: Sequence[str], path: Path) -> np.ndarray:
+    """One column's cells, typed by what all of them are."""
+    if name == "status":
+        for number, cell in enumerate(cells, start=2):
+            if cell not in _STATUSES:
+                raise ValueError(f"{path} line {number}: status {cell!r}: allowed: diverged, ok")
+    if name in _TEXT:
+        return _array(name, cells)
+    if name in ("seed", "timesteps", *_MEASURED):
+        whole = name not in _MEASURED
+        values = []
+        for number, cell in enumerate(cells, start=2):
+            try:
+                values.append(int(cell) if whole else float(cell or "nan"))
+            except ValueError:
+                kind = "whole number" if whole else "number"
+                raise ValueError(f"{path} line {number}: {name} {cell!r}: give a {kind}") from None
+        return _array(name, values)
+    return _array(name, _typed(cells))
+
+
+def _typed(cells: Sequence[str]) -> list[Any]:
+    held = {cell for cell in cells if cell}
+    if held <= set(_BOOLS):
+        return [_BOOLS.get(cell) for cell in cells]
+    if all(_WHOLE.fullmatch(cell) for cell in held):
+        return [int(cell) if cell else None for cell in cells]
+    try:
+        return [float(cell) if cell else None for cell in cells]
+    except ValueError:
+        return [int(cell) if _WHOLE.fullmatch(cell) else cell or None for cell in cells]
+
+
+def _array(name: str, values: Sequence[Any]) -> np.ndarray:
+    if name in ("seed", "timesteps"):
+        return np.array(values, dtype=np.int64)
+    if name in _MEASURED:
+        return np.array(values, dtype=float)
+    array = np.empty(len(values), dtype=object)
+    array[:] = list(values)
+    return array
+
+
+def _cell(value: Any) -> str:
+    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
+        return ""
+    if isinstance(value, list | tuple):
+        return "x".join(map(_cell, value))
+    if isinstance(value, np.generic):
+        return _cell(value.item())
+    return repr(value) if isinstance(value, float) else str(value)

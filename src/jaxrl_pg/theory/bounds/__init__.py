@@ -1,0 +1,1 @@
+"""Bounds on how much an update of a policy improves it, and where they fail."""

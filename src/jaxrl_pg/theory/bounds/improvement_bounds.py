@@ -1,0 +1,268 @@
+"""How far a new policy's objective can be from what the old policy's states say of it.
+
+Notation: pi is the old policy, pi' the new one, `A` the advantage of pi, `Abar(s) = sum_a pi'(a|s)
+A(s,a)`, `eps = max |A|`, `d` and `d'` the discounted state distributions, `KL(s) = KL(pi'||pi)(s)`,
+`TV(s) = sum_a |pi' - pi|(a|s) / 2`, `L` the surrogate
+
+    L = J(pi) + 1/(1 - gamma) E_{s ~ d} Abar(s)
+
+`compare` solves the MDP for both policies once; every bound on `|J(pi') - L|` is then arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_pg.theory.mdp import MDP
+from jaxrl_pg.theory.solve import evaluate
+
+__all__ = [
+    "Bound",
+    "Comparison",
+    "ObjectiveBound",
+    "PerformanceDifference",
+    "compare",
+    "cpo_bound",
+    "expected_kl_bound",
+    "expected_kl_constant",
+    "kl",
+    "objective_bound",
+    "paper_bound",
+    "paper_constant",
+    "performance_difference",
+    "surrogate",
+    "total_variation",
+    "trpo_bound",
+    "trpo_constant",
+]
+
+
+class Bound(NamedTuple):
+    """Two sides of an inequality: `gap <= bound`, where it holds.
+
+    Attributes:
+        gap: what is bounded.
+        bound: by what; the same shape.
+    """
+
+    gap: jax.Array
+    bound: jax.Array
+
+
+class Comparison(NamedTuple):
+    """Two policies on one MDP, solved: everything that the bounds speak of.
+
+    Attributes:
+        gamma: `[]`.
+        objective: J(pi) `[]`.
+        new_objective: J(pi') `[]`.
+        surrogate: L `[]`.
+        visitation: d `[S]`.
+        new_visitation: d' `[S]`.
+        expected_advantage: Abar `[S]`.
+        largest_advantage: eps `[]`.
+        largest_reward: `max |r|`, `[]`.
+        kl: KL(pi'||pi) `[S]`.
+        total_variation: TV `[S]`.
+    """
+
+    gamma: jax.Array
+    objective: jax.Array
+    new_objective: jax.Array
+    surrogate: jax.Array
+    visitation: jax.Array
+    new_visitation: jax.Array
+    expected_advantage: jax.Array
+    largest_advantage: jax.Array
+    largest_reward: jax.Array
+    kl: jax.Array
+    total_variation: jax.Array
+
+
+class ObjectiveBound(NamedTuple):
+    """Bounds on `|J(pi') - L|` by the shift of the states: `gap <= tight <= bound <= crude`.
+
+    Attributes:
+        gap: `[]`.
+        tight: with `2 (1 - (1 - e)^t)`, `[]`.
+        bound: with `2 e t`, `[]`.
+        crude: the same with a bound on the advantage that needs the rewards only, `[]`.
+    """
+
+    gap: jax.Array
+    tight: jax.Array
+    bound: jax.Array
+    crude: jax.Array
+
+
+class PerformanceDifference(NamedTuple):
+    """Both sides of the performance-difference lemma.
+
+    Attributes:
+        change: `J(pi') - J(pi)`, `[]`.
+        advantage: `1/(1 - gamma) E_{d'} Abar`, `[]`.
+    """
+
+    change: jax.Array
+    advantage: jax.Array
+
+
+def kl(p: jax.Array, q: jax.Array) -> jax.Array:
+    """`KL(p||q) = sum_a p log(p / q)` over the last axis; infinite where q = 0 < p.
+
+    Summed as `p log(p/q) + q - p`, whose terms are not negative, precise for p near q.
+    """
+    both = (p > 0) & (q > 0)
+    top, bottom = jnp.where(both, p, 1.0), jnp.where(both, q, 1.0)
+    apart = (top - bottom) / bottom
+    near = jnp.abs(apart) < 0.5
+    close = jnp.log1p(jnp.where(near, apart, 0.0))
+    ratio = jnp.where(near, close, jnp.log(top) - jnp.log(bottom))
+    terms = jnp.where(both, p * ratio + (q - p), q)
+    return jnp.sum(jnp.where((p > 0) & (q == 0), jnp.inf, terms), axis=-1)
+
+
+def total_variation(p: jax.Array, q: jax.Array) -> jax.Array:
+    """`TV(p, q) = 1/2 sum_a |p - q|` over the last axis."""
+    return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
+
+
+def compare(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> Comparison:
+    """Solve an MDP for an old and a new policy `[S, A]`."""
+    old, new = evaluate(mdp, policy), evaluate(mdp, new_policy)
+    expected = jnp.sum(new_policy * old.advantage, axis=1)
+    return Comparison(
+        gamma=mdp.gamma,
+        objective=old.objective,
+        new_objective=new.objective,
+        surrogate=old.objective + jnp.vdot(old.visitation, expected) / (1.0 - mdp.gamma),
+        visitation=old.visitation,
+        new_visitation=new.visitation,
+        expected_advantage=expected,
+        largest_advantage=jnp.max(jnp.abs(old.advantage)),
+        largest_reward=jnp.max(jnp.abs(mdp.reward)),
+        kl=kl(new_policy, policy),
+        total_variation=total_variation(new_policy, policy),
+    )
+
+
+# --- the lemma and the surrogate ------------------------------------------------------------------
+
+
+def performance_difference(
+    mdp: MDP, policy: jax.Array, new_policy: jax.Array
+) -> PerformanceDifference:
+    """The lemma of Kakade and Langford 2002: advantages of the old along the new policy.
+
+    J(pi') - J(pi) = E_{tau ~ pi'} sum_t gamma^t A(s_t, a_t) = 1/(1 - gamma) E_{d'} Abar
+    """
+    c = compare(mdp, policy, new_policy)
+    flow = jnp.vdot(c.new_visitation, c.expected_advantage) / (1.0 - mdp.gamma)
+    return PerformanceDifference(c.new_objective - c.objective, flow)
+
+
+def surrogate(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> jax.Array:
+    """The objective as the old policy's samples see it (Schulman et al. 2015, eq. 3), `[]`.
+
+        L = J(pi) + 1/(1 - gamma) E_{s ~ d, a ~ pi}[ (pi'(a|s) / pi(a|s)) A(s,a) ]
+
+    Actions that pi never takes are missing from that expectation; here they count, which makes
+    it `E_{s ~ d, a ~ pi'} A(s,a)`. Its gradient at pi' = pi is that of J.
+    """
+    old = evaluate(mdp, policy)
+    expected = jnp.sum(new_policy * old.advantage, axis=1)
+    return old.objective + jnp.vdot(old.visitation, expected) / (1.0 - mdp.gamma)
+
+
+# --- bounds on |J(pi') - L| -----------------------------------------------------------------------
+
+
+def objective_bound(comparison: Comparison) -> ObjectiveBound:
+    """The shift of the states, summed over time (Schulman et al. 2015, before the divergences).
+
+        |J(pi') - L| <= sum_t gamma^t 2 (1 - (1 - e)^t) F <= 2 gamma e F / (1 - gamma)^2
+
+    with `e = max_s TV(s)`, `F = max_s |Abar(s)|`; crude takes `F <= 2 max|r| / (1 - gamma)`.
+    """
+    c, far = comparison, 1.0 - comparison.gamma
+    rate, largest = jnp.max(c.total_variation), jnp.max(jnp.abs(c.expected_advantage))
+    tight = 2.0 * c.gamma * rate / (far * (1.0 - c.gamma * (1.0 - rate)))
+    loose = 2.0 * c.gamma * rate / far**2
+    crude = loose * 2.0 * c.largest_reward / far
+    return ObjectiveBound(_gap(c), tight * largest, loose * largest, crude)
+
+
+def trpo_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
+    """`C = 4 gamma eps / (1 - gamma)`: the factor of `max KL / (1 - gamma)` in `trpo_bound`."""
+    return 4.0 * gamma * largest_advantage / (1.0 - gamma)
+
+
+def trpo_bound(comparison: Comparison) -> Bound:
+    """The bound by the largest divergence (Schulman et al. 2015, theorem 1).
+
+        |J(pi') - L| <= 4 gamma eps / (1 - gamma)^2 max_s KL(pi'||pi)(s)
+
+    There with KL(pi||pi'); it is proved with TV^2, which neither direction is smaller than.
+    """
+    c = comparison
+    constant = trpo_constant(c.gamma, c.largest_advantage)
+    return Bound(_gap(c), constant / (1.0 - c.gamma) * jnp.max(c.kl))
+
+
+def cpo_bound(comparison: Comparison) -> Bound:
+    """The bound by the expected total variation (Achiam et al. 2017, corollary 1).
+
+    |J(pi') - L| <= 2 gamma max_s |Abar(s)| / (1 - gamma)^2 E_{s ~ d} TV(s)
+    """
+    c = comparison
+    factor = 2.0 * c.gamma * jnp.max(jnp.abs(c.expected_advantage)) / (1.0 - c.gamma) ** 2
+    return Bound(_gap(c), factor * jnp.vdot(c.visitation, c.total_variation))
+
+
+def paper_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
+    """`C = gamma^2 eps / (1 - gamma)^3` (Li, Clavette and He 2022)."""
+    return gamma**2 * largest_advantage / (1.0 - gamma) ** 3
+
+
+def paper_bound(comparison: Comparison) -> Bound:
+    """The bound by the expected divergence as Li, Clavette and He 2022 print it.
+
+        |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(s),   C = gamma^2 eps / (1 - gamma)^3
+
+    Printed for gamma in [0.5, 1). **It is false at gamma = 0.5** and a little above, up to 0.512
+    at least, and below: `counterexample.expected_kl_counterexample`. From 2/3 on it is true, for
+    there it is larger than `expected_kl_bound`; in between no violation is known, nor a proof.
+    """
+    return _kl_bound(comparison, paper_constant(comparison.gamma, comparison.largest_advantage))
+
+
+def expected_kl_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
+    """`C = 4 eps / (1 - gamma)`: see `expected_kl_bound`."""
+    return 4.0 * largest_advantage / (1.0 - gamma)
+
+
+def expected_kl_bound(comparison: Comparison) -> Bound:
+    """A bound by the expected divergence that holds for every gamma in [0, 1).
+
+        |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(s),   C = 4 eps / (1 - gamma)
+
+    Ours; we know of no earlier statement. `sharp` has the steps of its proof as functions, and
+    shows that 4 cannot be made smaller than about 1.41. It is `trpo_bound` without its factor
+    gamma, and with the expected divergence in place of the largest.
+    """
+    constant = expected_kl_constant(comparison.gamma, comparison.largest_advantage)
+    return _kl_bound(comparison, constant)
+
+
+def _gap(comparison: Comparison) -> jax.Array:
+    return jnp.abs(comparison.new_objective - comparison.surrogate)
+
+
+def _kl_bound(comparison: Comparison, constant: jax.Array) -> Bound:
+    c = comparison
+    visited = c.visitation > 0
+    expected = jnp.sum(jnp.where(visited, c.visitation * jnp.where(visited, c.kl, 0.0), 0.0))
+    return Bound(_gap(c), constant / (1.0 - c.gamma) * expected)

@@ -1,0 +1,1 @@
+"""Learning from samples on finite MDPs: temporal differences, bandits, estimators."""

@@ -1,0 +1,1 @@
+"""Entropy-regularised control: soft values, soft learning, control as inference."""

@@ -1,0 +1,1 @@
+"""Updates of a whole policy at once: the analytical rule and its neighbours."""

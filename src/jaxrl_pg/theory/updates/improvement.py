@@ -1,0 +1,161 @@
+"""Improving a policy by the analytical update, with everything it promises measured.
+
+    J(pi_new) - J(pi) = C / (1 - gamma) E_{s~d_new}[KL(pi_new || pi) + KL(pi || pi_new)] >= 0
+
+holds for every C > 0 and needs d_new, known only after acting. Before acting there is the
+certificate `J(pi_new) >= J(pi) + C / (1 - gamma) E_{s~d}[log Z]`, which holds wherever the
+expected-KL bound does with that C (Li, Clavette and He 2022).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxrl_pg.theory.mdp import MDP, uniform_policy
+from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration
+from jaxrl_pg.theory.updates.analytical import Update, analytical_update, kl_divergence, log_of
+from jaxrl_pg.theory.updates.constants import Constant
+
+__all__ = ["Step", "account", "improve", "iterations_to_optimum"]
+
+
+class Step(NamedTuple):
+    """What one improvement did; every entry `[]`.
+
+    Attributes:
+        objective: J of the policy before.
+        constant: C.
+        eps: `max |A|`.
+        change: `J(pi_new) - J(pi)`.
+        identity: `C / (1 - gamma) E_{d_new}[KL(pi_new||pi) + KL(pi||pi_new)]`, the same number.
+        certificate: `J(pi) + C / (1 - gamma) E_d log Z`, known before acting; J(pi_new) is at
+            least as large wherever the expected-KL bound holds with C.
+        slack: `J(pi_new) - certificate`; negative where the certificate promised too much.
+        value_change: `min_s V_new(s) - V(s)`.
+        kl: `E_d KL(pi_new || pi)`.
+        kl_max: `max_s KL(pi_new || pi)`.
+        kl_reverse: `E_d KL(pi || pi_new)`.
+        ratio_min: `min pi_new / pi` over actions that pi takes.
+        ratio_max: `max pi_new / pi`.
+    """
+
+    objective: jax.Array
+    constant: jax.Array
+    eps: jax.Array
+    change: jax.Array
+    identity: jax.Array
+    certificate: jax.Array
+    slack: jax.Array
+    value_change: jax.Array
+    kl: jax.Array
+    kl_max: jax.Array
+    kl_reverse: jax.Array
+    ratio_min: jax.Array
+    ratio_max: jax.Array
+
+
+def account(
+    gamma: jax.Array,
+    constant: jax.Array,
+    log_policy: jax.Array,
+    before: Solution,
+    update: Update,
+    after: Solution,
+) -> Step:
+    """All that `Step` says of one update, from the solutions before and after it.
+
+    The identity at C = 0 is its limit `E_{d_new} E_pi_new A / (1 - gamma)`.
+    """
+    new = update.log_policy
+    kl, kl_reverse = kl_divergence(new, log_policy), kl_divergence(log_policy, new)
+    limit = jnp.sum(jnp.exp(new) * before.advantage, axis=1)
+    gap = jnp.where(constant > 0, constant * (kl + kl_reverse), limit)
+    change = after.objective - before.objective
+    promised = jnp.vdot(before.visitation, update.gain) / (1.0 - gamma)
+    possible = jnp.isfinite(log_policy)
+    ratio = jnp.where(possible, jnp.exp(new - jnp.where(possible, log_policy, 0.0)), 1.0)
+    return Step(
+        objective=before.objective,
+        constant=constant,
+        eps=jnp.max(jnp.abs(before.advantage)),
+        change=change,
+        identity=jnp.vdot(after.visitation, gap) / (1.0 - gamma),
+        certificate=before.objective + promised,
+        slack=change - promised,
+        value_change=jnp.min(after.value - before.value),
+        kl=jnp.vdot(before.visitation, kl),
+        kl_max=jnp.max(kl),
+        kl_reverse=jnp.vdot(before.visitation, kl_reverse),
+        ratio_min=jnp.min(ratio),
+        ratio_max=jnp.max(ratio),
+    )
+
+
+def improve(
+    mdp: MDP, log_policy: jax.Array, constant: Constant, num_iterations: int
+) -> tuple[jax.Array, Step]:
+    """Evaluate exactly, update, again and again.
+
+    Args:
+        mdp: the MDP.
+        log_policy: `[S, A]`, where to begin.
+        constant: chooses C in each iteration.
+        num_iterations: T.
+
+    Returns:
+        The last `log_policy` and the `Step` of every iteration, its entries `[T]`.
+    """
+    carry = (log_policy, evaluate(mdp, jnp.exp(log_policy)))
+    iterations = jnp.arange(num_iterations)
+    (log_policy, _), steps = jax.lax.scan(partial(_iterate, mdp, constant), carry, iterations)
+    return log_policy, steps
+
+
+def iterations_to_optimum(
+    mdp: MDP, constant: Constant, fraction: float = 0.99, max_iterations: int = 100_000
+) -> jax.Array:
+    """Updates until `fraction` of `J* - J(uniform)` is gained, from the uniform policy, `[]` int32.
+
+    `max_iterations` where that many do not suffice.
+    """
+    log_policy = log_of(uniform_policy(mdp))
+    solution = evaluate(mdp, jnp.exp(log_policy))
+    best = jnp.vdot(mdp.start, policy_iteration(mdp).value)
+    goal = solution.objective + fraction * (best - solution.objective)
+    carry = (jnp.zeros((), jnp.int32), log_policy, solution)
+    more = partial(_short_of, goal, max_iterations)
+    return jax.lax.while_loop(more, partial(_advance, mdp, constant), carry)[0]
+
+
+def _iterate(
+    mdp: MDP,
+    choose: Constant,
+    carry: tuple[jax.Array, Solution],
+    iteration: jax.Array,
+) -> tuple[tuple[jax.Array, Solution], Step]:
+    log_policy, before = carry
+    constant = choose(before, log_policy, mdp.gamma, iteration)
+    update = analytical_update(log_policy, before.advantage, constant)
+    after = evaluate(mdp, jnp.exp(update.log_policy))
+    step = account(mdp.gamma, constant, log_policy, before, update, after)
+    return (update.log_policy, after), step
+
+
+def _short_of(
+    goal: jax.Array, max_iterations: int, carry: tuple[jax.Array, jax.Array, Solution]
+) -> jax.Array:
+    iteration, _, solution = carry
+    return (solution.objective < goal) & (iteration < max_iterations)
+
+
+def _advance(
+    mdp: MDP, choose: Constant, carry: tuple[jax.Array, jax.Array, Solution]
+) -> tuple[jax.Array, jax.Array, Solution]:
+    iteration, log_policy, before = carry
+    constant = choose(before, log_policy, mdp.gamma, iteration)
+    log_policy = analytical_update(log_policy, before.advantage, constant).log_policy
+    return iteration + 1, log_policy, evaluate(mdp, jnp.exp(log_policy))

@@ -1,0 +1,297 @@
+"""The REPS agent: against the exact method, against the analytical agent, its steps by hand."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+import probes
+from jaxrl_pg import analytical, reps
+from jaxrl_pg.components import on_policy
+from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.ops.distributions import Normal
+from jaxrl_pg.ops.reps import absorbed_mass, temperature
+from jaxrl_pg.theory import mdp, solve
+from jaxrl_pg.theory.updates.reps import reps_update
+from jaxrl_pg.types import Transition
+
+FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+jit = partial(jax.jit, compiler_options=FAST)
+LOG3 = math.log(3.0)
+TINY = {"num_envs": 4, "num_steps": 4, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (4,)}
+DISCRETE = reps.Config(env=probes.Probe(), **TINY)
+START, ITERATE, FIT = jit(reps.init), jit(reps.iterate), jit(reps._fit_critic)
+REAL = reps.Config(env=probes.Probe(discrete=False), **TINY)
+
+
+# --- the exact method -----------------------------------------------------------------------------
+
+POLICY = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
+COUNTS = np.rint(10 * POLICY).astype(int)  # ten steps of each state
+PAIRS = np.array([(s, a) for s in range(3) for a in range(2) for _ in range(COUNTS[s, a])])
+GAMMA, EPSILON = 0.8, 0.05
+
+
+def exact_problem(ends):
+    """Three states visited alike, and where action 1 in state 2 `ends` a fourth that absorbs.
+
+    The start distribution is the one that makes the visits alike:
+    `(1 - gamma) rho = mu - gamma mu P`, with `gamma / (1 - gamma)` visits of the fourth for
+    every end.
+    """
+    s, a, k = np.ogrid[:3, :2, :3]
+    weight = 1.0 + ((s + 1) * (a + 2) * (k + 1)) % 5
+    transition = np.zeros((4, 2, 4))
+    transition[:3, :, :3] = weight / weight.sum(2, keepdims=True)
+    transition[3, :, 3] = 1.0
+    transition[2, 1] = [0.0, 0.0, 0.0, 1.0] if ends else transition[2, 1]
+    s, a = np.ogrid[:4, :2]
+    reward = np.where(s < 3, ((3 * s + 5 * a) % 7) / 7, 0.0)
+    visits = np.array([10.0, 10.0, 10.0, 5.0 * GAMMA / (1 - GAMMA)])
+    policy = np.vstack([POLICY, [[0.5, 0.5]]])
+    if not ends:
+        transition, reward, visits, policy = transition[:3, :, :3], reward[:3], visits[:3], POLICY
+    visits = visits / visits.sum()
+    start = (visits - GAMMA * np.einsum("s,sa,sak->k", visits, policy, transition)) / (1 - GAMMA)
+    assert np.all(start >= -1e-12)
+    return mdp.make(transition, reward, np.maximum(start, 0.0), GAMMA), visits, policy
+
+
+def exact_rows(problem):
+    """The batch of ten steps a state; a successor is the expectation of its one-hot vector."""
+    state, action = PAIRS.T
+    transition = np.asarray(problem.transition, np.float32)[state, action, :3]
+    zeros = jnp.zeros(30)
+    terminated = jnp.asarray(transition.sum(1) == 0.0)
+    obs, reward = jnp.eye(3)[state], jnp.asarray(np.asarray(problem.reward)[state, action])
+    reward = reward.astype(jnp.float32)
+    steps = reps.Steps(
+        obs, jnp.asarray(transition), reward, GAMMA * ~terminated, zeros, target=zeros
+    )
+    log_prob = jnp.asarray(np.log(POLICY[state, action]), jnp.float32)
+    batch = on_policy.Batch(obs, jnp.asarray(action), log_prob, zeros, zeros, zeros)
+    return steps, batch, absorbed_mass(terminated, GAMMA)
+
+
+ENV = from_mdp.from_mdp(mdp.make(np.ones((3, 2, 3)) / 3, np.zeros((3, 2)), np.ones(3) / 3, GAMMA))
+EXACT = reps.Config(
+    env=ENV,
+    num_envs=30,
+    num_steps=1,
+    critic_epochs=300,
+    num_epochs=200,
+    num_minibatches=1,
+    hidden_sizes=(),
+    gamma=GAMMA,
+    kl_target=EPSILON,
+    ent_coef=0.0,
+    max_grad_norm=1e6,
+)
+
+
+@jit
+def solved(learner, steps, batch, absorbed):
+    """The dual minimised and the policy projected, as an iteration does it, to the end."""
+
+    def minimise(learner, rate):
+        return reps._fit_critic(EXACT, learner, steps, absorbed, jax.random.key(0), rate)
+
+    def project(learner, rate):
+        return reps._fit_policy(EXACT, learner, rows, jax.random.key(0), rate)
+
+    learner, _ = jax.lax.scan(minimise, learner, jnp.array([0.1, 0.01, 0.001]))
+    delta = reps._bellman_error(EXACT, steps, learner.params)
+    rows, metrics = reps._aim(EXACT, learner, batch._replace(advantage=delta), absorbed)
+    learner, _ = jax.lax.scan(project, learner, jnp.array([0.05, 0.01, 0.001]))
+    value = reps.value(EXACT, learner, jnp.eye(3))
+    act = on_policy.network(EXACT).apply(learner.params, jnp.eye(3), method="policy")
+    found = (metrics["reps/eta"], metrics["reps/kl"], jnp.mean(jnp.exp(rows.log_weight)))
+    return *found, value, jax.nn.softmax(act)
+
+
+def exact_learner():
+    learner = START(EXACT, jax.random.key(0)).learner
+    heads = dict(learner.params["params"])
+    heads["policy_head"] = {
+        "kernel": jnp.asarray(np.log(POLICY), jnp.float32),
+        "bias": jnp.zeros(2),
+    }
+    return learner._replace(params={"params": heads})
+
+
+@pytest.mark.parametrize("ends", [pytest.param(False, marks=pytest.mark.slow), True])
+def test_with_exact_parts_it_is_the_exact_method(ends):
+    problem, visits, policy = exact_problem(ends)
+    with jax.enable_x64(True):
+        policy = jnp.asarray(policy)
+        problem64 = jax.tree.map(lambda x: jnp.asarray(np.asarray(x), float), problem)
+        assert_allclose(solve.visitation(problem64, policy), visits, atol=1e-6)
+        want = jax.tree.map(np.asarray, reps_update(problem64, jnp.log(policy), EPSILON))
+    eta, kl, mean, value, new = solved(exact_learner(), *exact_rows(problem))
+    assert_allclose(eta, want.eta, rtol=2e-3)
+    assert_allclose([kl, mean], [EPSILON, 1.0], rtol=1e-3)
+    assert_allclose(new, np.exp(want.log_policy)[:3], atol=2e-3)
+    # V is known up to a constant, and absolutely where a fourth state has V = 0.
+    shift = want.value[3] if ends else want.value[0] - float(value[0])
+    assert_allclose(value, want.value[:3] - shift, atol=0.01)
+    moved = np.max(np.abs(np.exp(want.log_policy)[:3] - POLICY))
+    assert moved > 0.05  # which is what there was to find
+
+
+# --- the analytical agent -------------------------------------------------------------------------
+
+
+def batch_of(advantage, action, log_prob=-LOG3):
+    num = len(advantage)
+    zeros = jnp.zeros(num)
+    obs = jax.random.normal(jax.random.key(5), (num, 3))
+    advantage = jnp.asarray(advantage, jnp.float32)
+    return on_policy.Batch(obs, jnp.asarray(action), zeros + log_prob, zeros, advantage, zeros)
+
+
+def test_with_the_policys_own_value_eta_and_weights_are_those_of_the_analytical_agent():
+    config = DISCRETE.replace(critic="returns", gae_lambda=0.95, kl_target=0.2)
+    other = analytical.Config(env=config.env, **TINY, kl_target=0.2)
+    key, zero = jax.random.key(3), jnp.zeros((), jnp.int32)
+    state, peer = START(config, key), jit(analytical.init)(other, key)
+    peer_params = peer.learner.params
+    learner = state.learner._replace(params=peer_params)
+    batch = batch_of([0.3, -1.0, 2.0, 0.1, -0.4, 1.0, 0.0, -2.0], [0, 1, 1, 0, 1, 0, 0, 1])
+    rows, metrics = reps._aim(config, learner, batch, jnp.zeros(()))
+    peer_rows, _, peer_metrics = analytical._aim_sampled(other, peer.learner, batch, zero)
+    assert_allclose(metrics["reps/eta"], peer_metrics["analytical/c"], rtol=1e-6)
+    assert_allclose(metrics["reps/kl"], 0.2, rtol=1e-3)
+    assert_allclose(rows.log_weight, peer_rows.log_target, rtol=1e-5, atol=1e-6)
+    assert_allclose(rows.old, peer_rows.old, rtol=1e-6)
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+
+def test_a_cut_step_goes_on_and_an_ended_one_does_not():
+    """Three steps of one environment that is cut after the first and ends with the second."""
+    config = DISCRETE.replace(num_envs=1, num_steps=3, num_minibatches=1, gamma=0.5)
+    state = START(config, jax.random.key(0))
+    obs = jnp.arange(12.0).reshape(4, 1, 3)
+    flags = jnp.array([[False], [True], [False]]), jnp.array([[True], [False], [False]])
+    final = jnp.array([[8.0], [0.0], [0.0]])
+    reward, zero = jnp.array([[1.0], [2.0], [3.0]]), jnp.zeros((3, 1))
+    steps = Transition(obs[:3], zero.astype(jnp.int32), zero, reward, *flags, final)
+    experience = on_policy.Experience(
+        steps, state.actor._replace(obs=obs[3]), state.learner.normalizer, {}, None, None
+    )
+    rows = reps._steps(config, state.learner, experience, zero[:, 0])
+    delta = reps._bellman_error(config, rows, state.learner.params)
+    value = np.asarray(reps.value(config, state.learner, obs[:, 0]))
+    # r + gamma V(s') - V(s), V(s') = 8 where it was cut and 0 where it ended.
+    want = [1.0 + 0.5 * 8.0 - value[0], 2.0 - value[1], 3.0 + 0.5 * value[3] - value[2]]
+    assert_allclose(delta, want, rtol=1e-5)
+    # Generalised advantages with lambda 0, which the weights are from, are the same errors.
+    batch = on_policy.make_batch(config, state.learner, experience)
+    assert_allclose(batch.advantage, want, rtol=1e-5)
+    assert_allclose(reps._absorbed(config, experience), 1.0 / 3.0, rtol=1e-6)
+    assert float(reps._absorbed(config.replace(critic="returns"), experience)) == 0.0
+
+
+def test_the_weighted_likelihood_by_hand():
+    # Weights (1/2, 3/2). Fresh policies are nearly uniform: log pi = -log 2, H = log 2.
+    config = DISCRETE.replace(ent_coef=0.1)
+    learner = START(config, jax.random.key(0)).learner
+    batch = batch_of([0.0, 1.0], [0, 1])
+    rows = reps.Rows(batch, jnp.log(jnp.array([0.5, 1.5])), ())
+    total, metrics = reps._policy_loss(config, rows, learner.params)
+    logits = on_policy.network(config).apply(learner.params, batch.obs, method="policy")
+    log_policy = np.asarray(jax.nn.log_softmax(logits))
+    want = -(0.5 * log_policy[0, 0] + 1.5 * log_policy[1, 1]) / 2
+    assert_allclose(metrics["loss/policy"], want, rtol=1e-5)
+    entropy = -np.mean(np.sum(np.exp(log_policy) * log_policy, axis=1))
+    assert_allclose(total, want - 0.1 * entropy, rtol=1e-5)
+
+
+def test_gaussians_pay_for_mean_and_spread_apart():
+    # New N(m, 1), old N(m - 2, e^-2): moving the mean alone costs 2^2 e^2 / 2, the spread alone
+    # -1 + (1 / e^2 + ...): KL(N(., e^-1) || N(., 1)) = 1 + (e^-2 - 1) / 2.
+    learner = START(REAL, jax.random.key(0)).learner
+    batch = batch_of([0.0, 0.0], [[0.0], [0.0]])
+    new = on_policy.network(REAL).apply(learner.params, batch.obs, method="policy")
+    rows = reps.Rows(batch, jnp.zeros(2), Normal(new.mean - 2.0, new.log_std - 1.0))
+    plain = REAL.replace(mean_coef=0.0, std_coef=0.0, ent_coef=0.0)
+    base = reps._policy_loss(plain, rows, learner.params)[0]
+    moved, spread = 2.0 * math.exp(2.0), 1.0 + 0.5 * (math.exp(-2.0) - 1.0)
+    for mean_coef, std_coef in ((1.0, 0.0), (0.0, 1.0), (0.5, 3.0)):
+        config = plain.replace(mean_coef=mean_coef, std_coef=std_coef)
+        paid = reps._policy_loss(config, rows, learner.params)[0] - base
+        assert_allclose(paid, mean_coef * moved + std_coef * spread, rtol=1e-4)
+
+
+def test_v_takes_its_steps_and_the_policy_its_own():
+    learner = START(DISCRETE, jax.random.key(0)).learner
+    obs = jax.random.normal(jax.random.key(2), (2, 16, 3))
+    zeros = jnp.zeros(16)
+    steps = reps.Steps(obs[0], obs[1], jnp.arange(16.0), zeros + 0.9, zeros, zeros)
+    key, rate = jax.random.key(1), jnp.asarray(0.01)
+    fitted, _ = FIT(DISCRETE, learner, steps, jnp.zeros(()), key, rate)
+    before, after = learner.params["params"], fitted.params["params"]
+    for name in before:
+        same = jax.tree.map(np.array_equal, before[name], after[name])
+        assert all(jax.tree.leaves(same)) == name.startswith("policy"), name
+
+
+# --- whole iterations -----------------------------------------------------------------------------
+
+
+LEARNS = DISCRETE.replace(
+    num_envs=64, num_epochs=10, learning_rate=0.02, ent_coef=0.0, total_timesteps=1_000_000
+)
+
+
+def test_weights_are_by_the_value_that_minimises_the_dual():
+    config = LEARNS.replace(
+        env_params=probes.params(length=3, cue_weight=1.0, show_cue=1.0), learning_rate=0.05
+    )
+    state = START(config, jax.random.key(0))
+    _, metrics = ITERATE(config, state)
+    experience = jit(on_policy.gather)(config, state)
+    steps = reps._steps(config, state.learner, experience, jnp.zeros(256))
+    absorbed = absorbed_mass(experience.steps.terminated, config.gamma)
+    assert float(absorbed) > 20.0
+    key, rate = jax.random.split(experience.update_key)[0], jnp.asarray(0.05)
+    learner, _ = FIT(config, state.learner, steps, absorbed, key, rate)
+    etas = [
+        temperature(reps._bellman_error(config, steps, params), config.kl_target, absorbed)
+        for params in (state.learner.params, learner.params)
+    ]
+    assert_allclose(metrics["reps/eta"], etas[1], rtol=1e-3)
+    assert abs(float(etas[0] / etas[1]) - 1.0) > 0.02
+    assert_allclose(metrics["reps/kl"], config.kl_target, rtol=1e-3)
+
+
+@pytest.mark.parametrize("critic", ["dual", pytest.param("returns", marks=pytest.mark.slow)])
+def test_actions_that_pay_become_likelier(critic):
+    """One state, two actions, the reward is known: 0 for action 1 and -4 for action 0."""
+    env_params = probes.params(length=1, cost=1.0, target=1.0)
+    config = LEARNS.replace(env_params=env_params, critic=critic)
+    state = START(config, jax.random.key(0))
+    for _ in range(10):
+        state, _ = ITERATE(config, state)
+    obs = jnp.array([[1.0, 0.0, 1.0]])
+    logits = on_policy.network(config).apply(state.learner.params, obs, method="policy")
+    assert float(jax.nn.softmax(logits)[0, 1]) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"critic": "return"}, r"critic='return': did you mean 'returns'\? allowed: dual, returns"),
+        ({"shared_torso": True}, r"shared_torso=True: .*give False"),
+        ({"kl_target": 0.0}, r"kl_target=0.0: give a number >= 1e-12"),
+        ({"critic_epochs": 0}, r"critic_epochs=0: give a whole number >= 1"),
+    ],
+)
+def test_bad_values_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        DISCRETE.replace(**values)
