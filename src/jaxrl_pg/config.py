@@ -1,7 +1,15 @@
 """Configurations: frozen dataclasses whose float fields are pytree leaves.
 
-What is a float can be traced: annealed, vmapped, swept in one compiled program. What is not
-(a count, a layer size, a name, a switch) sets the shape of the program and is static.
+A float can be traced: annealed, vmapped, swept in one compiled program. Anything else (a count, a
+layer size, a name, a switch) sets the shape of the program and is static.
+
+A field says itself what it may hold, and a config is checked when it is made:
+
+    class Config(BaseConfig):
+        clip_eps: Annotated[float, Positive] = 0.2
+        objective: Literal["clip", "kl"] = "clip"
+
+Numbers without a range are at least 0.
 """
 
 from __future__ import annotations
@@ -10,92 +18,171 @@ import dataclasses
 import difflib
 import functools
 import math
+import types
 import typing
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
 __all__ = [
+    "Activation",
     "BaseConfig",
-    "agent_config",
+    "Fraction",
+    "Positive",
+    "PytreeDataclass",
+    "Range",
+    "agent_of",
     "check_choice",
-    "check_fields",
+    "defined_configs",
     "from_dict",
     "nearest",
     "to_dict",
+    "value_range",
 ]
 
 T = TypeVar("T")
-
-_INF = math.inf
+Activation = Literal["tanh", "relu", "swish", "gelu"]
 _LARGEST = float(np.finfo(np.float32).max)
-# Inclusive ranges by field name, the same for every agent; any other number is >= 0.
-_RANGES: dict[str, tuple[float, float]] = {
-    "gamma": (0.0, 1.0),
-    "gae_lambda": (0.0, 1.0),
-    "learning_rate": (1e-12, _INF),
-    "max_grad_norm": (1e-12, _INF),
-    "clip_eps": (1e-12, _INF),
-    "clip_eps_vf": (1e-12, _INF),
-    "target_kl": (1e-12, _INF),
-    "kl_target": (1e-12, _INF),
-    "max_kl": (1e-12, _INF),
-    "c_start": (1e-12, _INF),
-    "c_end": (1e-12, _INF),
-    "eps_decay": (0.0, 1.0),
-    "backtrack_coef": (1e-12, 0.999),
-    "cg_iterations": (1, _INF),
-    "critic_epochs": (1, _INF),
-    "fisher_stride": (1, _INF),
-    "line_search_steps": (1, _INF),
-    "tau": (1e-12, 1.0),
-    "alpha": (1e-12, _INF),
-    "target_entropy": (-_INF, _INF),
-    "target_entropy_ratio": (0.0, 1.0),
-    "noise_correlation": (0.0, 1.0),
-    "log_std_init": (-20.0, 10.0),
-    "num_envs": (1, _INF),
-    "num_steps": (1, _INF),
-    "num_epochs": (1, _INF),
-    "num_minibatches": (1, _INF),
-    "num_devices": (1, _INF),
-    "bootstrap_steps": (1, _INF),
-    "num_updates": (1, _INF),
-    "num_critics": (1, _INF),
-    "policy_delay": (1, _INF),
-    "policy_period": (1, _INF),
-    "num_actions_sampled": (2, _INF),
-    "batch_size": (1, _INF),
-    "buffer_size": (1, _INF),
-    "total_timesteps": (1, _INF),
-}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class BaseConfig:
-    """What every agent's config has; an agent may give a field another default."""
+class Range(NamedTuple):
+    """The numbers that a field may hold, as in `Annotated[float, Range(0.0, 1.0)]`.
+
+    Attributes:
+        low: the smallest number.
+        high: the largest number.
+        open_low: the smallest number itself is not allowed.
+        open_high: the largest number itself is not allowed.
+    """
+
+    low: float = 0.0
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def holds(self, values: np.ndarray) -> bool:
+        """Say whether all of the values are in the range, and small enough for a float32."""
+        above = values > self.low if self.open_low else values >= self.low
+        below = values < self.high if self.open_high else values <= self.high
+        return bool(np.all(above & below & (np.abs(values) <= _LARGEST)))
+
+    def describe(self, whole: bool) -> str:
+        """Say in words what may be given, such as `a whole number >= 1`."""
+        kind, low, above = "a number", self.low, self.open_low
+        if whole:
+            kind, low, above = "a whole number", low + above, False
+        if low == -math.inf and self.high == math.inf:
+            return kind
+        if not above and not self.open_high and self.high < math.inf:
+            return f"{kind} from {low:g} to {self.high:g}"
+        lower = f"{'>' if above else '>='} {low:g}"
+        upper = f" and {'<' if self.open_high else '<='} {self.high:g}"
+        return f"{kind} {lower}{upper if self.high < math.inf else ''}"
+
+
+Positive = Range(open_low=True)
+Fraction = Range(0.0, 1.0)
+_ANY_NUMBER = Range(-math.inf)
+_DEFINED: dict[str, type[BaseConfig]] = {}
+
+
+class _Kind(NamedTuple):
+    """What the annotation of a field says.
+
+    Attributes:
+        base: the type, or a `Literal`.
+        optional: None is allowed.
+        range: of a number.
+    """
+
+    base: Any
+    optional: bool
+    range: Range
+
+
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(dataclasses.field,)
+)
+class PytreeDataclass:
+    """A base whose subclasses are frozen, keyword-only dataclasses, checked, and JAX pytrees.
+
+    Fields annotated `float`, `float | None` or `dict[str, float]` are leaves; all others are static
+    and must be hashable. Values are checked when an object is made by hand, not when JAX rebuilds
+    one around tracers.
+
+    Raises (from the constructor):
+        ValueError: for an unknown field (the nearest is named), a value outside its range, or
+            whatever the class's own `check` refuses.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Make a dataclass and a pytree of the subclass."""
+        super().__init_subclass__(**kwargs)
+        data: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        init = data.__init__
+
+        @functools.wraps(init)
+        def checked_init(self: Any, **values: Any) -> None:
+            names = [field.name for field in dataclasses.fields(self)]
+            for name in values:
+                if name not in names:
+                    raise ValueError(f"unknown field {name!r}: {nearest(name, names)}")
+            init(self, **values)
+
+        data.__init__ = checked_init
+        jax.tree_util.register_pytree_with_keys(
+            cls,
+            lambda data: _flatten(data),
+            lambda static, leaves: _unflatten(cls, static, leaves),
+        )
+
+    def __post_init__(self) -> None:
+        """Turn values into their field's type where nothing is lost by it, and check them."""
+        for name, kind in _kinds(type(self)).items():
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse combinations of fields that cannot run, by a ValueError; overridden by agents."""
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy in which some fields have other values, checked like a new object."""
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+
+class BaseConfig(PytreeDataclass):
+    """The fields that every agent's config has; an agent may give a field another default."""
+
+    agent: ClassVar[Any] = None
+    """the `types.Agent` that the class configures; a subclass has the same"""
 
     env: Any = "CartPole-v1"
     """gymnax id, or an object with gymnax 1.0's interface"""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict)
     """values that replace the environment's default parameters"""
-    total_timesteps: int = 1_000_000
+    total_timesteps: Annotated[int, Positive] = 1_000_000
     """environment steps of the whole run, rounded up to whole iterations"""
-    num_envs: int = 64
+    num_envs: Annotated[int, Positive] = 64
     """environments stepped side by side"""
-    num_steps: int = 32
+    num_steps: Annotated[int, Positive] = 32
     """steps of each environment per iteration"""
-    gamma: float = 0.99
+    gamma: Annotated[float, Fraction] = 0.99
     """discount"""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """widths of the hidden layers"""
-    activation: str = "tanh"
-    """tanh, relu, swish or gelu"""
+    activation: Activation = "tanh"
+    """activation function of the hidden layers"""
     conv_features: int = 16
     """3x3 filters in front of the layers when observations are images; 0 flattens them"""
-    num_devices: int = 1
+    num_devices: Annotated[int, Positive] = 1
     """devices that the environments are split over"""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Remember the class, so that a run's folder can name it."""
+        super().__init_subclass__(**kwargs)
+        _DEFINED[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     @property
     def steps_per_iteration(self) -> int:
@@ -108,80 +195,54 @@ class BaseConfig:
         return -(-self.total_timesteps // self.steps_per_iteration)
 
 
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-def agent_config(cls: type[T]) -> type[T]:
-    """Make a configuration class: frozen, keyword-only, validated, and a JAX pytree.
-
-    Fields annotated `float`, `float | None` or `dict[str, float]` become leaves; all others
-    are static and must be hashable. Values are checked when a config is made by hand, not when
-    JAX rebuilds one around tracers. The class gains `replace(**changes)`.
-
-    Raises (from the constructor):
-        ValueError: for an unknown field (the nearest is named), a value outside its range,
-            or whatever the class's own `check` method refuses.
-    """
-    cls.__post_init__ = _post_init  # type: ignore[attr-defined]
-    cls.replace = _replace  # type: ignore[attr-defined]
-    data = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
-    data.__init__ = _refuse_unknown(data.__init__)  # type: ignore[method-assign]
-    names = [f.name for f in dataclasses.fields(data)]  # type: ignore[arg-type]
-    hints = typing.get_type_hints(data)
-    leaves = tuple(n for n in names if hints[n] in (float, float | None, dict[str, float]))
-    static = tuple(n for n in names if n not in leaves)
-    jax.tree_util.register_pytree_with_keys(
-        data,
-        functools.partial(_flatten, leaves, static),
-        functools.partial(_unflatten, data, leaves, static),
-    )
-    return data
+def defined_configs() -> dict[str, type[BaseConfig]]:
+    """Return every config class that has been defined so far, by `module:name`."""
+    return dict(_DEFINED)
 
 
-def check_fields(config: Any) -> None:
-    """Refuse numbers that are not finite, out of range or of the wrong kind.
+def agent_of(config: Any) -> Any:
+    """Return the `types.Agent` that a config is made for.
 
     Raises:
-        ValueError: one line naming the field, the value and what is allowed.
+        ValueError: if it is the config of no agent.
     """
-    hints = typing.get_type_hints(type(config))
-    for field in dataclasses.fields(config):
-        name, value, hint = field.name, getattr(config, field.name), hints[field.name]
-        if hint is bool and not isinstance(value, bool):
-            raise ValueError(f"{name}={value!r}: give True or False")
-        if hint is int or hint is float or (hint == float | None and value is not None):
-            _check_number(name, value, whole=hint is int)
-        if hint == tuple[int, ...] and not _natural_numbers(value):
-            raise ValueError(f"{name}={value!r}: give a tuple of whole numbers >= 1")
-        if hint == dict[str, float]:
-            if not isinstance(value, dict):
-                raise ValueError(f"{name}={value!r}: give a dict of numbers by name")
-            for key, item in value.items():
-                _check_number(f"{name}[{key!r}]", item, whole=False, low=-_INF)
-        if hint is Any and type(value).__hash__ is None:
-            raise ValueError(f"{name}={value!r}: give a name or a hashable object")
+    agent = getattr(type(config), "agent", None)
+    if agent is None:
+        raise ValueError(
+            f"no agent has a config of type {type(config).__name__}: give an agent's config, such "
+            "as jaxrl_pg.ppo.Config()"
+        )
+    return agent
 
 
-def check_choice(name: str, value: Any, choices: typing.Iterable[str]) -> None:
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Refuse a value that is not among the choices, naming the nearest that is."""
     choices = list(choices)
     if value not in choices:
         raise ValueError(f"{name}={value!r}: {nearest(value, choices)}")
 
 
-def nearest(given: Any, allowed: typing.Iterable[str]) -> str:
-    """`did you mean 'x'? allowed: ...`, for the end of an error message."""
+def nearest(given: Any, allowed: Iterable[str]) -> str:
+    """Return `did you mean 'x'? allowed: ...`, the end of an error message."""
     allowed = sorted(allowed)
     close = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed)}"
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain JSON values; an environment object becomes its class's name."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+def value_range(hint: Any) -> str | None:
+    """Return in words what a number of this annotation may be; None for other annotations."""
+    kind = _kind(hint)
+    return kind.range.describe(kind.base is int) if kind.base in (int, float) else None
+
+
+def to_dict(config: BaseConfig) -> dict[str, Any]:
+    """Return a config as plain JSON values; an environment object becomes its class's name."""
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """The inverse of `to_dict`: lists become tuples again.
+    """Make a config of what `to_dict` gave: lists become tuples again.
 
     Raises:
         ValueError: for fields that the class does not have, or bad values.
@@ -189,87 +250,82 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
-def _post_init(self: Any) -> None:
-    for name, hint in typing.get_type_hints(type(self)).items():
-        value = getattr(self, name)
-        if isinstance(value, int | float | np.number) and not isinstance(value, bool):
-            if hint in (float, float | None):
-                object.__setattr__(self, name, _float(name, value))
-            elif hint is int and isinstance(value, np.integer):
-                object.__setattr__(self, name, int(value))
-        elif hint == tuple[int, ...] and isinstance(value, list):
-            object.__setattr__(self, name, tuple(value))
-        elif hint == dict[str, float] and isinstance(value, dict):
-            object.__setattr__(self, name, {k: _float_if_whole(k, x) for k, x in value.items()})
-    check_fields(self)
-    self.check()
+@functools.cache
+def _kinds(cls: type) -> dict[str, _Kind]:
+    """What the annotations of a dataclass's fields say, by name."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(cls)}
 
 
-def _float(name: str, value: Any) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        raise ValueError(f"{name} is too large: give a number that a float can hold") from None
+def _kind(hint: Any) -> _Kind:
+    if typing.get_origin(hint) is Annotated:
+        kind = _kind(typing.get_args(hint)[0])
+        ranges = [extra for extra in hint.__metadata__ if isinstance(extra, Range)]
+        return kind._replace(range=ranges[0] if ranges else kind.range)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (inner,) = [other for other in typing.get_args(hint) if other is not types.NoneType]
+        return _kind(inner)._replace(optional=True)
+    return _Kind(hint, False, Range())
 
 
-def _float_if_whole(name: str, value: Any) -> Any:
-    """So that 500 and 500.0 make one compiled program."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    return _float(name, value) if whole else value
+def _checked(name: str, kind: _Kind, value: Any) -> Any:
+    """The value in the field's type, where nothing is lost by it; refused if it does not fit."""
+    base = kind.base
+    if value is None and kind.optional:
+        return None
+    if base is int or base is float:
+        return _number(name, value, kind.range, whole=base is int)
+    if base is bool and not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r}: give True or False")
+    if typing.get_origin(base) is Literal:
+        check_choice(name, value, typing.get_args(base))
+    if base == tuple[int, ...]:
+        value = tuple(value) if isinstance(value, list) else value
+        if not isinstance(value, tuple) or any(type(x) is not int or x < 1 for x in value):
+            raise ValueError(f"{name}={value!r}: give a tuple of whole numbers >= 1")
+    if base == dict[str, float]:
+        if not isinstance(value, dict):
+            raise ValueError(f"{name}={value!r}: give a dict of numbers by name")
+        # Floats throughout, so that 500 and 500.0 make one compiled program.
+        return {k: _number(f"{name}[{k!r}]", x, _ANY_NUMBER, whole=False) for k, x in value.items()}
+    if base is Any and type(value).__hash__ is None:
+        raise ValueError(f"{name}={value!r}: give a name or a hashable object")
+    return value
 
 
-def _replace(self: Any, **changes: Any) -> Any:
-    return dataclasses.replace(self, **changes)
-
-
-def _refuse_unknown(init: Any) -> Any:
-    @functools.wraps(init)
-    def checked_init(self: Any, **values: Any) -> None:
-        names = [f.name for f in dataclasses.fields(self)]
-        for name in values:
-            if name not in names:
-                raise ValueError(f"unknown field {name!r}: {nearest(name, names)}")
-        init(self, **values)
-
-    return checked_init
-
-
-def _flatten(leaves: tuple[str, ...], static: tuple[str, ...], config: Any) -> Any:
-    children = [(jax.tree_util.GetAttrKey(n), getattr(config, n)) for n in leaves]
-    return children, tuple(getattr(config, n) for n in static)
-
-
-def _unflatten(
-    cls: type, leaves: tuple[str, ...], static: tuple[str, ...], aux: Any, children: Any
-) -> Any:
-    config: Any = object.__new__(cls)
-    for name, value in (*zip(leaves, children, strict=True), *zip(static, aux, strict=True)):
-        object.__setattr__(config, name, value)
-    return config
-
-
-def _natural_numbers(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(x, int) and not isinstance(x, bool) and x >= 1 for x in value
-    )
-
-
-def _check_number(name: str, value: Any, whole: bool, low: float | None = None) -> None:
+def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:
+    """An int or a float; an array stays one, and a tracer is not looked into."""
     if isinstance(value, jax.core.Tracer):
-        return
-    low, high = (low, _INF) if low is not None else _RANGES.get(name, (0.0, _INF))
-    kind = "a whole number" if whole else "a number"
-    allowed = f"{kind} from {low:g} to {high:g}" if high < _INF else f"{kind} >= {low:g}"
-    allowed = kind if low == -_INF else allowed
-    single = (int, np.integer) if whole else (int, float, np.number, np.ndarray, jax.Array)
-    good = isinstance(value, single) and not isinstance(value, bool)
-    if good:
+        return value
+    arrays = () if whole else (float, np.floating, np.ndarray, jax.Array)
+    if isinstance(value, (int, np.integer, *arrays)) and not isinstance(value, bool):
         numbers = np.asarray(value)
-        good = numbers.dtype.kind in "iuf" and bool(
-            np.all((np.abs(numbers) <= _LARGEST) & (numbers >= low) & (numbers <= high))
-        )
-    if not good:
-        raise ValueError(f"{name}={value!r}: give {allowed}")
+        if numbers.dtype.kind in "iuf" and allowed.holds(numbers):
+            as_given = isinstance(value, np.ndarray | jax.Array)
+            return value if as_given else int(value) if whole else float(value)
+    raise ValueError(f"{name}={value!r:.80}: give {allowed.describe(whole)}")
+
+
+@functools.cache
+def _layout(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the fields that are leaves, and of those that are static."""
+    kinds = _kinds(cls)
+    leaves = tuple(n for n, kind in kinds.items() if kind.base in (float, dict[str, float]))
+    return leaves, tuple(n for n in kinds if n not in leaves)
+
+
+def _flatten(data: Any) -> Any:
+    leaves, static = _layout(type(data))
+    children = [(jax.tree_util.GetAttrKey(n), getattr(data, n)) for n in leaves]
+    return children, tuple(getattr(data, n) for n in static)
+
+
+def _unflatten(cls: type, static: Any, children: Any) -> Any:
+    data: Any = object.__new__(cls)
+    names = _layout(cls)
+    for name, value in (*zip(names[0], children, strict=True), *zip(names[1], static, strict=True)):
+        object.__setattr__(data, name, value)
+    return data
 
 
 def _plain(value: Any) -> Any:

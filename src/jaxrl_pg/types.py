@@ -1,15 +1,33 @@
-"""The named things that rooms hand to each other. No logic lives here."""
+"""The types that all rooms share; no logic lives here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
 
-__all__ = ["ActorState", "Agent", "EnvSpec", "Metrics", "TimeStep", "TrainState", "Transition"]
+from jaxrl_pg.config import BaseConfig
+
+__all__ = [
+    "ActorState",
+    "Agent",
+    "EnvSpec",
+    "Metrics",
+    "OptState",
+    "Params",
+    "TimeStep",
+    "TrainState",
+    "Transition",
+]
 
 Metrics = dict[str, jax.Array]
+Params = Any  # a pytree of arrays: the parameters of networks
+OptState = Any  # a pytree of arrays: what an optimiser remembers
+
+ConfigT = TypeVar("ConfigT", bound=BaseConfig)
+LearnerT = TypeVar("LearnerT")
 
 
 class EnvSpec(NamedTuple):
@@ -87,7 +105,7 @@ class Transition(NamedTuple):
     final_value: jax.Array
 
 
-class TrainState(NamedTuple):
+class TrainState(NamedTuple, Generic[LearnerT]):
     """All that training touches: save it and the run can go on bit for bit.
 
     Attributes:
@@ -98,29 +116,37 @@ class TrainState(NamedTuple):
         iteration: int32 scalar, iterations done.
     """
 
-    learner: Any
+    learner: LearnerT
     actor: ActorState
     memory: Any
     key: jax.Array
     iteration: jax.Array
 
 
-class Agent(NamedTuple):
+@dataclass(frozen=True)
+class Agent(Generic[ConfigT, LearnerT]):
     """The contract of an agent: pure functions over one train state.
+
+    Making one tells the config class which agent it configures (`Config.agent`), so that
+    `train(config, key)` works for any agent, in this package or not.
 
     Attributes:
         name: what the command line and run folders call it.
-        Config: its configuration class; the type finds the agent.
-        init: `(config, key) -> TrainState`.
-        iterate: `(config, state) -> (TrainState, Metrics)`, one iteration of
-            `config.steps_per_iteration` environment steps.
+        Config: its configuration class.
+        init: `(config, key) -> state`, a fresh train state.
+        iterate: `(config, state) -> (state, metrics)`, one iteration of
+            `config.steps_per_iteration` environment steps; metrics are scalars.
         act: `(config, learner, obs [N, ...], key, deterministic) -> raw actions [N, ...]`.
         value: `(config, learner, obs [N, ...]) -> [N]`, the critic on raw observations.
     """
 
     name: str
-    Config: type
-    init: Callable[..., TrainState]
-    iterate: Callable[..., tuple[TrainState, Metrics]]
-    act: Callable[..., jax.Array]
-    value: Callable[..., jax.Array]
+    Config: type[ConfigT]
+    init: Callable[[ConfigT, jax.Array], TrainState[LearnerT]]
+    iterate: Callable[[ConfigT, TrainState[LearnerT]], tuple[TrainState[LearnerT], Metrics]]
+    act: Callable[[ConfigT, LearnerT, jax.Array, jax.Array, bool], jax.Array]
+    value: Callable[[ConfigT, LearnerT, jax.Array], jax.Array]
+
+    def __post_init__(self) -> None:
+        """Tell the config class whose it is."""
+        self.Config.agent = self

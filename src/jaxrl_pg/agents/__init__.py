@@ -1,41 +1,30 @@
-"""The registry of agents: the type of a config finds the agent it belongs to."""
+"""The agents of this package by name, and those that others define."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
-from jaxrl_pg.agents import (
-    actor_critic,
-    analytical,
-    analytical_replay,
-    multi_agent,
-    natural_gradient,
-    ppo,
-    reinforce,
-    reps,
-    sac,
-    soft_q_learning,
-)
+from jaxrl_pg import AGENT_NAMES
+from jaxrl_pg.config import defined_configs, nearest
 from jaxrl_pg.types import Agent
 
-__all__ = ["AGENTS", "find"]
+__all__ = ["AGENTS", "by_name"]
 
-_ALL = (
-    *(ppo.AGENT, actor_critic.AGENT, reinforce.AGENT, natural_gradient.AGENT),
-    *(sac.AGENT, soft_q_learning.AGENT, analytical.AGENT),
-    *(analytical_replay.AGENT, reps.AGENT, multi_agent.AGENT),
-)
-AGENTS: dict[str, Agent] = {agent.name: agent for agent in _ALL}
+AGENTS: dict[str, Agent[Any, Any]] = {
+    name: import_module(f"jaxrl_pg.agents.{name}").AGENT for name in AGENT_NAMES
+}
 
 
-def find(config: Any) -> Agent:
-    """The agent whose config this is.
+def by_name(name: str) -> Agent[Any, Any]:
+    """Return an agent of this package, or one that has been defined elsewhere.
 
     Raises:
-        ValueError: if it is the config of no agent.
+        ValueError: for an unknown name; the nearest is named.
     """
-    for agent in AGENTS.values():
-        if type(config) is agent.Config:
-            return agent
-    known = ", ".join(f"jaxrl_pg.{name}.Config" for name in AGENTS)
-    raise ValueError(f"no agent has a config of type {type(config).__name__}: give one of {known}")
+    if name in AGENTS:
+        return AGENTS[name]
+    others = {c.agent.name: c.agent for c in defined_configs().values() if c.agent is not None}
+    if name not in others:
+        raise ValueError(f"unknown agent {name!r}: {nearest(name, {*AGENTS, *others})}")
+    return others[name]

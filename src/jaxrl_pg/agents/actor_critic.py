@@ -23,39 +23,43 @@ one compiled program no environment is later than another. Adam stands in for RM
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.components import networks, on_policy, optim
-from jaxrl_pg.components.on_policy import Learner, OnPolicyConfig, act, init, value
-from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.components import on_policy, optim, rollout
+from jaxrl_pg.components.on_policy import (
+    ActorCriticModel,
+    Batch,
+    Experience,
+    Learner,
+    OnPolicyConfig,
+    act,
+    init,
+    value,
+)
+from jaxrl_pg.config import Fraction, Positive
 from jaxrl_pg.ops import collectives, losses, returns
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "gradient", "init", "iterate", "value"]
 
-TARGETS = ("monte_carlo", "td0", "n_step", "td_lambda")
 
-
-@agent_config
 class Config(OnPolicyConfig):
     """Hyper-parameters of the actor-critic; floats are pytree leaves, everything else static."""
 
-    num_envs: int = 16
+    num_envs: Annotated[int, Positive] = 16
     """environments stepped side by side"""
-    num_steps: int = 64
+    num_steps: Annotated[int, Positive] = 64
     """steps of each environment per iteration"""
-    learning_rate: float = 3e-3
+    learning_rate: Annotated[float, Positive] = 3e-3
     """Adam's step size, at the start if annealed"""
-    target: str = "td_lambda"
-    """what the critic learns: monte_carlo, td0, n_step or td_lambda"""
-    gae_lambda: float = 0.98
+    target: Literal["monte_carlo", "td0", "n_step", "td_lambda"] = "td_lambda"
+    """what the critic learns"""
+    gae_lambda: Annotated[float, Fraction] = 0.98
     """decay of the advantage estimate's trace (target td_lambda)"""
-    bootstrap_steps: int = 5
+    bootstrap_steps: Annotated[int, Positive] = 5
     """rewards before the critic's value (target n_step)"""
     ent_coef: float = 0.003
     """weight of the entropy bonus"""
@@ -67,38 +71,40 @@ class Config(OnPolicyConfig):
     """a gradient step after every environment step, on TD errors (needs target td0)"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse online steps on anything but TD errors."""
         super().check()
-        check_choice("target", self.target, TARGETS)
         if self.online and self.target != "td0":
             raise ValueError(
                 f"online=True learns from TD errors and target={self.target!r}: give target='td0'"
             )
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it, at its end or (online) at every step."""
-    learning_rate = on_policy.learning_rate(config, state.iteration)
+    model = on_policy.build(config)
+    rate = on_policy.learning_rate(config, state.iteration)
     if config.online:
-        one_step = partial(_learn, replace(config, num_steps=1), learning_rate)
-        state, (metrics, episodes) = jax.lax.scan(one_step, state, length=config.num_steps)
+        single = config.replace(num_steps=1)
+        state, (metrics, episodes) = jax.lax.scan(
+            lambda state, _: _learn(single, model, rate, state), state, length=config.num_steps
+        )
         metrics = jax.tree.map(jnp.mean, metrics)
         episodes = jax.tree.map(jnp.sum, episodes)
     else:
-        state, (metrics, episodes) = _learn(config, learning_rate, state)
-    metrics = on_policy.report(config, {**metrics, "learning_rate": learning_rate}, episodes)
+        state, (metrics, episodes) = _learn(config, model, rate, state)
+    metrics = rollout.episode_means({**metrics, "learning_rate": rate, **episodes})
     return state._replace(iteration=state.iteration + 1), metrics
 
 
 def _learn(
-    config: Config, learning_rate: jax.Array, state: TrainState, _: None = None
-) -> tuple[TrainState, tuple[Metrics, Metrics]]:
-    """One rollout and one gradient step; metrics, and sums over the episodes that ended."""
-    experience = on_policy.gather(config, state)
+    config: Config, model: ActorCriticModel, rate: jax.Array, state: TrainState[Learner]
+) -> tuple[TrainState[Learner], tuple[Metrics, Metrics]]:
+    """Take one rollout and one gradient step; return metrics, and sums over the ended episodes."""
+    experience = on_policy.gather(config, model, state)
     learner = state.learner
-    grads, metrics = gradient(config, learner, experience)
+    grads, metrics = gradient(config, model, learner, experience)
     params, opt_state, norm = optim.apply_gradients(
-        learner.params, learner.opt_state, grads, learning_rate, config.max_grad_norm
+        learner.params, learner.opt_state, grads, rate, config.max_grad_norm
     )
     learner = Learner(params, opt_state, experience.normalizer)
     state = state._replace(learner=learner, actor=experience.actor, key=experience.next_key)
@@ -106,39 +112,44 @@ def _learn(
 
 
 def gradient(
-    config: Config, learner: Learner, experience: on_policy.Experience
-) -> tuple[Any, Metrics]:
-    """Gradient of the loss with respect to the learner's parameters, and the loss's parts."""
-    rows = _rows(config, learner, experience)
-    grads, metrics = jax.grad(partial(_loss, config, rows), has_aux=True)(learner.params)
+    config: Config, model: ActorCriticModel, learner: Learner, experience: Experience
+) -> tuple[Params, Metrics]:
+    """Return the loss's gradient with respect to the learner's parameters, and the loss's parts."""
+    rows = _rows(config, model, learner, experience)
+    grads, metrics = jax.grad(_loss, has_aux=True)(learner.params, config, model, rows)
     metrics["value/explained_variance"] = losses.explained_variance(rows.value, rows.target)
-    return collectives.mean(grads, config.num_devices), metrics
+    return collectives.mean(grads), metrics
 
 
-def _rows(config: Config, learner: Learner, experience: on_policy.Experience) -> on_policy.Batch:
-    before, following = on_policy.values(config, learner, experience)
+def _rows(
+    config: Config, model: ActorCriticModel, learner: Learner, experience: Experience
+) -> Batch:
+    """The rollout as rows, with advantages by the config's `target`."""
+    value, next_value = on_policy.values(model, learner, experience)
     steps = experience.steps
-    flags = (steps.terminated, steps.truncated)
+    ends = (steps.terminated, steps.truncated)
     if config.target == "n_step":
         target = returns.n_step_returns(
-            steps.reward, following, *flags, config.gamma, config.bootstrap_steps
+            steps.reward, next_value, *ends, config.gamma, config.bootstrap_steps
         )
-        advantage = target - before
+        advantage = target - value
     else:
         trace = {"monte_carlo": 1.0, "td0": 0.0, "td_lambda": config.gae_lambda}[config.target]
-        advantage = returns.gae(steps.reward, before, following, *flags, config.gamma, trace)
-    return on_policy.as_rows(learner, steps, before, advantage)
+        advantage = returns.gae(steps.reward, value, next_value, *ends, config.gamma, trace)
+    return on_policy.as_rows(learner.normalizer, steps, value, advantage)
 
 
-def _loss(config: Config, rows: on_policy.Batch, params: Any) -> tuple[jax.Array, Metrics]:
-    dist, values = networks.apply(on_policy.network(config), params, rows.obs)
-    family = on_policy.family(config)
+def _loss(
+    params: Params, config: Config, model: ActorCriticModel, rows: Batch
+) -> tuple[jax.Array, Metrics]:
+    dist, values = model.network.apply(params, rows.obs)
     advantage = rows.advantage
     if config.normalize_advantage:
-        advantage = collectives.standardize(advantage[None], config.num_devices)[0]
-    policy_loss = losses.policy_gradient_loss(family.log_prob(dist, rows.action), advantage)
+        advantage = collectives.standardize(advantage[None])[0]
+    log_prob = model.family.log_prob(dist, rows.action)
+    policy_loss = losses.policy_gradient_loss(log_prob, advantage)
     value_loss = losses.value_loss(values, rows.target)
-    entropy = jnp.mean(family.entropy(dist))
+    entropy = jnp.mean(model.family.entropy(dist))
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
     return total, {
         "loss/total": total,

@@ -22,64 +22,53 @@ iterations' largest |A|, and Gaussians may pay for the KL from the old policy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs
 from jaxrl_pg.components import epochs, networks, normalize, on_policy, optim, step_size
-from jaxrl_pg.components.epochs import EpochsConfig
-from jaxrl_pg.components.on_policy import act, value
-from jaxrl_pg.components.step_size import STEPS, StepFields, TrustFields
-from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.ops import closed_form, collectives, losses
+from jaxrl_pg.components.critics import Critics
+from jaxrl_pg.components.on_policy import ActorCriticModel, Batch, EpochsConfig, act, value
+from jaxrl_pg.components.step_size import StepFields, TrustFields
+from jaxrl_pg.config import Positive
+from jaxrl_pg.ops import closed_form, losses
 from jaxrl_pg.ops.distributions import Normal
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
-Carry = tuple[Any, Any]  # all parameters, and the optimiser's state
 _BAND = 0.2  # ratios outside [0.8, 1.2], PPO's band, are counted
 _OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max}
 
 
-@agent_config
 class Config(StepFields, TrustFields, EpochsConfig):
     """Hyper-parameters of the analytical update; floats are pytree leaves."""
 
-    target: str = "sampled"
-    """what is fitted: sampled (weights of taken actions) or all_actions (the whole target)"""
-    kl_target: float = 0.1
+    target: Literal["sampled", "all_actions"] = "sampled"
+    """what is fitted: weights of taken actions (sampled), or the whole target (all_actions)"""
+    kl_target: Annotated[float, Positive] = 0.1
     """KL of the target from the old policy, in nats (step kl); 0.01 to 0.03 for all_actions"""
     correction_clip: float = 1.0
     """largest weight of GAE's correction of the critic; 0 believes the critic (all_actions)"""
     vf_coef: float = 0.5
     """weight of the value loss, and of the critic's"""
 
-    def check(self) -> None:
-        """Refuse combinations that cannot run."""
-        super().check()
-        check_choice("target", self.target, AIMS)
-        check_choice("step", self.step, STEPS)
-
 
 class Learner(NamedTuple):
     """The agent's own state.
 
     Attributes:
-        params: of the policy and value networks.
-        critic: parameters of the critic of all actions, `()` where only taken ones are judged.
+        params: parameters of the policy and value networks.
+        critic: parameters of the critic of all actions, `()` where it is not needed.
         opt_state: Adam's moments, of both.
         normalizer: statistics of observations and rewards.
         eps: `[]` running mean of the iterations' largest |A|.
     """
 
-    params: Any
-    critic: Any
-    opt_state: Any
+    params: Params
+    critic: Params
+    opt_state: OptState
     normalizer: normalize.Normalizer
     eps: jax.Array
 
@@ -93,84 +82,96 @@ class Rows(NamedTuple):
         old: parameters of the old policy, normalised logits for all_actions.
     """
 
-    batch: on_policy.Batch
+    batch: Batch
     log_target: jax.Array
     old: Any
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimiser, statistics, first observations."""
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimiser, statistics, first observations."""
     start_key, critic_key = jax.random.split(key)
     params, normalizer, actor, train_key = on_policy.start(config, start_key)
-    critic: Any = ()
+    critic: Params = ()
     if config.target == "all_actions":
-        network = _critic(config)
+        network = _critic(config, on_policy.build(config))
         critic = networks.init_params(network, critic_key, network.spec.obs_shape)
     learner = Learner(params, critic, optim.init((params, critic)), normalizer, jnp.zeros(()))
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
-    experience = on_policy.gather(config, state)
-    batch = on_policy.make_batch(config, state.learner, experience)
-    rows, eps, metrics = AIMS[config.target](config, state.learner, batch, state.iteration)
-    learner = state.learner._replace(normalizer=experience.normalizer, eps=eps)
-    learner, fitted = _fit(config, learner, rows, experience.update_key, state.iteration)
+    model = on_policy.build(config)
+    experience = on_policy.gather(config, model, state)
+    batch = on_policy.make_batch(config, model, state.learner, experience)
+    plan = _weigh_taken_actions if config.target == "sampled" else _weigh_all_actions
+    rows, eps, metrics = plan(config, model, state.learner, batch, state.iteration)
+    learner = state.learner
+    rate = on_policy.learning_rate(config, state.iteration)
+    ((params, critic), opt_state), fitted = epochs.fit(
+        config,
+        lambda rows, params: _loss(config, model, rows, params),
+        rows,
+        ((learner.params, learner.critic), learner.opt_state),
+        experience.update_key,
+        rate,
+    )
+    for name, x in fitted.items():
+        metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x)
+    metrics["learning_rate"] = rate
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
-    return on_policy.advance(config, state, experience, learner, {**metrics, **fitted})
+    learner = Learner(params, critic, opt_state, experience.normalizer, eps)
+    return on_policy.advance(state, experience, learner, metrics)
 
 
-def _aim_sampled(
-    config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array
+def _weigh_taken_actions(
+    config: Config, model: ActorCriticModel, learner: Learner, batch: Batch, iteration: jax.Array
 ) -> tuple[Rows, jax.Array, Metrics]:
-    """Weights of the taken actions, eps after this rollout, and what is predicted."""
-    eps = step_size.running_eps(config, learner.eps, batch.advantage, iteration)
-    solve = partial(closed_form.constant_for_weights, batch.advantage)
-    constant = step_size.constant(config, eps, iteration, solve)
-    log_weight = closed_form.log_weights(batch.advantage, constant, _mean(config))
-    gain = jnp.mean(jnp.expm1(log_weight) * batch.advantage)
-    divergence = closed_form.weights_kl(log_weight)
-    metrics = step_size.predict(config, constant, eps, gain, divergence)
-    return Rows(batch, log_weight, _policy(config, learner, batch)), eps, metrics
+    """Return weights of the taken actions, eps after this rollout, and what is predicted."""
+    advantage = batch.advantage
+    eps = step_size.running_eps(learner.eps, advantage, iteration, config.eps_decay)
+    constant = step_size.constant(
+        config,
+        config.gamma,
+        eps,
+        step_size.progress(config, iteration),
+        lambda kl_target, scale: closed_form.constant_for_weights(advantage, kl_target, scale),
+    )
+    log_weight = closed_form.log_weights(advantage, constant)
+    gain = jnp.mean(jnp.expm1(log_weight) * advantage)
+    kl = closed_form.weights_kl(log_weight)
+    metrics = step_size.predict(config.gamma, constant, eps, gain, kl)
+    old = model.network.apply(learner.params, batch.obs, method="policy")
+    return Rows(batch, log_weight, old), eps, metrics
 
 
-def _aim_all_actions(
-    config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array
+def _weigh_all_actions(
+    config: Config, model: ActorCriticModel, learner: Learner, batch: Batch, iteration: jax.Array
 ) -> tuple[Rows, jax.Array, Metrics]:
-    """The same for all actions, by the critic's advantages corrected at the taken ones."""
-    old = jax.nn.log_softmax(_policy(config, learner, batch))
-    judged = networks.apply(_critic(config), learner.critic, batch.obs)[0]
-    taken = (batch.action, batch.advantage)
-    advantage = closed_form.all_action_advantage(judged, old, *taken, config.correction_clip)
-    eps = step_size.running_eps(config, learner.eps, advantage, iteration)
-    log_target, metrics = step_size.aim(config, old, advantage, eps, iteration)
+    """Do the same for all actions, by the critic's advantages corrected at the taken ones."""
+    old = jax.nn.log_softmax(model.network.apply(learner.params, batch.obs, method="policy"))
+    q = _critic(config, model).apply(learner.critic, batch.obs)[0]
+    advantage = closed_form.all_action_advantage(
+        q, old, batch.action, batch.advantage, config.correction_clip
+    )
+    eps = step_size.running_eps(learner.eps, advantage, iteration, config.eps_decay)
+    progress = step_size.progress(config, iteration)
+    log_target, metrics = step_size.improve(config, config.gamma, old, advantage, eps, progress)
     return Rows(batch, log_target, old), eps, metrics
 
 
-def _fit(
-    config: Config, learner: Learner, rows: Rows, key: jax.Array, iteration: jax.Array
-) -> tuple[Learner, Metrics]:
-    """All gradient steps of one iteration; metrics are of the last pass."""
-    learning_rate = on_policy.learning_rate(config, iteration)
-    carry = ((learner.params, learner.critic), learner.opt_state)
-    loss = partial(_loss, config)
-    carry, metrics = epochs.fit(config, loss, rows, carry, key, learning_rate)
-    for name, x in metrics.items():
-        metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x)
-    (params, critic), opt_state = carry
-    learner = Learner(params, critic, opt_state, learner.normalizer, learner.eps)
-    return learner, {**metrics, "learning_rate": learning_rate}
-
-
-def _loss(config: Config, rows: Rows, params: tuple[Any, Any]) -> tuple[jax.Array, Metrics]:
-    batch, family = rows.batch, on_policy.family(config)
-    dist, values = networks.apply(on_policy.network(config), params[0], batch.obs)
+def _loss(
+    config: Config, model: ActorCriticModel, rows: Rows, params: tuple[Params, Params]
+) -> tuple[jax.Array, Metrics]:
+    batch, family = rows.batch, model.family
+    dist, values = model.network.apply(params[0], batch.obs)
     log_ratio = family.log_prob(dist, batch.action) - batch.log_prob
-    policy_loss, projection_kl = FITS[config.target](config, rows, dist, log_ratio)
     value_loss = losses.value_loss(values, batch.target)
     if config.target == "all_actions":
-        value_loss += _critic_loss(config, rows, params[1])
+        policy_loss, projection_kl = _fit_all_actions(rows, dist)
+        value_loss += _critic_loss(_critic(config, model), rows, params[1])
+    else:
+        policy_loss, projection_kl = _fit_taken_actions(config, model, rows, dist, log_ratio)
     entropy = jnp.mean(family.entropy(dist))
     gain = closed_form.surrogate_gain(log_ratio, batch.advantage, config.gamma)
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
@@ -188,55 +189,42 @@ def _loss(config: Config, rows: Rows, params: tuple[Any, Any]) -> tuple[jax.Arra
     }
 
 
-def _fit_sampled(
-    config: Config, rows: Rows, dist: Any, log_ratio: jax.Array
+def _fit_taken_actions(
+    config: Config, model: ActorCriticModel, rows: Rows, dist: Any, log_ratio: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted likelihood, what Gaussians pay for moving, and KL(target || new) by samples."""
     weight = jnp.exp(rows.log_target)
     loss = losses.policy_gradient_loss(rows.batch.log_prob + log_ratio, weight)
     if isinstance(dist, Normal):
-        loss += step_size.move_cost(config, on_policy.family(config).kl, rows.old, dist)
+        loss += step_size.move_cost(config, model.family.kl, rows.old, dist)
     return loss, jnp.mean(weight * (rows.log_target - log_ratio))
 
 
-def _fit_all_actions(
-    config: Config, rows: Rows, dist: jax.Array, log_ratio: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def _fit_all_actions(rows: Rows, dist: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy from the target and KL(target || new), exact over actions."""
-    del config, log_ratio
     log_policy = jax.nn.log_softmax(dist)
     loss = -jnp.mean(jnp.sum(jnp.exp(rows.log_target) * log_policy, axis=1))
     return loss, closed_form.target_kl(rows.log_target, log_policy)
 
 
-def _critic_loss(config: Config, rows: Rows, params: Any) -> jax.Array:
-    """Half the squared error of what the critic gives the taken actions, against GAE."""
-    judged = networks.apply(_critic(config), params, rows.batch.obs)[0]
-    taken = jax.nn.one_hot(rows.batch.action, judged.shape[1], dtype=judged.dtype)
-    found = jnp.sum(closed_form.centred(judged, rows.old) * taken, axis=1)
-    return losses.value_loss(found, rows.batch.advantage)
+def _critic_loss(critic: Critics, rows: Rows, params: Params) -> jax.Array:
+    """Half the squared error of the critic's advantages of the taken actions, against GAE."""
+    q = critic.apply(params, rows.batch.obs)[0]
+    taken = jax.nn.one_hot(rows.batch.action, q.shape[1], dtype=q.dtype)
+    advantage = jnp.sum(closed_form.centred(q, rows.old) * taken, axis=1)
+    return losses.value_loss(advantage, rows.batch.advantage)
 
 
-def _policy(config: Config, learner: Learner, batch: on_policy.Batch) -> Any:
-    return networks.apply(on_policy.network(config), learner.params, batch.obs, "policy")
-
-
-def _critic(config: Config) -> networks.Critics:
+def _critic(config: Config, model: ActorCriticModel) -> Critics:
     """The critic of all actions: what it says of a state is read up to a shift."""
-    spec = envs.make(config.env).spec
+    spec = model.env.spec
     if not spec.discrete:
         raise ValueError(
             f"target='all_actions' sums over a finite action set and {config.env!r} has none: "
             "give target='sampled'"
         )
     torso = (config.hidden_sizes, config.activation, config.conv_features)
-    return networks.Critics(1, spec, spec.num_actions, *torso)
+    return Critics(1, spec, spec.num_actions, *torso)
 
 
-def _mean(config: Config) -> Callable[[jax.Array], jax.Array]:
-    return partial(collectives.mean, num_devices=config.num_devices)
-
-
-AIMS = {"sampled": _aim_sampled, "all_actions": _aim_all_actions}
-FITS = {"sampled": _fit_sampled, "all_actions": _fit_all_actions}
 AGENT = Agent("analytical", Config, init, iterate, act, value)

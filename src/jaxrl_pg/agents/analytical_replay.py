@@ -1,8 +1,8 @@
 """The analytical update learned from a replay (Li, Clavette and He 2022, arXiv 2112.02045).
 
 One iteration takes `num_steps` steps of `num_envs` environments into the replay, then
-`num_updates` rounds on minibatches out of it: one gradient step of the critics towards expected
-SARSA, and one of the policy towards the closed form at the same states,
+`num_updates` rounds on minibatches out of it: in each, one gradient step of the critics towards
+expected SARSA, and one of the policy towards the closed form at the same states,
 
     J_Q = (Q_k - r - gamma V'(s'))^2 / 2 for every k,    V'(s') = E_{a~pi_old} min_k Q'_k(s',a)
     pi_target(a|s) = pi_old(a|s) exp(Q(s,a) / C) / Z(s),    Q = min_k Q_k
@@ -29,55 +29,47 @@ limit bootstraps from its own final observation. Observations are not normalised
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg import envs
 from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates, step_size
+from jaxrl_pg.components.critics import Critics, q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.components.step_size import StepFields, TrustFields
-from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import closed_form, distributions, full_normal, soft
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, OptState, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
 
-NORMALS = {"diagonal": distributions.DIAGONAL_NORMAL, "full": full_normal.FULL_NORMAL}
 
-
-@agent_config
 class Config(StepFields, TrustFields, OffPolicyConfig):
     """Hyper-parameters of the update from a replay; floats are pytree leaves."""
 
-    num_critics: int = 2
+    num_critics: Annotated[int, Positive] = 2
     """Q networks, of which the least value counts"""
-    policy_period: int = 100
+    policy_period: Annotated[int, Positive] = 100
     """rounds after which pi_old becomes the policy"""
-    num_actions_sampled: int = 20
+    num_actions_sampled: Annotated[int, Range(2)] = 20
     """actions drawn from pi_old at each state (Box actions)"""
-    covariance: str = "diagonal"
-    """of Box actions before tanh: diagonal or full"""
-    eps_decay: float = 0.99
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    """covariance of Box actions before tanh"""
+    eps_decay: Annotated[float, Fraction] = 0.99
     """share of the old eps that a round keeps"""
     ent_coef: float = 0.0
     """weight of the policy's entropy"""
-
-    def check(self) -> None:
-        """Refuse combinations that cannot run."""
-        super().check()
-        check_choice("step", self.step, step_size.STEPS)
-        check_choice("covariance", self.covariance, NORMALS)
 
 
 class Params(NamedTuple):
     """What is learned by gradients.
 
     Attributes:
-        policy: of the policy network.
-        critics: of the Q networks.
+        policy: parameters of the policy network.
+        critics: parameters of the Q networks.
     """
 
     policy: Any
@@ -88,11 +80,11 @@ class Learner(NamedTuple):
     """The agent's own state.
 
     Attributes:
-        params: of the networks.
+        params: parameters of the networks.
         old: the policy's parameters when it was last copied, pi_old.
         target: averaged parameters of the Q networks.
         policy_opt: Adam's moments of the policy.
-        critic_opt: of the Q networks.
+        critic_opt: Adam's moments of the Q networks.
         eps: `[]` running mean of the rounds' largest |A|.
         rounds: `[]` int32, rounds done.
     """
@@ -100,21 +92,21 @@ class Learner(NamedTuple):
     params: Params
     old: Any
     target: Any
-    policy_opt: Any
-    critic_opt: Any
+    policy_opt: OptState
+    critic_opt: OptState
     eps: jax.Array
     rounds: jax.Array
 
 
-class Judged(NamedTuple):
-    """Actions that stand for a policy, and what they are worth.
+class Sampled(NamedTuple):
+    """Actions that stand for a policy, and their q-values.
 
     Attributes:
         dist: parameters of the policy's distributions, `[N, ...]`.
         noise: `[N, K, A]` that the draws were made of, or `()` where they are all of a finite set.
         draws: `[N, K, A]` before tanh, or `()`.
         log_prior: `[N, K]` logarithm of each one's share of the policy.
-        q: `[N, K]`.
+        q: `[N, K]`, the least of the critics'.
     """
 
     dist: Any
@@ -124,117 +116,185 @@ class Judged(NamedTuple):
     q: jax.Array
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimisers, an empty replay, first observations."""
-    spec = off_policy.spec(config)
-    if config.covariance == "full" and spec.discrete:
+class Model(NamedTuple):
+    """What a config names, made: the environment, the networks, the distribution of actions."""
+
+    env: envs.Env
+    family: distributions.Distribution
+    policy: networks.Policy
+    critics: Critics
+
+    def actions(self, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array) -> Sampled:
+        """Return all actions of a finite set, or draws `[N, K, A]`, with their q-values."""
+        dist = self.policy.apply(policy, obs)
+        if self.env.spec.discrete:
+            q = self.critics.apply(critics, obs)
+            return Sampled(dist, (), (), jax.nn.log_softmax(dist), jnp.min(q, axis=0))
+        draws = self.family.sample(_for_each_draw(dist), noise)
+        num, times, size = draws.shape
+        actions = jnp.tanh(draws).reshape(num * times, size)
+        q = self.critics.apply(critics, jnp.repeat(obs, times, axis=0), actions)
+        prior = jnp.full((num, times), -math.log(times))
+        return Sampled(dist, noise, draws, prior, jnp.min(q, axis=0).reshape(num, times))
+
+    def log_prob(self, dist: Any, actions: Sampled) -> jax.Array:
+        """Return `log pi` `[N, K]` of the actions, of densities before tanh."""
+        if self.env.spec.discrete:
+            return jax.nn.log_softmax(dist)
+        return self.family.log_prob(_for_each_draw(dist), actions.draws)
+
+
+def build(config: Config) -> Model:
+    """Make the environment and the networks that a config names.
+
+    Raises:
+        ValueError: for a full covariance of actions that have none.
+    """
+    env = envs.make(config.env, config.env_params)
+    if config.covariance == "full" and env.spec.discrete:
         raise ValueError(
             f"covariance='full' is of Box actions and {config.env!r} has none: give 'diagonal'"
         )
-    params_key, actor, memory, train_key = off_policy.start(config, key)
+    full = config.covariance == "full"
+    family = full_normal.FULL_NORMAL if full else distributions.family(env.spec.discrete)
+    policy = networks.Policy(env.spec, *off_policy.torso(config), covariance=config.covariance)
+    return Model(env, family, policy, off_policy.q_network(config, env.spec, config.num_critics))
+
+
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimisers, an empty replay, first observations."""
+    model = build(config)
+    obs_shape, action_shape = model.env.spec.obs_shape, model.env.spec.action_shape
+    params_key, actor, memory, train_key = off_policy.start(config, model.env, key)
     policy_key, critic_key = jax.random.split(params_key)
     params = Params(
-        networks.init_params(_policy_network(config), policy_key, spec.obs_shape),
-        networks.init_params(_q_network(config), critic_key, spec.obs_shape, spec.action_shape),
+        networks.init_params(model.policy, policy_key, obs_shape),
+        networks.init_params(model.critics, critic_key, obs_shape, action_shape),
     )
-    moments = optim.init(params.policy), optim.init(params.critics)
-    eps, rounds = jnp.zeros(()), jnp.zeros((), jnp.int32)
-    learner = Learner(params, params.policy, params.critics, *moments, eps, rounds)
+    learner = Learner(
+        params=params,
+        old=params.policy,
+        target=params.critics,
+        policy_opt=optim.init(params.policy),
+        critic_opt=optim.init(params.critics),
+        eps=jnp.zeros(()),
+        rounds=jnp.zeros((), jnp.int32),
+    )
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Step the environments into the replay and learn from it."""
-    policy = partial(networks.apply, _policy_network(config), state.learner.params.policy)
-    experience = off_policy.gather(config, state, policy)
-    memory, key, times = experience.memory, experience.update_key, 2 * config.num_actions_sampled
-    draws = replay_updates.draw(config, memory, key, config.num_updates, steps=1, times=times)
-    update = partial(_update, config, memory, state.iteration)
+    model = build(config)
+    spec, count = model.env.spec, config.num_actions_sampled
+    experience = off_policy.gather(
+        config, model.env, state, lambda obs: model.policy.apply(state.learner.params.policy, obs)
+    )
+    draws = replay_updates.draw(config, spec, experience, config.num_updates, 1, 2 * count)
+    progress = step_size.progress(config, state.iteration)
+
+    def update(learner: Learner, draws: Draws) -> tuple[Learner, Metrics]:
+        """Take a gradient step of the critics, one of the policy, and pi_old when it is time."""
+        rows, noise = replay.take(experience.memory, draws.places[0]), draws.noise
+        if not spec.discrete:
+            noise = noise.reshape(2, rows.reward.shape[0], count, -1)
+        learner, metrics = _critic_step(config, model, learner, rows, noise[0])
+        learner, fitted = _policy_step(config, model, learner, progress, rows.obs, noise[1])
+        return learner, {**metrics, **fitted}
+
     learner, metrics = replay_updates.learn(config, state, experience, update, draws)
-    return off_policy.advance(config, state, experience, learner, metrics)
+    return off_policy.advance(state, experience, learner, metrics)
 
 
 def act(
     config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
-    """Raw actions for observations `[N, ...]`: sampled, or tanh of the mean, or the likeliest."""
-    params = networks.apply(_policy_network(config), learner.params.policy, obs)
-    return off_policy.act(config, params, key, deterministic)
+    """Return raw actions for observations `[N, ...]`: sampled, or the policy's mode."""
+    model = build(config)
+    params = model.policy.apply(learner.params.policy, obs)
+    return off_policy.act(model.env.spec, params, key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
-    """The least Q `[N]` of observations `[N, ...]`: expected under pi, or at its mean action."""
-    noise = jnp.zeros((obs.shape[0], 1, off_policy.spec(config).num_actions))
-    return _expected(_judge(config, *learner.params, obs, noise))
-
-
-def _update(
-    config: Config, memory: replay.Replay, iteration: jax.Array, learner: Learner, draws: Draws
-) -> tuple[Learner, Metrics]:
-    """One round: a gradient step of the critics, one of the policy, and pi_old when it is time."""
-    rows, noise = replay.take(memory, draws.places[0]), draws.noise
-    if not off_policy.spec(config).discrete:
-        noise = noise.reshape(2, rows.reward.shape[0], config.num_actions_sampled, -1)
-    learner, metrics = _critic_step(config, learner, rows, noise[0])
-    learner, fitted = _policy_step(config, learner, iteration, rows.obs, noise[1])
-    return learner, {**metrics, **fitted}
+    """Return the least Q `[N]` of observations `[N, ...]`: expected under pi, or at its mean."""
+    model = build(config)
+    noise = jnp.zeros((obs.shape[0], 1, model.env.spec.num_actions))
+    return _expected_q(model.actions(learner.params.policy, learner.params.critics, obs, noise))
 
 
 def _critic_step(
-    config: Config, learner: Learner, rows: Rows, noise: jax.Array
+    config: Config, model: Model, learner: Learner, rows: Rows, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the Q networks; the target follows."""
-    judged = _judge(config, learner.old, learner.target, rows.next_obs, noise)
-    target = soft.backup(rows.reward, rows.terminated, _expected(judged), config.gamma)
-    loss = partial(_q_loss, config, rows, target)
+    """Take one gradient step of the Q networks; the target follows."""
+    actions = model.actions(learner.old, learner.target, rows.next_obs, noise)
+    target = soft.backup(rows.reward, rows.terminated, _expected_q(actions), config.gamma)
+
+    def loss(critics: Any) -> tuple[jax.Array, Metrics]:
+        q = q_of(model.critics, critics, rows.obs, rows.action)
+        loss = soft.q_loss(q, target)
+        return loss, {"loss/q": loss, "q/mean": jnp.mean(q)}
+
     critics = learner.params.critics
     grads, metrics = jax.grad(loss, has_aux=True)(critics)
-    critics, critic_opt, norm = off_policy.step(config, critics, learner.critic_opt, grads)
-    params = learner.params._replace(critics=critics)
-    follower = soft.follow(learner.target, critics, config.tau)
-    learner = learner._replace(params=params, target=follower, critic_opt=critic_opt)
+    critics, critic_opt, norm = off_policy.gradient_step(config, critics, learner.critic_opt, grads)
+    learner = learner._replace(
+        params=learner.params._replace(critics=critics),
+        target=soft.polyak_update(learner.target, critics, config.tau),
+        critic_opt=critic_opt,
+    )
     return learner, {**metrics, "grad_norm": norm}
 
 
 def _policy_step(
-    config: Config, learner: Learner, iteration: jax.Array, obs: jax.Array, noise: jax.Array
+    config: Config,
+    model: Model,
+    learner: Learner,
+    progress: jax.Array,
+    obs: jax.Array,
+    noise: jax.Array,
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the policy; every `policy_period` of them it becomes pi_old."""
-    judged = _judge(config, learner.old, learner.params.critics, obs, noise)
-    advantage = closed_form.centred(judged.q, judged.log_prior)
-    eps = step_size.running_eps(config, learner.eps, advantage, learner.rounds)
-    log_target, chosen = step_size.aim(config, judged.log_prior, advantage, eps, iteration)
-    loss = partial(_policy_loss, config, obs, judged, log_target)
+    """Take one gradient step of the policy; every `policy_period` of them it becomes pi_old."""
+    actions = model.actions(learner.old, learner.params.critics, obs, noise)
+    advantage = closed_form.centred(actions.q, actions.log_prior)
+    eps = step_size.running_eps(learner.eps, advantage, learner.rounds, config.eps_decay)
+    log_target, chosen = step_size.improve(
+        config, config.gamma, actions.log_prior, advantage, eps, progress
+    )
     policy = learner.params.policy
-    grads, metrics = jax.grad(loss, has_aux=True)(policy)
-    policy, policy_opt, norm = off_policy.step(config, policy, learner.policy_opt, grads)
-    params, rounds = learner.params._replace(policy=policy), learner.rounds + 1
-    renew = partial(jnp.where, rounds % config.policy_period == 0)
-    old = jax.tree.map(renew, policy, learner.old)
-    learner = learner._replace(params=params, old=old, policy_opt=policy_opt)
-    metrics = {**chosen, **metrics, "policy/grad_norm": norm}
-    return learner._replace(eps=eps, rounds=rounds), metrics
-
-
-def _q_loss(config: Config, rows: Rows, aim: jax.Array, params: Any) -> tuple[jax.Array, Metrics]:
-    q = networks.q_of(_q_network(config), params, rows.obs, rows.action)
-    loss = soft.q_loss(q, aim)
-    return loss, {"loss/q": loss, "q/mean": jnp.mean(q)}
+    grads, metrics = jax.grad(_policy_loss, has_aux=True)(
+        policy, config, model, obs, actions, log_target
+    )
+    policy, policy_opt, norm = off_policy.gradient_step(config, policy, learner.policy_opt, grads)
+    rounds = learner.rounds + 1
+    renewed = rounds % config.policy_period == 0
+    learner = learner._replace(
+        params=learner.params._replace(policy=policy),
+        old=jax.tree.map(lambda new, old: jnp.where(renewed, new, old), policy, learner.old),
+        policy_opt=policy_opt,
+        eps=eps,
+        rounds=rounds,
+    )
+    return learner, {**chosen, **metrics, "policy/grad_norm": norm}
 
 
 def _policy_loss(
-    config: Config, obs: jax.Array, judged: Judged, log_target: jax.Array, params: Any
+    policy: Any,
+    config: Config,
+    model: Model,
+    obs: jax.Array,
+    actions: Sampled,
+    log_target: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy from the target, what normals pay for moving, and the entropy."""
-    family, old = _family(config), judged.dist
-    dist = networks.apply(_policy_network(config), params, obs)
-    log_prob = _log_prob(config, dist, judged)
-    log_ratio = log_prob - _log_prob(config, old, judged)
-    target, missed = jnp.exp(log_target), log_target - judged.log_prior - log_ratio
+    family, old = model.family, actions.dist
+    dist = model.policy.apply(policy, obs)
+    log_prob = model.log_prob(dist, actions)
+    log_ratio = log_prob - model.log_prob(old, actions)
+    target, missed = jnp.exp(log_target), log_target - actions.log_prior - log_ratio
     loss = -jnp.mean(jnp.sum(target * log_prob, axis=1))
     entropy = jnp.mean(family.entropy(dist))
-    if not isinstance(dist, jax.Array):
-        draws = family.sample(_for_each_draw(dist), judged.noise)
+    if not model.env.spec.discrete:
+        draws = family.sample(_for_each_draw(dist), actions.noise)
         entropy += jnp.mean(distributions.tanh_log_volume(draws))
         loss += step_size.move_cost(config, family.kl, old, dist)
     return loss - config.ent_coef * entropy, {
@@ -246,49 +306,14 @@ def _policy_loss(
     }
 
 
-def _judge(config: Config, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array) -> Judged:
-    """All actions of a finite set, or draws `[N, K, A]`, with the least of the critics' values."""
-    dist = networks.apply(_policy_network(config), policy, obs)
-    if isinstance(dist, jax.Array):
-        q = networks.apply(_q_network(config), critics, obs)
-        return Judged(dist, (), (), jax.nn.log_softmax(dist), jnp.min(q, axis=0))
-    draws = _family(config).sample(_for_each_draw(dist), noise)
-    num, times, size = draws.shape
-    actions = jnp.tanh(draws).reshape(num * times, size)
-    q = networks.apply(_q_network(config), critics, jnp.repeat(obs, times, axis=0), action=actions)
-    prior = jnp.full((num, times), -math.log(times))
-    return Judged(dist, noise, draws, prior, jnp.min(q, axis=0).reshape(num, times))
-
-
-def _expected(judged: Judged) -> jax.Array:
+def _expected_q(actions: Sampled) -> jax.Array:
     """`E_{a~pi_old} Q` `[N]`."""
-    return jnp.sum(jnp.exp(judged.log_prior) * judged.q, axis=1)
-
-
-def _log_prob(config: Config, dist: Any, judged: Judged) -> jax.Array:
-    """`[N, K]` of the judged actions, of densities before tanh."""
-    if isinstance(dist, jax.Array):
-        return jax.nn.log_softmax(dist)
-    return _family(config).log_prob(_for_each_draw(dist), judged.draws)
+    return jnp.sum(jnp.exp(actions.log_prior) * actions.q, axis=1)
 
 
 def _for_each_draw(dist: Any) -> Any:
     """Parameters `[N, ...]` as `[N, 1, ...]`."""
     return jax.tree.map(lambda x: x[:, None], dist)
-
-
-def _family(config: Config) -> distributions.Distribution:
-    discrete = off_policy.spec(config).discrete
-    return distributions.CATEGORICAL if discrete else NORMALS[config.covariance]
-
-
-def _policy_network(config: Config) -> networks.Policy:
-    spec = off_policy.spec(config)
-    return networks.Policy(spec, *off_policy.torso(config), covariance=config.covariance)
-
-
-def _q_network(config: Config) -> networks.Critics:
-    return off_policy.q_network(config, config.num_critics)
 
 
 AGENT = Agent("analytical_replay", Config, init, iterate, act, value)

@@ -1,6 +1,6 @@
-"""Cooperating agents that take turns at the analytical update (Li, Clavette and He 2022).
+"""Cooperating players that take turns at the analytical update (Li, Clavette and He 2022).
 
-Agents share a reward and see the same observation; each has a policy, and a network, of its own:
+Players share a reward and see the same observation; each has a policy, and a network, of its own:
 
     pi(a|s) = prod_i pi_i(a_i|s),    A_i(s, a_i) = E_{a_-i ~ pi_-i} A(s, a)
     pi_i <- pi_i exp(A_i / C) / Z    fitted by cross-entropy over the agent's actions
@@ -22,49 +22,66 @@ turns of an iteration (only averages over others are renewed), and estimated.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+import math
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.components import epochs, factored, networks, normalize, on_policy, optim, step_size
-from jaxrl_pg.components.epochs import Carry, EpochsConfig
-from jaxrl_pg.components.factored import Parts, act, value
-from jaxrl_pg.components.step_size import STEPS, StepFields
-from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.ops import closed_form, joint_actions, losses
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg import envs
+from jaxrl_pg.components import (
+    epochs,
+    networks,
+    normalize,
+    on_policy,
+    optim,
+    rollout,
+    step_size,
+)
+from jaxrl_pg.components.critics import Critics
+from jaxrl_pg.components.epochs import Fit
+from jaxrl_pg.components.on_policy import Batch, EpochsConfig
+from jaxrl_pg.components.step_size import StepFields
+from jaxrl_pg.config import Positive
+from jaxrl_pg.ops import closed_form, distributions, joint_actions, losses
+from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
-
-ORDERS = ("sequential", "simultaneous")
+__all__ = ["AGENT", "Config", "Learner", "Parts", "act", "init", "iterate", "value"]
 
 
-@agent_config
 class Config(StepFields, EpochsConfig):
-    """Hyper-parameters of agents that take turns; floats are pytree leaves."""
+    """Hyper-parameters of players that take turns; floats are pytree leaves."""
 
     factors: tuple[int, ...] = (2,)
     """actions of each agent; their product is the environment's number of actions"""
-    order: str = "sequential"
-    """who updates when: sequential (in turn, by random order) or simultaneous"""
-    kl_target: float = 0.02
+    order: Literal["sequential", "simultaneous"] = "sequential"
+    """who updates when: in turn, by random order (sequential), or all at once (simultaneous)"""
+    kl_target: Annotated[float, Positive] = 0.02
     """KL of an agent's target from its old policy, in nats (step kl)"""
     correction_clip: float = 1.0
     """largest weight of GAE's correction of the critic; 0 believes the critic"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse a shared torso."""
         super().check()
-        check_choice("order", self.order, ORDERS)
-        check_choice("step", self.step, STEPS)
         if self.shared_torso:
             raise ValueError("shared_torso=True: every agent has its own network; give False")
 
 
+class Parts(NamedTuple):
+    """What there is of the policies and of the critic: parameters, an optimiser's state.
+
+    Attributes:
+        policies: stacked, `[I, ...]`.
+        critic: of V and of every joint action.
+    """
+
+    policies: Any
+    critic: Any
+
+
 class Learner(NamedTuple):
-    """The agents' own state.
+    """The players' own state.
 
     Attributes:
         params: of the policies, stacked `[I, ...]`, and of the critic.
@@ -79,6 +96,40 @@ class Learner(NamedTuple):
     eps: jax.Array
 
 
+class Model(NamedTuple):
+    """What a config names, made; acts as an `on_policy.Model` on joint actions.
+
+    Attributes:
+        env: the environment.
+        family: the distribution of joint actions.
+        player: one player's network, with as many actions as the one who has most.
+        critic: V in front, then q-values of every joint action, up to a shift in each state.
+        factors: actions of each player.
+    """
+
+    env: envs.Env
+    family: distributions.Distribution
+    player: networks.Policy
+    critic: Critics
+    factors: tuple[int, ...]
+
+    def policy(self, learner: Learner, obs: jax.Array) -> jax.Array:
+        """Return the joint policy's logits at raw observations `[N, ...]`."""
+        obs = normalize.observe(learner.normalizer, obs)
+        log_policies = self.log_policies(learner.params.policies, obs)
+        return joint_actions.joint_log_policy(log_policies, self.factors)
+
+    def value(self, learner: Learner, obs: jax.Array) -> jax.Array:
+        """Return the critic's values `[N]` of raw observations `[N, ...]`."""
+        obs = normalize.observe(learner.normalizer, obs)
+        return self.critic.apply(learner.params.critic, obs)[0][:, 0]
+
+    def log_policies(self, policies: Any, obs: jax.Array) -> jax.Array:
+        """Return every player's log-policy, `[I, N, K]`."""
+        logits = jax.vmap(lambda params: self.player.apply(params, obs))(policies)
+        return joint_actions.only_own(logits, jnp.array(self.factors))
+
+
 class Plan(NamedTuple):
     """What all turns of an iteration have in common.
 
@@ -87,106 +138,166 @@ class Plan(NamedTuple):
         advantage: `[N, A]`, of joint actions under the policies of the rollout.
         old: `[I, N, K]`, logarithms of those policies.
         eps: `[]`, the size of the advantages.
-        iteration: `[]`, iterations done.
-        learning_rate: `[]`.
+        progress: `[]`, from 0 to 1.
+        rate: `[]`, the learning rate.
     """
 
     obs: jax.Array
     advantage: jax.Array
     old: jax.Array
     eps: jax.Array
-    iteration: jax.Array
-    learning_rate: jax.Array
+    progress: jax.Array
+    rate: jax.Array
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimisers, statistics, first observations."""
-    params, normalizer, actor, train_key = factored.start(config, key)
+def build(config: Config) -> Model:
+    """Make the environment and the networks that a config names.
+
+    Raises:
+        ValueError: for real actions, or factors whose product is not the number of actions.
+    """
+    env = envs.make(config.env, config.env_params)
+    spec, num_joint = env.spec, math.prod(config.factors)
+    if not spec.discrete:
+        raise ValueError(
+            f"env={config.env!r}: agents who take turns need a finite action set; give another"
+        )
+    if num_joint != spec.num_actions:
+        raise ValueError(
+            f"factors={config.factors} make {num_joint} joint actions and {config.env!r} has "
+            f"{spec.num_actions}: give factors with that product"
+        )
+    torso = (config.hidden_sizes, config.activation, config.conv_features)
+    player = networks.Policy(spec._replace(num_actions=max(config.factors)), *torso)
+    critic = Critics(1, spec, 1 + spec.num_actions, *torso)
+    return Model(env, distributions.CATEGORICAL, player, critic, config.factors)
+
+
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimisers, statistics, first observations."""
+    model = build(config)
+    spec = model.env.spec
+    params_key, reset_key, train_key = jax.random.split(key, 3)
+    policy_key, critic_key = jax.random.split(params_key)
+    policies = jax.vmap(lambda key: networks.init_params(model.player, key, spec.obs_shape))(
+        jax.random.split(policy_key, len(config.factors))
+    )
+    params = Parts(policies, networks.init_params(model.critic, critic_key, spec.obs_shape))
     opt_state = Parts(jax.vmap(optim.init)(params.policies), optim.init(params.critic))
+    normalizer = normalize.init(spec, config.normalize_obs, config.normalize_reward)
     learner = Learner(params, opt_state, normalizer, jnp.zeros(()))
+    actor = rollout.start(model.env, reset_key, config.num_envs)
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
+    model = build(config)
     key, order_key = jax.random.split(state.key)
-    experience = factored.gather(config, state._replace(key=key))
-    batch = factored.make_batch(config, state.learner, experience)
-    learner = state.learner._replace(normalizer=experience.normalizer)
-    plan = _plan(config, learner, batch, state.iteration)
+    experience = on_policy.gather(config, model, state._replace(key=key))
+    batch = on_policy.make_batch(config, model, state.learner, experience)
+    learner = state.learner
+    plan = _plan(config, model, learner, batch, state.iteration)
     policy_key, critic_key = jax.random.split(experience.update_key)
-    policies, turns = _take_turns(config, learner, plan, order_key, policy_key)
-    rows = (batch, joint_actions.joint_log_policy(plan.old, config.factors))
-    critic = (learner.params.critic, learner.opt_state.critic)
-    critic, judged = epochs.fit(
-        config, partial(_critic_loss, config), rows, critic, critic_key, plan.learning_rate
+    policies, turns = _take_turns(config, model, learner, plan, order_key, policy_key)
+    critic, fitted = epochs.fit(
+        config,
+        lambda rows, params: _critic_loss(model, rows, params),
+        (batch, joint_actions.joint_log_policy(plan.old, config.factors)),
+        (learner.params.critic, learner.opt_state.critic),
+        critic_key,
+        plan.rate,
     )
     params, opt_state = map(Parts, policies, critic)
-    learner = Learner(params, opt_state, learner.normalizer, plan.eps)
+    learner = Learner(params, opt_state, experience.normalizer, plan.eps)
     metrics = {
-        **jax.tree.map(jnp.mean, judged),
+        **jax.tree.map(jnp.mean, fitted),
         "value/explained_variance": losses.explained_variance(batch.value, batch.target),
-        "learning_rate": plan.learning_rate,
+        "learning_rate": plan.rate,
+        **turns,
     }
-    return on_policy.advance(config, state, experience, learner, {**metrics, **turns})
+    return on_policy.advance(state, experience, learner, metrics)
 
 
-def _plan(config: Config, learner: Learner, batch: on_policy.Batch, iteration: jax.Array) -> Plan:
-    """Joint advantages, and their size as the agents see them."""
-    old = factored.log_policies(config, learner.params.policies, batch.obs)
-    judged = networks.apply(factored.critic(config), learner.params.critic, batch.obs)[0][:, 1:]
+def act(
+    config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
+) -> jax.Array:
+    """Return joint actions for observations `[N, ...]`: sampled, or the most probable ones."""
+    return on_policy.choose(build(config), learner, obs, key, deterministic)
+
+
+def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
+    """Return the critic's value `[N]` of observations `[N, ...]`."""
+    return build(config).value(learner, obs)
+
+
+def _plan(
+    config: Config, model: Model, learner: Learner, batch: Batch, iteration: jax.Array
+) -> Plan:
+    """Joint advantages, and their size as the players see them."""
+    old = model.log_policies(learner.params.policies, batch.obs)
+    q = model.critic.apply(learner.params.critic, batch.obs)[0][:, 1:]
     advantage = closed_form.all_action_advantage(
-        judged,
+        q,
         joint_actions.joint_log_policy(old, config.factors),
         batch.action,
         batch.advantage,
         config.correction_clip,
     )
     own = joint_actions.marginals(advantage, old, config.factors)
-    eps = step_size.running_eps(config, learner.eps, own, iteration)
-    learning_rate = on_policy.learning_rate(config, iteration)
-    return Plan(batch.obs, advantage, old, eps, iteration, learning_rate)
+    eps = step_size.running_eps(learner.eps, own, iteration, config.eps_decay)
+    progress = step_size.progress(config, iteration)
+    rate = on_policy.learning_rate(config, iteration)
+    return Plan(batch.obs, advantage, old, eps, progress, rate)
 
 
 def _take_turns(
-    config: Config, learner: Learner, plan: Plan, order_key: jax.Array, key: jax.Array
-) -> tuple[Carry, Metrics]:
-    """Every agent once; metrics are means over the agents."""
-    num_agents = len(config.factors)
-    agents = jax.random.permutation(order_key, num_agents)
-    carry = (learner.params.policies, learner.opt_state.policies)
-    turn = partial(_turn, config, plan)
-    carry, metrics = jax.lax.scan(turn, carry, (agents, jax.random.split(key, num_agents)))
-    entropy = num_agents * jnp.mean(metrics.pop("entropy"))
-    return carry, {"policy/entropy": entropy, **jax.tree.map(jnp.mean, metrics)}
+    config: Config, model: Model, learner: Learner, plan: Plan, order_key: jax.Array, key: jax.Array
+) -> tuple[Fit, Metrics]:
+    """Update every player once; metrics are means over the players."""
 
+    def turn(stacked: Fit, xs: tuple[jax.Array, jax.Array]) -> tuple[Fit, Metrics]:
+        """Update one player by what the others do now (sequential) or did (simultaneous)."""
+        player, key = xs
+        others = plan.old
+        if config.order == "sequential":
+            others = model.log_policies(stacked[0], plan.obs)
+        own = plan.old[player]
+        advantage = joint_actions.marginals(plan.advantage, others, config.factors)[player]
+        advantage = jnp.where(own > joint_actions.RARE, closed_form.centred(advantage, own), 0.0)
+        log_target, metrics = step_size.improve(
+            config, config.gamma, own, advantage, plan.eps, plan.progress
+        )
+        num_own = jnp.array(config.factors)[player]
+        fit, fitted = epochs.fit(
+            config,
+            lambda rows, params: _policy_loss(config, model, num_own, rows, params),
+            (plan.obs, log_target),
+            jax.tree.map(lambda x: x[player], stacked),
+            key,
+            plan.rate,
+        )
+        stacked = jax.tree.map(lambda x, new: x.at[player].set(new), stacked, fit)
+        return stacked, {**metrics, **fitted}
 
-def _turn(
-    config: Config, plan: Plan, carry: Carry, xs: tuple[jax.Array, jax.Array]
-) -> tuple[Carry, Metrics]:
-    """One agent's update, by what the others do now (sequential) or did (simultaneous)."""
-    stacked, (agent, key) = carry, xs
-    in_turn = config.order == "sequential"
-    others = factored.log_policies(config, stacked[0], plan.obs) if in_turn else plan.old
-    own = plan.old[agent]
-    advantage = joint_actions.marginals(plan.advantage, others, config.factors)[agent]
-    advantage = jnp.where(own > joint_actions.RARE, closed_form.centred(advantage, own), 0.0)
-    log_target, metrics = step_size.aim(config, own, advantage, plan.eps, plan.iteration)
-    loss = partial(_policy_loss, config, jnp.array(config.factors)[agent])
-    mine = jax.tree.map(lambda x: x[agent], stacked)
-    rows, rate = (plan.obs, log_target), plan.learning_rate
-    mine, fitted = epochs.fit(config, loss, rows, mine, key, rate)
-    return jax.tree.map(lambda x, new: x.at[agent].set(new), stacked, mine), {**metrics, **fitted}
+    num_players = len(config.factors)
+    order = jax.random.permutation(order_key, num_players)
+    start = (learner.params.policies, learner.opt_state.policies)
+    fit, metrics = jax.lax.scan(turn, start, (order, jax.random.split(key, num_players)))
+    entropy = num_players * jnp.mean(metrics.pop("entropy"))
+    return fit, {"policy/entropy": entropy, **jax.tree.map(jnp.mean, metrics)}
 
 
 def _policy_loss(
-    config: Config, num_own: jax.Array, rows: tuple[jax.Array, jax.Array], params: Any
+    config: Config,
+    model: Model,
+    num_own: jax.Array,
+    rows: tuple[jax.Array, jax.Array],
+    params: Params,
 ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy from an agent's target, less its entropy."""
+    """Cross-entropy from a player's target, less its entropy."""
     obs, log_target = rows
-    log_policy = joint_actions.only_own(
-        networks.apply(factored.policy(config), params, obs), num_own
-    )
+    log_policy = joint_actions.only_own(model.player.apply(params, obs), num_own)
     loss = -jnp.mean(jnp.sum(jnp.exp(log_target) * log_policy, axis=1))
     entropy = -jnp.mean(jnp.sum(jnp.exp(log_policy) * log_policy, axis=1))
     return loss - config.ent_coef * entropy, {
@@ -197,15 +308,15 @@ def _policy_loss(
 
 
 def _critic_loss(
-    config: Config, rows: tuple[on_policy.Batch, jax.Array], params: Any
+    model: Model, rows: tuple[Batch, jax.Array], params: Params
 ) -> tuple[jax.Array, Metrics]:
     """Squared errors of V against lambda-returns, and of the taken actions against GAE."""
     batch, log_policy = rows
-    judged = networks.apply(factored.critic(config), params, batch.obs)[0]
-    taken = jax.nn.one_hot(batch.action, log_policy.shape[1], dtype=judged.dtype)
-    found = jnp.sum(closed_form.centred(judged[:, 1:], log_policy) * taken, axis=1)
-    value_loss = losses.value_loss(judged[:, 0], batch.target)
-    q_loss = losses.value_loss(found, batch.advantage)
+    outputs = model.critic.apply(params, batch.obs)[0]
+    taken = jax.nn.one_hot(batch.action, log_policy.shape[1], dtype=outputs.dtype)
+    advantage = jnp.sum(closed_form.centred(outputs[:, 1:], log_policy) * taken, axis=1)
+    value_loss = losses.value_loss(outputs[:, 0], batch.target)
+    q_loss = losses.value_loss(advantage, batch.advantage)
     return value_loss + q_loss, {"loss/value": value_loss, "loss/q": q_loss}
 
 

@@ -8,7 +8,7 @@ GAE, and moves the policy once, over all rows:
     x ~ (F + cg_damping I)^-1 grad L        by conjugate gradient, F the Fisher information
     theta <- theta + k sqrt(2 max_kl / x^T (F + cg_damping I) x) x
 
-With `step="npg"` k is 1. With `step="trpo"` it is the first of 1, backtrack_coef,
+With `method="npg"` k is 1. With `method="trpo"` it is the first of 1, backtrack_coef,
 backtrack_coef^2, ... at which L has grown and the mean KL(pi_old || pi_theta) is at most
 `max_kl`; if none of `line_search_steps` is, the policy stays as it was (appendix C). The value
 function is fitted by Adam, in minibatches.
@@ -22,55 +22,58 @@ observation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from jaxrl_pg.components import epochs, networks, on_policy
-from jaxrl_pg.components.epochs import EpochsConfig
-from jaxrl_pg.components.on_policy import Learner, act, init, value
-from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.components import epochs, on_policy
+from jaxrl_pg.components.on_policy import (
+    ActorCriticModel,
+    Batch,
+    EpochsConfig,
+    Learner,
+    act,
+    init,
+    value,
+)
+from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import collectives, losses, trust_region
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
-@agent_config
 class Config(EpochsConfig):
     """Hyper-parameters of natural and trust-region policy gradients; floats are pytree leaves."""
 
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size for the value function, at the start if annealed; the policy has none"""
     ent_coef: float = 0.0
     """weight of the entropy bonus"""
-    step: str = "trpo"
-    """policy step: trpo (with a line search) or npg (the whole natural step)"""
-    max_kl: float = 0.01
+    method: Literal["trpo", "npg"] = "trpo"
+    """policy step: with a line search (trpo), or the whole natural step (npg)"""
+    max_kl: Annotated[float, Positive] = 0.01
     """KL divergence of a policy step, in nats, a mean over the rollout"""
-    cg_iterations: int = 15
-    """most iterations of conjugate gradient"""
+    cg_iterations: Annotated[int, Positive] = 15
+    """largest number of iterations of conjugate gradient"""
     cg_tolerance: float = 1e-5
     """residual, as a share of the gradient, at which conjugate gradient stops sooner"""
     cg_damping: float = 0.1
     """added to the diagonal of the Fisher information"""
-    fisher_stride: int = 1
+    fisher_stride: Annotated[int, Positive] = 1
     """take the Fisher information from every so many rows of the rollout"""
-    line_search_steps: int = 10
-    """most lengths that the line search tries (step trpo)"""
-    backtrack_coef: float = 0.8
-    """ratio of a length to the one tried before (step trpo)"""
-    num_epochs: int = 10
+    line_search_steps: Annotated[int, Positive] = 10
+    """largest number of lengths that the line search tries (method trpo)"""
+    backtrack_coef: Annotated[float, Range(0.0, 1.0, open_low=True, open_high=True)] = 0.8
+    """ratio of a length to the one tried before (method trpo)"""
+    num_epochs: Annotated[int, Positive] = 10
     """passes over a rollout that fit the value function"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse a shared torso, and a stride that leaves out every row."""
         super().check()
-        check_choice("step", self.step, STEPS)
         if self.shared_torso:
             raise ValueError(
                 "shared_torso=True: a natural step must move the policy alone; give False"
@@ -82,123 +85,103 @@ class Config(EpochsConfig):
             )
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
-    experience = on_policy.gather(config, state)
-    batch = on_policy.make_batch(config, state.learner, experience)
-    learner = state.learner._replace(normalizer=experience.normalizer)
-    learner, metrics = _update(config, learner, batch, experience.update_key, state.iteration)
-    metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
-    return on_policy.advance(config, state, experience, learner, metrics)
+    model = on_policy.build(config)
+    experience = on_policy.gather(config, model, state)
+    batch = on_policy.make_batch(config, model, state.learner, experience)
+    advantage = collectives.standardize(batch.advantage[None])[0]
+    params, improved = _improve(
+        config, model, state.learner.params, batch._replace(advantage=advantage)
+    )
+    rate = on_policy.learning_rate(config, state.iteration)
+
+    def value_loss(rows: tuple[jax.Array, jax.Array], params: Params) -> tuple[jax.Array, Metrics]:
+        """The value function's loss, without a gradient in the policy's parameters."""
+        obs, target = rows
+        values = model.network.apply(params, obs, method="value")
+        loss = losses.value_loss(values, target)
+        return loss, {"loss": loss}
+
+    rows = (batch.obs, batch.target)
+    start = (params, state.learner.opt_state)
+    (params, opt_state), fitted = epochs.fit(
+        config, value_loss, rows, start, experience.update_key, rate
+    )
+    metrics = {
+        "loss/value": jnp.mean(fitted["loss"]),
+        "learning_rate": rate,
+        "value/explained_variance": losses.explained_variance(batch.value, batch.target),
+        **improved,
+    }
+    learner = Learner(params, opt_state, experience.normalizer)
+    return on_policy.advance(state, experience, learner, metrics)
 
 
-def _update(
-    config: Config, learner: Learner, batch: on_policy.Batch, key: jax.Array, iteration: jax.Array
-) -> tuple[Learner, Metrics]:
-    """One step of the policy, and all gradient steps of the value function."""
-    advantage = collectives.standardize(batch.advantage[None], config.num_devices)[0]
-    params, policy_metrics = _improve(config, learner.params, batch._replace(advantage=advantage))
-    learning_rate = on_policy.learning_rate(config, iteration)
-    carry, rows = (params, learner.opt_state), (batch.obs, batch.target)
-    loss = partial(_value_loss, config)
-    (params, opt_state), fitted = epochs.fit(config, loss, rows, carry, key, learning_rate)
-    value_loss = jnp.mean(fitted["loss"])
-    metrics = {"loss/value": value_loss, "learning_rate": learning_rate, **policy_metrics}
-    return Learner(params, opt_state, learner.normalizer), metrics
-
-
-def _improve(config: Config, params: Any, rows: on_policy.Batch) -> tuple[Any, Metrics]:
-    """One natural step of the policy; its gradient is 0 in the value's parameters.
+def _improve(
+    config: Config, model: ActorCriticModel, params: Params, rows: Batch
+) -> tuple[Params, Metrics]:
+    """Take one natural step of the policy; its gradient is 0 in the value's parameters.
 
     Conjugate gradient starts from 0 and adds multiples of what it is given, so those parameters
     stay exactly where they are.
     """
     start, unravel = ravel_pytree(params)
-    policy = partial(_policy, config, unravel)
-    objective = partial(_objective, config, policy, rows)
+    family = model.family
+
+    def policy(obs: jax.Array, point: jax.Array) -> Any:
+        return model.network.apply(unravel(point), obs, method="policy")
+
+    def objective(point: jax.Array) -> tuple[jax.Array, jax.Array]:
+        dist = policy(rows.obs, point)
+        log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
+        entropy = jnp.mean(family.entropy(dist))
+        surrogate = -losses.surrogate_loss(log_ratio, rows.advantage)
+        return surrogate + config.ent_coef * entropy, entropy
+
     (gain, entropy), gradient = jax.value_and_grad(objective, has_aux=True)(start)
-    gain, entropy, gradient = collectives.mean((gain, entropy, gradient), config.num_devices)
-    few = partial(policy, rows.obs[:: config.fisher_stride])
-    fisher = trust_region.fisher_vector_product(few, on_policy.family(config).kl, start)
-    damped = partial(_damped, config, fisher)
+    gain, entropy, gradient = collectives.mean((gain, entropy, gradient))
+    some_obs = rows.obs[:: config.fisher_stride]
+    fisher = trust_region.fisher_vector_product(
+        lambda point: policy(some_obs, point), family.kl, start
+    )
     solution = trust_region.conjugate_gradient(
-        damped, gradient, config.cg_iterations, config.cg_tolerance
+        lambda vector: collectives.mean(fisher(vector)) + config.cg_damping * vector,
+        gradient,
+        config.cg_iterations,
+        config.cg_tolerance,
     )
     curvature = jnp.vdot(solution.x, gradient - solution.residual)  # of x, as residual = g - F x
     full = trust_region.scale_to_divergence(solution.x, curvature, config.max_kl)
-    evaluate = partial(_evaluate, config, policy, rows, policy(rows.obs, start))
-    found = STEPS[config.step](config, evaluate, start, full, gain)
-    return unravel(found.point), {
-        "loss/policy": -found.objective,
+    old = policy(rows.obs, start)
+
+    def evaluate(point: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """The objective and the mean KL(pi_old || pi) over the rows of all devices."""
+        gain, _ = objective(point)
+        kl = jnp.mean(family.kl(old, policy(rows.obs, point)))
+        return collectives.mean((gain, kl))
+
+    if config.method == "trpo":
+        step = trust_region.backtracking_line_search(
+            evaluate,
+            start,
+            full,
+            gain,
+            config.max_kl,
+            config.backtrack_coef,
+            config.line_search_steps,
+        )
+    else:
+        whole = (jnp.ones(()), *evaluate(start + full), jnp.ones((), bool))
+        step = trust_region.LineSearch(start + full, *whole)
+    return unravel(step.point), {
+        "loss/policy": -step.objective,
         "policy/entropy": entropy,
-        "policy/kl": found.divergence,
-        "policy/step_fraction": found.fraction,
-        "policy/line_search_accepted": found.accepted.astype(jnp.float32),
+        "policy/kl": step.divergence,
+        "policy/step_fraction": step.fraction,
+        "policy/line_search_accepted": step.accepted.astype(jnp.float32),
         "grad_norm": jnp.linalg.norm(gradient),
     }
-
-
-def _damped(
-    config: Config, fisher: Callable[[jax.Array], jax.Array], vector: jax.Array
-) -> jax.Array:
-    return collectives.mean(fisher(vector), config.num_devices) + config.cg_damping * vector
-
-
-def _line_search(
-    config: Config, evaluate: Evaluate, start: jax.Array, full: jax.Array, gain: jax.Array
-) -> trust_region.LineSearch:
-    return trust_region.backtracking_line_search(
-        evaluate, start, full, gain, config.max_kl, config.backtrack_coef, config.line_search_steps
-    )
-
-
-def _whole_step(
-    config: Config, evaluate: Evaluate, start: jax.Array, full: jax.Array, gain: jax.Array
-) -> trust_region.LineSearch:
-    del config, gain
-    point = start + full
-    return trust_region.LineSearch(point, jnp.ones(()), *evaluate(point), jnp.ones((), bool))
-
-
-Evaluate = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
-STEPS = {"trpo": _line_search, "npg": _whole_step}
-
-
-def _evaluate(
-    config: Config, policy: Callable[..., Any], rows: on_policy.Batch, old: Any, point: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Objective and mean KL(pi_old || pi) over the rows of all devices."""
-    gain, _ = _objective(config, policy, rows, point)
-    kl = jnp.mean(on_policy.family(config).kl(old, policy(rows.obs, point)))
-    return collectives.mean((gain, kl), config.num_devices)
-
-
-def _objective(
-    config: Config, policy: Callable[..., Any], rows: on_policy.Batch, point: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """What the policy step is to raise, and the mean entropy."""
-    dist, family = policy(rows.obs, point), on_policy.family(config)
-    log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
-    entropy = jnp.mean(family.entropy(dist))
-    surrogate = -losses.surrogate_loss(log_ratio, rows.advantage)
-    return surrogate + config.ent_coef * entropy, entropy
-
-
-def _policy(
-    config: Config, unravel: Callable[[jax.Array], Any], obs: jax.Array, point: jax.Array
-) -> Any:
-    """Parameters of the action distributions, from one vector of all parameters."""
-    return networks.apply(on_policy.network(config), unravel(point), obs, "policy")
-
-
-def _value_loss(
-    config: Config, rows: tuple[jax.Array, jax.Array], params: Any
-) -> tuple[jax.Array, Metrics]:
-    """Its gradient is 0 in the policy's parameters."""
-    obs, target = rows
-    values = networks.apply(on_policy.network(config), params, obs, "value")
-    loss = losses.value_loss(values, target)
-    return loss, {"loss": loss}
 
 
 AGENT = Agent("natural_gradient", Config, init, iterate, act, value)

@@ -16,51 +16,41 @@ a time limit bootstraps from the value of its own final observation.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.components import networks, normalize, on_policy, optim
-from jaxrl_pg.components.epochs import EpochsConfig
-from jaxrl_pg.components.on_policy import act, value
-from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.components import normalize, on_policy, optim
+from jaxrl_pg.components.on_policy import ActorCriticModel, Batch, EpochsConfig, act, value
+from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import batching, collectives, losses
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
-# Pieces that keep the layers' activations in a core's own cache, once each core has a device.
-_CPU_ROWS = 4096
-
-
-@agent_config
 class Config(EpochsConfig):
     """Hyper-parameters of PPO; floats are pytree leaves, everything else is static."""
 
-    objective: str = "clip"
-    """policy objective: clip (clipped surrogate) or kl (adaptive KL penalty)"""
-    clip_eps: float = 0.2
+    objective: Literal["clip", "kl"] = "clip"
+    """policy objective: clipped surrogate (clip) or adaptive KL penalty (kl)"""
+    clip_eps: Annotated[float, Positive] = 0.2
     """half-width of the band the probability ratio is clipped to"""
-    clip_eps_vf: float | None = None
+    clip_eps_vf: Annotated[float, Positive] | None = None
     """half-width of the band of the value estimate; None does not clip it"""
-    kl_target: float = 0.01
+    kl_target: Annotated[float, Positive] = 0.01
     """KL per iteration that the adaptive penalty aims at, in nats (objective kl)"""
-    target_kl: float | None = None
+    target_kl: Annotated[float, Positive] | None = None
     """stop an iteration's updates once the KL exceeds 1.5 times this; None never stops"""
     vf_coef: float = 0.5
     """weight of the value loss"""
     normalize_advantage: bool = True
     """give every minibatch's advantages mean 0 and standard deviation 1"""
-    rows_at_once: int = 0
-    """rows whose gradient is computed at once; 0: all, or 4096 on each of several CPU devices"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse rollouts whose rows cannot be counted."""
         super().check()
-        check_choice("objective", self.objective, OBJECTIVES)
         if self.steps_per_iteration * self.num_epochs >= 2**31:
             raise ValueError(
                 f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
@@ -73,101 +63,93 @@ class Learner(NamedTuple):
     """PPO's own state.
 
     Attributes:
-        params: of the policy and value networks.
+        params: parameters of the policy and value networks.
         opt_state: Adam's moments.
         normalizer: statistics of observations and rewards.
         kl_coef: `[]` the adaptive penalty's coefficient (beta in the paper).
     """
 
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: OptState
     normalizer: normalize.Normalizer
     kl_coef: jax.Array
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimiser, statistics, first observations."""
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimiser, statistics, first observations."""
     params, normalizer, actor, train_key = on_policy.start(config, key)
     learner = Learner(params, optim.init(params), normalizer, kl_coef=jnp.ones(()))
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
-    experience = on_policy.gather(config, state)
-    batch = on_policy.make_batch(config, state.learner, experience)
+    model = on_policy.build(config)
+    experience = on_policy.gather(config, model, state)
+    batch = on_policy.make_batch(config, model, state.learner, experience)
     learner = state.learner._replace(normalizer=experience.normalizer)
-    learner, metrics = _update(config, learner, batch, experience.update_key, state.iteration)
+    rate = on_policy.learning_rate(config, state.iteration)
+    learner, metrics = _update(config, model, learner, batch, experience.update_key, rate)
+    metrics["learning_rate"] = rate
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
-    return on_policy.advance(config, state, experience, learner, metrics)
+    return on_policy.advance(state, experience, learner, metrics)
 
 
 def _update(
-    config: Config, learner: Learner, batch: on_policy.Batch, key: jax.Array, iteration: jax.Array
+    config: Config,
+    model: ActorCriticModel,
+    learner: Learner,
+    batch: Batch,
+    key: jax.Array,
+    rate: jax.Array,
 ) -> tuple[Learner, Metrics]:
-    """All gradient steps of one iteration."""
-    learning_rate = on_policy.learning_rate(config, iteration)
+    """Take all gradient steps of one iteration."""
     indices = batching.minibatch_indices(
         key, batch.value.shape[0], config.num_epochs, config.num_minibatches
     )
     advantage = batch.advantage[indices]
     if config.normalize_advantage:
-        advantage = collectives.standardize(advantage, config.num_devices)
-    step = partial(_gradient_step, config, learner.kl_coef, learning_rate, batch)
-    carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
-    (params, opt_state, _), metrics = jax.lax.scan(step, carry, (indices, advantage))
-    last_kl = jnp.mean(metrics["policy/approx_kl"][-config.num_minibatches :])
-    kl_coef = _adapt(config, learner.kl_coef, collectives.mean(last_kl, config.num_devices))
-    learner = Learner(params, opt_state, learner.normalizer, kl_coef)
-    metrics = jax.tree.map(jnp.mean, metrics)
-    return learner, {**metrics, "learning_rate": learning_rate, "policy/kl_coef": kl_coef}
+        advantage = collectives.standardize(advantage)
 
+    def minibatch_step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, Metrics]:
+        params, opt_state, stopped = carry
 
-def _gradient_step(
-    config: Config,
-    kl_coef: jax.Array,
-    learning_rate: jax.Array,
-    batch: on_policy.Batch,
-    carry: tuple[Any, Any, jax.Array],
-    xs: tuple[jax.Array, jax.Array],
-) -> tuple[tuple[Any, Any, jax.Array], Metrics]:
-    params, opt_state, stopped = carry
-    gradient = partial(_gradient, config, kl_coef, batch, params)
-    cached = config.num_devices > 1 and jax.default_backend() == "cpu"
-    most = config.rows_at_once or (_CPU_ROWS if cached else 0)
-    grads, metrics = batching.mean_over_pieces(gradient, xs, most)
-    grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]), config.num_devices)
-    new_params, new_opt_state, norm = optim.apply_gradients(
-        params, opt_state, grads, learning_rate, config.max_grad_norm
-    )
-    if config.target_kl is not None:
+        def gradient(xs: tuple[jax.Array, jax.Array]) -> tuple[Params, Metrics]:
+            rows = jax.tree.map(lambda x: x[xs[0]], batch)._replace(advantage=xs[1])
+            return jax.grad(_loss, has_aux=True)(params, config, model, rows, learner.kl_coef)
+
+        grads, metrics = batching.mean_over_pieces(gradient, xs, collectives.rows_at_once())
+        grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]))
+        stepped = optim.apply_gradients(params, opt_state, grads, rate, config.max_grad_norm)
+        metrics["grad_norm"] = stepped[2]
+        if config.target_kl is None:
+            return (*stepped[:2], stopped), metrics
         stopped = stopped | (kl > 1.5 * config.target_kl)
-        keep = partial(jnp.where, stopped)
-        new_params = jax.tree.map(keep, params, new_params)
-        new_opt_state = jax.tree.map(keep, opt_state, new_opt_state)
-    return (new_params, new_opt_state, stopped), {**metrics, "grad_norm": norm}
+        keep = jax.tree.map(
+            lambda old, new: jnp.where(stopped, old, new), (params, opt_state), stepped[:2]
+        )
+        return (*keep, stopped), metrics
 
-
-def _gradient(
-    config: Config,
-    kl_coef: jax.Array,
-    batch: on_policy.Batch,
-    params: Any,
-    xs: tuple[jax.Array, jax.Array],
-) -> tuple[Any, Metrics]:
-    """Gradient of the mean loss over the rows named by `xs`, a pair of indices and advantages."""
-    indices, advantage = xs
-    rows = jax.tree.map(lambda x: x[indices], batch)._replace(advantage=advantage)
-    return jax.grad(partial(_loss, config, kl_coef, rows), has_aux=True)(params)
+    carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
+    (params, opt_state, _), metrics = jax.lax.scan(minibatch_step, carry, (indices, advantage))
+    last_kl = jnp.mean(metrics["policy/approx_kl"][-config.num_minibatches :])
+    kl_coef = _adapted(config, learner.kl_coef, collectives.mean(last_kl))
+    learner = Learner(params, opt_state, learner.normalizer, kl_coef)
+    return learner, {**jax.tree.map(jnp.mean, metrics), "policy/kl_coef": kl_coef}
 
 
 def _loss(
-    config: Config, kl_coef: jax.Array, rows: on_policy.Batch, params: Any
+    params: Params, config: Config, model: ActorCriticModel, rows: Batch, kl_coef: jax.Array
 ) -> tuple[jax.Array, Metrics]:
-    dist, values = networks.apply(on_policy.network(config), params, rows.obs)
-    family = on_policy.family(config)
+    """The mean loss over some rows, and its parts."""
+    family = model.family
+    dist, values = model.network.apply(params, rows.obs)
     log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
-    policy_loss = OBJECTIVES[config.objective](config, kl_coef, log_ratio, rows.advantage)
+    approx_kl = losses.approx_kl(log_ratio)
+    if config.objective == "clip":
+        policy_loss = losses.clipped_surrogate_loss(log_ratio, rows.advantage, config.clip_eps)
+    else:
+        policy_loss = losses.surrogate_loss(log_ratio, rows.advantage) + kl_coef * approx_kl
     if config.clip_eps_vf is None:
         value_loss = losses.value_loss(values, rows.target)
     else:
@@ -179,29 +161,12 @@ def _loss(
         "loss/policy": policy_loss,
         "loss/value": value_loss,
         "policy/entropy": entropy,
-        "policy/approx_kl": losses.approx_kl(log_ratio),
+        "policy/approx_kl": approx_kl,
         "policy/clip_fraction": losses.clip_fraction(log_ratio, config.clip_eps),
     }
 
 
-def _clip_objective(
-    config: Config, kl_coef: jax.Array, log_ratio: jax.Array, advantage: jax.Array
-) -> jax.Array:
-    del kl_coef
-    return losses.clipped_surrogate_loss(log_ratio, advantage, config.clip_eps)
-
-
-def _kl_objective(
-    config: Config, kl_coef: jax.Array, log_ratio: jax.Array, advantage: jax.Array
-) -> jax.Array:
-    del config
-    return losses.surrogate_loss(log_ratio, advantage) + kl_coef * losses.approx_kl(log_ratio)
-
-
-OBJECTIVES = {"clip": _clip_objective, "kl": _kl_objective}
-
-
-def _adapt(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
+def _adapted(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     """Double or halve the penalty's coefficient when the KL misses its target (section 4)."""
     if config.objective != "kl":
         return kl_coef

@@ -27,20 +27,25 @@ what the last observation is worth; without it (or undiscounted) the limit belon
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import networks, normalize, on_policy, optim, rollout
-from jaxrl_pg.components.on_policy import Learner, OnPolicyConfig, act, value
-from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.ops import collectives, losses, score_function
-from jaxrl_pg.ops import returns as discounting
-from jaxrl_pg.types import Agent, Metrics, TrainState, Transition
+from jaxrl_pg.components import normalize, on_policy, optim, rollout
+from jaxrl_pg.components.on_policy import (
+    ActorCriticModel,
+    Experience,
+    Learner,
+    OnPolicyConfig,
+    act,
+    value,
+)
+from jaxrl_pg.config import Positive
+from jaxrl_pg.ops import collectives, losses, returns
+from jaxrl_pg.types import Agent, Metrics, Params, TrainState, Transition
 
 __all__ = [
     "AGENT",
@@ -55,38 +60,30 @@ __all__ = [
     "weigh",
 ]
 
-RETURNS = ("trajectory", "reward_to_go")
-DISCOUNTS = ("none", "from_t", "from_start")
-BASELINES = ("none", "average", "optimal", "value")
 
-
-@agent_config
 class Config(OnPolicyConfig):
     """Hyper-parameters of REINFORCE; floats are pytree leaves, everything else is static."""
 
-    num_envs: int = 8
+    num_envs: Annotated[int, Positive] = 8
     """environments stepped side by side"""
-    num_steps: int = 500
+    num_steps: Annotated[int, Positive] = 500
     """steps of each environment per iteration, at least the environment's time limit"""
-    learning_rate: float = 5e-3
+    learning_rate: Annotated[float, Positive] = 5e-3
     """Adam's step size, at the start if annealed"""
-    returns: str = "reward_to_go"
-    """return of a step: trajectory (the whole episode's) or reward_to_go (from the step on)"""
-    discount: str = "from_t"
-    """discount by time: none, from_t (since the step) or from_start (since the episode's start)"""
-    baseline: str = "value"
-    """subtracted from returns: none, average, optimal (least variance) or value (learned)"""
+    returns: Literal["trajectory", "reward_to_go"] = "reward_to_go"
+    """return of a step: the whole episode's (trajectory), or from the step on (reward_to_go)"""
+    discount: Literal["none", "from_t", "from_start"] = "from_t"
+    """discount by the time since the step (from_t), since the episode's start, or not at all"""
+    baseline: Literal["none", "average", "optimal", "value"] = "value"
+    """subtracted from returns: their average, the least-variance constant (optimal), or V(s)"""
     entropy_in_return: bool = False
     """count ent_coef times the entropy as reward as well"""
     vf_coef: float = 0.5
     """weight of the value loss (baseline value)"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse to compare one environment with itself."""
         super().check()
-        check_choice("returns", self.returns, RETURNS)
-        check_choice("discount", self.discount, DISCOUNTS)
-        check_choice("baseline", self.baseline, BASELINES)
         if self.baseline in ("average", "optimal") and self.num_envs // self.num_devices < 2:
             raise ValueError(
                 f"baseline={self.baseline!r} compares environments and num_envs={self.num_envs} "
@@ -95,7 +92,7 @@ class Config(OnPolicyConfig):
 
 
 class Weights(NamedTuple):
-    """What each step of a rollout is worth to the gradient; all `[T, B]`.
+    """What each step of a rollout counts in the gradient; all `[T, B]`.
 
     Attributes:
         counted: 0 where the step's episode does not count, else what makes the mean 1.
@@ -112,73 +109,8 @@ class Weights(NamedTuple):
     target: jax.Array
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimiser, statistics, first observations."""
-    _require_whole_episodes(config)
-    return on_policy.init(config, key)
-
-
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
-    """Collect whole episodes and take one step along their gradient."""
-    learner = state.learner
-    learning_rate = on_policy.learning_rate(config, state.iteration)
-    experience = on_policy.gather(config, _afresh(config, state))
-    weights = weigh(config, learner, experience)
-    grads, metrics = gradient(config, learner, experience, weights)
-    params, opt_state, norm = optim.apply_gradients(
-        learner.params, learner.opt_state, grads, learning_rate, config.max_grad_norm
-    )
-    metrics |= {
-        "grad_norm": norm,
-        "learning_rate": learning_rate,
-        "policy/baseline": jnp.mean(weights.counted * weights.baseline),
-        "train/counted": jnp.mean(weights.counted > 0, dtype=jnp.float32),
-    }
-    learner = Learner(params, opt_state, experience.normalizer)
-    return on_policy.advance(config, state, experience, learner, metrics)
-
-
-def weigh(config: Config, learner: Learner, experience: on_policy.Experience) -> Weights:
-    """Returns, baselines and which steps count, of a rollout that begins with its episodes."""
-    steps, whole = experience.steps, config.returns == "trajectory"
-    done = steps.terminated | steps.truncated
-    begun = discounting.episode_starts(done)
-    gamma = 1.0 if config.discount == "none" else config.gamma
-    reward, final_value = steps.reward, jnp.zeros_like(steps.reward)
-    if config.entropy_in_return:
-        dist = _policy(config, learner, learner.params, on_policy.flatten(steps.obs))
-        entropy = on_policy.family(config).entropy(dist).reshape(reward.shape)
-        reward = reward + config.ent_coef * entropy
-    if config.baseline == "value" and config.discount != "none":
-        final_value = steps.final_value
-    to_go = discounting.reward_to_go(reward, done, final_value, gamma)
-    limit = envs.time_limit(envs.make(config.env, config.env_params))
-    counted = (begun <= done.shape[0] - limit).astype(jnp.float32)
-    elapsed = jnp.arange(done.shape[0])[:, None] - begun
-    weighted = config.discount == "from_start" and not whole
-    weights = Weights(
-        counted=counted / collectives.mean(jnp.mean(counted), config.num_devices),
-        factor=jnp.power(gamma, elapsed) if weighted else jnp.ones_like(to_go),
-        ret=jnp.take_along_axis(to_go, begun, axis=0) if whole else to_go,
-        baseline=jnp.zeros_like(to_go),
-        target=to_go,
-    )
-    baseline = _baseline(config, learner, experience, weights)
-    if config.baseline == "value" and whole:
-        baseline = jnp.take_along_axis(baseline, begun, axis=0)
-    return weights._replace(baseline=baseline)
-
-
-def gradient(
-    config: Config, learner: Learner, experience: on_policy.Experience, weights: Weights
-) -> tuple[Any, Metrics]:
-    """Gradient of the loss with respect to the learner's parameters, and the loss's parts."""
-    loss = partial(_loss, config, learner, experience.steps, weights)
-    grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
-    return collectives.mean(grads, config.num_devices), metrics
-
-
-def _require_whole_episodes(config: Config) -> None:
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimiser, statistics, first observations."""
     limit = envs.time_limit(envs.make(config.env, config.env_params))
     if not isinstance(limit, jax.core.Tracer) and int(limit) > config.num_steps:
         raise ValueError(
@@ -186,76 +118,132 @@ def _require_whole_episodes(config: Config) -> None:
             "REINFORCE learns from whole episodes, give at least as many, or a shorter "
             "env_params['max_steps_in_episode']"
         )
+    return on_policy.init(config, key)
 
 
-def _afresh(config: Config, state: TrainState) -> TrainState:
-    """The state with new episodes in all environments."""
-    env = envs.make(config.env, config.env_params)
-    reset_key = jax.random.fold_in(state.key, 0)
-    (reset_key,) = collectives.device_keys([reset_key], config.num_devices)
-    return state._replace(actor=rollout.start(env, reset_key, state.actor.obs.shape[0]))
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
+    """Collect whole episodes and take one step along their gradient."""
+    model, learner = on_policy.build(config), state.learner
+    rate = on_policy.learning_rate(config, state.iteration)
+    (reset_key,) = collectives.device_keys([jax.random.fold_in(state.key, 0)])
+    fresh = rollout.start(model.env, reset_key, state.actor.obs.shape[0])
+    experience = on_policy.gather(config, model, state._replace(actor=fresh))
+    weights = weigh(config, model, learner, experience)
+    grads, metrics = gradient(config, model, learner, experience, weights)
+    params, opt_state, norm = optim.apply_gradients(
+        learner.params, learner.opt_state, grads, rate, config.max_grad_norm
+    )
+    metrics |= {
+        "grad_norm": norm,
+        "learning_rate": rate,
+        "policy/baseline": jnp.mean(weights.counted * weights.baseline),
+        "train/counted": jnp.mean(weights.counted > 0, dtype=jnp.float32),
+    }
+    learner = Learner(params, opt_state, experience.normalizer)
+    return on_policy.advance(state, experience, learner, metrics)
+
+
+def weigh(
+    config: Config, model: ActorCriticModel, learner: Learner, experience: Experience
+) -> Weights:
+    """Say what each step counts in the gradient, of a rollout that begins with its episodes."""
+    steps, whole = experience.steps, config.returns == "trajectory"
+    done = steps.terminated | steps.truncated
+    start = returns.episode_starts(done)
+    gamma = 1.0 if config.discount == "none" else config.gamma
+    reward, final_value = steps.reward, jnp.zeros_like(steps.reward)
+    if config.entropy_in_return:
+        entropy = model.family.entropy(model.policy(learner, on_policy.flatten(steps.obs)))
+        reward = reward + config.ent_coef * entropy.reshape(reward.shape)
+    if config.baseline == "value" and config.discount != "none":
+        final_value = steps.final_value
+    to_go = returns.reward_to_go(reward, done, final_value, gamma)
+    counted = (start <= done.shape[0] - envs.time_limit(model.env)).astype(jnp.float32)
+    elapsed = jnp.arange(done.shape[0])[:, None] - start
+    weighted = config.discount == "from_start" and not whole
+    weights = Weights(
+        counted=counted / collectives.mean(jnp.mean(counted)),
+        factor=jnp.power(gamma, elapsed) if weighted else jnp.ones_like(to_go),
+        ret=jnp.take_along_axis(to_go, start, axis=0) if whole else to_go,
+        baseline=jnp.zeros_like(to_go),
+        target=to_go,
+    )
+    baseline = _baseline(config, model, learner, experience, weights)
+    if config.baseline == "value" and whole:
+        baseline = jnp.take_along_axis(baseline, start, axis=0)
+    return weights._replace(baseline=baseline)
+
+
+def gradient(
+    config: Config,
+    model: ActorCriticModel,
+    learner: Learner,
+    experience: Experience,
+    weights: Weights,
+) -> tuple[Params, Metrics]:
+    """Return the loss's gradient with respect to the learner's parameters, and the loss's parts."""
+    obs = normalize.observe(learner.normalizer, experience.steps.obs)
+    rows = jax.tree.map(on_policy.flatten, (obs, experience.steps.action, weights))
+    grads, metrics = jax.grad(_loss, has_aux=True)(learner.params, config, model, *rows)
+    return collectives.mean(grads), metrics
 
 
 def _baseline(
-    config: Config, learner: Learner, experience: on_policy.Experience, weights: Weights
+    config: Config,
+    model: ActorCriticModel,
+    learner: Learner,
+    experience: Experience,
+    weights: Weights,
 ) -> jax.Array:
     """`b` of every step, `[T, B]`."""
     if config.baseline == "none":
         return weights.baseline
     if config.baseline == "value":
-        return on_policy.values(config, learner, experience)[0]
+        return on_policy.values(model, learner, experience)[0]
     if config.baseline == "average":
         total = jnp.sum(weights.counted * weights.ret, axis=0)
         sums = total, jnp.sum(weights.counted, axis=0)
     else:
-        sums = _score_products(config, learner, experience.steps, weights)
-    others = score_function.leave_one_out_ratio(*sums)
+        sums = _score_products(model, learner, experience.steps, weights)
+    others = losses.leave_one_out_ratio(*sums)
     return jnp.broadcast_to(others[None], weights.ret.shape)
 
 
 def _score_products(
-    config: Config, learner: Learner, steps: Transition, weights: Weights
+    model: ActorCriticModel, learner: Learner, steps: Transition, weights: Weights
 ) -> tuple[jax.Array, jax.Array]:
     """`u.s` and `s.s` of every environment, `[B]`; see the file's docstring."""
-    along_envs = jax.vmap(partial(_score, config, learner), in_axes=1)
+
+    def score(obs: jax.Array, action: jax.Array, weight: jax.Array) -> jax.Array:
+        """`sum_t weight_t grad log pi(a_t|s_t)` of one environment, as a vector."""
+
+        def log_prob(params: Params) -> jax.Array:
+            dist: Any = model.policy(learner._replace(params=params), obs)
+            return model.family.log_prob(dist, action)
+
+        _, pull_back = jax.vjp(log_prob, learner.params)
+        return ravel_pytree(pull_back(weight)[0])[0]
+
+    along_envs = jax.vmap(score, in_axes=1)
     factor = weights.counted * weights.factor
     s = along_envs(steps.obs, steps.action, factor)
     u = along_envs(steps.obs, steps.action, factor * weights.ret)
     return jnp.sum(u * s, axis=1), jnp.sum(s * s, axis=1)
 
 
-def _score(
-    config: Config, learner: Learner, obs: jax.Array, action: jax.Array, weight: jax.Array
-) -> jax.Array:
-    """`sum_t weight_t grad log pi(a_t|s_t)` of one environment, as a vector."""
-    log_prob = partial(_log_prob, config, learner, obs, action)
-    _, pull_back = jax.vjp(log_prob, learner.params)
-    return ravel_pytree(pull_back(weight)[0])[0]
-
-
-def _log_prob(
-    config: Config, learner: Learner, obs: jax.Array, action: jax.Array, params: Any
-) -> jax.Array:
-    dist = _policy(config, learner, params, obs)
-    return on_policy.family(config).log_prob(dist, action)
-
-
-def _policy(config: Config, learner: Learner, params: Any, obs: jax.Array) -> Any:
-    """The policy's distributions for observations `[N, ...]`."""
-    seen = normalize.observe(learner.normalizer, obs)
-    return networks.apply(on_policy.network(config), params, seen, "policy")
-
-
 def _loss(
-    config: Config, learner: Learner, steps: Transition, weights: Weights, params: Any
+    params: Params,
+    config: Config,
+    model: ActorCriticModel,
+    obs: jax.Array,
+    action: jax.Array,
+    weights: Weights,
 ) -> tuple[jax.Array, Metrics]:
-    obs = normalize.observe(learner.normalizer, steps.obs)
-    obs, action, weights = jax.tree.map(on_policy.flatten, (obs, steps.action, weights))
-    dist, values = networks.apply(on_policy.network(config), params, obs)
-    family, share = on_policy.family(config), weights.counted * weights.factor
+    dist, values = model.network.apply(params, obs)
+    share = weights.counted * weights.factor
     advantage = share * (weights.ret - weights.baseline)
-    policy_loss = losses.policy_gradient_loss(family.log_prob(dist, action), advantage)
-    entropy = family.entropy(dist)
+    policy_loss = losses.policy_gradient_loss(model.family.log_prob(dist, action), advantage)
+    entropy = model.family.entropy(dist)
     total = policy_loss - config.ent_coef * jnp.mean(share * entropy)
     value_loss = 0.5 * jnp.mean(weights.counted * jnp.square(values - weights.target))
     if config.baseline == "value":

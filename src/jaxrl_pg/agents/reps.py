@@ -23,42 +23,45 @@ V was when the step was taken.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.components import epochs, networks, normalize, on_policy, optim, step_size
-from jaxrl_pg.components.epochs import Carry, EpochsConfig
-from jaxrl_pg.components.on_policy import act, value
+from jaxrl_pg.components import epochs, normalize, on_policy, optim, step_size
+from jaxrl_pg.components.epochs import Fit
+from jaxrl_pg.components.on_policy import (
+    ActorCriticModel,
+    Batch,
+    EpochsConfig,
+    Experience,
+    act,
+    value,
+)
 from jaxrl_pg.components.step_size import TrustFields
-from jaxrl_pg.config import agent_config, check_choice
-from jaxrl_pg.ops import batching, collectives, losses, reps
+from jaxrl_pg.config import Fraction, Positive
+from jaxrl_pg.ops import batching, losses, reps
 from jaxrl_pg.ops.distributions import Normal
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
-@agent_config
 class Config(TrustFields, EpochsConfig):
     """Hyper-parameters of REPS; floats are pytree leaves."""
 
-    kl_target: float = 0.1
+    kl_target: Annotated[float, Positive] = 0.1
     """bound on KL(p || q), epsilon in the paper, in nats"""
-    critic: str = "dual"
-    """what V is fitted to: dual (minimise it, REPS proper) or returns (the policy's value)"""
-    critic_epochs: int = 4
+    critic: Literal["dual", "returns"] = "dual"
+    """what V is fitted to: the dual's minimum (REPS proper), or the policy's returns"""
+    critic_epochs: Annotated[int, Positive] = 4
     """passes over a rollout that fit V"""
-    gae_lambda: float = 0.0
+    gae_lambda: Annotated[float, Fraction] = 0.0
     """decay of the advantage estimate's trace: 0 weighs by delta alone, as REPS proper does"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse a shared torso."""
         super().check()
-        check_choice("critic", self.critic, CRITICS)
         if self.shared_torso:
             raise ValueError(
                 "shared_torso=True: the dual's steps must leave the policy; give False"
@@ -69,15 +72,15 @@ class Learner(NamedTuple):
     """The agent's own state.
 
     Attributes:
-        params: of the policy and value networks.
+        params: parameters of the policy and value networks.
         opt_state: Adam's moments of the policy's steps.
         critic_opt_state: Adam's moments of V's steps.
         normalizer: statistics of observations and rewards.
     """
 
-    params: Any
-    opt_state: Any
-    critic_opt_state: Any
+    params: Params
+    opt_state: OptState
+    critic_opt_state: OptState
     normalizer: normalize.Normalizer
 
 
@@ -86,15 +89,15 @@ class Steps(NamedTuple):
 
     Attributes:
         obs: observations as networks see them.
-        following: their successors; anything where an episode ended.
+        next_obs: their successors; anything where an episode ended.
         reward: the rewards.
-        discount: gamma where `following` is the successor, 0 where the episode ended.
+        discount: gamma where `next_obs` is the successor, 0 where the episode ended.
         final: gamma V of the step's own final observation where it was cut off, 0 elsewhere.
         target: lambda-returns.
     """
 
     obs: jax.Array
-    following: jax.Array
+    next_obs: jax.Array
     reward: jax.Array
     discount: jax.Array
     final: jax.Array
@@ -110,164 +113,147 @@ class Rows(NamedTuple):
         old: parameters of the old policy.
     """
 
-    batch: on_policy.Batch
+    batch: Batch
     log_weight: jax.Array
     old: Any
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimisers, statistics, first observations."""
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimisers, statistics, first observations."""
     params, normalizer, actor, train_key = on_policy.start(config, key)
     learner = Learner(params, optim.init(params), optim.init(params), normalizer)
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
-    experience = on_policy.gather(config, state)
-    batch = on_policy.make_batch(config, state.learner, experience)
+    model = on_policy.build(config)
+    experience = on_policy.gather(config, model, state)
+    batch = on_policy.make_batch(config, model, state.learner, experience)
     learner = state.learner._replace(normalizer=experience.normalizer)
-    learning_rate = on_policy.learning_rate(config, state.iteration)
+    rate = on_policy.learning_rate(config, state.iteration)
     critic_key, policy_key = jax.random.split(experience.update_key)
     steps = _steps(config, learner, experience, batch.target)
-    absorbed = _absorbed(config, experience)
-    learner, fitted = _fit_critic(config, learner, steps, absorbed, critic_key, learning_rate)
-    if config.critic == "dual":  # weights by the V that has been found
-        batch = on_policy.make_batch(config, learner, experience)
-    rows, metrics = _aim(config, learner, batch, absorbed)
-    learner, projected = _fit_policy(config, learner, rows, policy_key, learning_rate)
+    absorbed = jnp.zeros(())
+    if config.critic == "dual":
+        absorbed = reps.absorbed_mass(experience.steps.terminated, config.gamma)
+    learner, fitted = _fit_critic(config, model, learner, steps, absorbed, critic_key, rate)
+    if config.critic == "dual":  # weights by the V that has just been fitted
+        batch = on_policy.make_batch(config, model, learner, experience)
+    rows, metrics = _weigh(config, model, learner, batch, absorbed)
+    (params, opt_state), projected = epochs.fit(
+        config,
+        lambda rows, params: _policy_loss(config, model, rows, params),
+        rows,
+        (learner.params, learner.opt_state),
+        policy_key,
+        rate,
+    )
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
-    metrics["learning_rate"] = learning_rate
-    return on_policy.advance(config, state, experience, learner, {**metrics, **fitted, **projected})
+    metrics["learning_rate"] = rate
+    metrics |= {**fitted, **jax.tree.map(jnp.mean, projected)}
+    learner = learner._replace(params=params, opt_state=opt_state)
+    return on_policy.advance(state, experience, learner, metrics)
 
 
-def _steps(
-    config: Config, learner: Learner, experience: on_policy.Experience, target: jax.Array
-) -> Steps:
+def _steps(config: Config, learner: Learner, experience: Experience, target: jax.Array) -> Steps:
     steps = experience.steps
-    every = jnp.concatenate([steps.obs, experience.actor.obs[None]])
-    every = normalize.observe(learner.normalizer, every)
+    every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
+    every_obs = normalize.observe(learner.normalizer, every_obs)
     goes_on = ~(steps.terminated | steps.truncated)
     discount, final = config.gamma * goes_on, config.gamma * steps.final_value
     flat = on_policy.flatten
-    now, later = flat(every[:-1]), flat(every[1:])
-    return Steps(now, later, flat(steps.reward), flat(discount), flat(final), target)
-
-
-def _absorbed(config: Config, experience: on_policy.Experience) -> jax.Array:
-    if config.critic == "returns":
-        return jnp.zeros(())
-    return reps.absorbed_mass(experience.steps.terminated, config.gamma, _mean(config))
+    obs, next_obs = flat(every_obs[:-1]), flat(every_obs[1:])
+    return Steps(obs, next_obs, flat(steps.reward), flat(discount), flat(final), target)
 
 
 def _fit_critic(
     config: Config,
+    model: ActorCriticModel,
     learner: Learner,
     steps: Steps,
     absorbed: jax.Array,
     key: jax.Array,
-    learning_rate: jax.Array,
+    rate: jax.Array,
 ) -> tuple[Learner, Metrics]:
-    """V's gradient steps, with the best eta of every pass; metrics are of the last."""
-    num, epochs = steps.reward.shape[0], config.critic_epochs
-    indices = batching.minibatch_indices(key, num, epochs, config.num_minibatches)
-    indices = indices.reshape(epochs, config.num_minibatches, -1)
-    one_pass = partial(_critic_pass, config, steps, absorbed, learning_rate)
-    carry = (learner.params, learner.critic_opt_state)
-    (params, opt_state), metrics = jax.lax.scan(one_pass, carry, indices)
+    """Take V's gradient steps, with the best eta of every pass; metrics are of the last."""
+    num, passes = steps.reward.shape[0], config.critic_epochs
+    indices = batching.minibatch_indices(key, num, passes, config.num_minibatches)
+    indices = indices.reshape(passes, config.num_minibatches, -1)
+
+    def one_pass(start: Fit, indices: jax.Array) -> tuple[Fit, Metrics]:
+        delta = _bellman_error(model, steps, start[0])
+        eta = reps.temperature(delta, config.kl_target, absorbed)
+
+        def loss(rows: Steps, params: Params) -> tuple[jax.Array, Metrics]:
+            loss = _critic_loss(config, model, rows, params, eta, absorbed)
+            return loss, {"loss": loss}
+
+        def minibatch_step(start: Fit, indices: jax.Array) -> tuple[Fit, Metrics]:
+            minibatch = jax.tree.map(lambda x: x[indices], steps)
+            return epochs.gradient_step(config, loss, minibatch, start, rate)
+
+        fit, metrics = jax.lax.scan(minibatch_step, start, indices)
+        return fit, {"loss/value": jnp.mean(metrics["loss"])}
+
+    start = (learner.params, learner.critic_opt_state)
+    (params, opt_state), metrics = jax.lax.scan(one_pass, start, indices)
     learner = learner._replace(params=params, critic_opt_state=opt_state)
     return learner, jax.tree.map(lambda x: x[-1], metrics)
 
 
-def _critic_pass(
+def _critic_loss(
     config: Config,
+    model: ActorCriticModel,
     steps: Steps,
+    params: Params,
+    eta: jax.Array,
     absorbed: jax.Array,
-    learning_rate: jax.Array,
-    carry: Carry,
-    indices: jax.Array,
-) -> tuple[Carry, Metrics]:
-    delta = _bellman_error(config, steps, carry[0])
-    eta = reps.temperature(delta, config.kl_target, absorbed, _mean(config))
-    loss = partial(CRITICS[config.critic], config, eta, absorbed)
-    step = partial(epochs.step, config, learning_rate, loss, steps)
-    carry, metrics = jax.lax.scan(step, carry, indices)
-    return carry, {"loss/value": jnp.mean(metrics["loss"])}
+) -> jax.Array:
+    """The dual in V of some rows, or half the squared distance from the lambda-returns."""
+    if config.critic == "dual":
+        delta = _bellman_error(model, steps, params)
+        return reps.dual(delta, steps.reward, eta, config.kl_target, absorbed)
+    values = model.network.apply(params, steps.obs, method="value")
+    return losses.value_loss(values, steps.target)
 
 
-def _dual_loss(
-    config: Config, eta: jax.Array, absorbed: jax.Array, steps: Steps, params: Any
-) -> tuple[jax.Array, Metrics]:
-    """The dual in V, of the rows at hand."""
-    delta = _bellman_error(config, steps, params)
-    loss = reps.dual(delta, steps.reward, eta, config.kl_target, absorbed)
-    return loss, {"loss": loss}
-
-
-def _returns_loss(
-    config: Config, eta: jax.Array, absorbed: jax.Array, steps: Steps, params: Any
-) -> tuple[jax.Array, Metrics]:
-    """Half the squared distance from the lambda-returns."""
-    del eta, absorbed
-    values = networks.apply(on_policy.network(config), params, steps.obs, "value")
-    loss = losses.value_loss(values, steps.target)
-    return loss, {"loss": loss}
-
-
-CRITICS = {"dual": _dual_loss, "returns": _returns_loss}
-
-
-def _bellman_error(config: Config, steps: Steps, params: Any) -> jax.Array:
+def _bellman_error(model: ActorCriticModel, steps: Steps, params: Params) -> jax.Array:
     """`r + gamma (1 - terminated) V(s') - V(s)`, `[N]`."""
-    network = on_policy.network(config)
-    now = networks.apply(network, params, steps.obs, "value")
-    later = networks.apply(network, params, steps.following, "value")
-    return steps.reward + steps.final + steps.discount * later - now
+    value = model.network.apply(params, steps.obs, method="value")
+    next_value = model.network.apply(params, steps.next_obs, method="value")
+    return steps.reward + steps.final + steps.discount * next_value - value
 
 
-def _aim(
-    config: Config, learner: Learner, batch: on_policy.Batch, absorbed: jax.Array
+def _weigh(
+    config: Config, model: ActorCriticModel, learner: Learner, batch: Batch, absorbed: jax.Array
 ) -> tuple[Rows, Metrics]:
     """The weights of the taken actions, scaled to mean 1 over the batch."""
-    mean = _mean(config)
-    eta = reps.temperature(batch.advantage, config.kl_target, absorbed, mean)
-    old = networks.apply(on_policy.network(config), learner.params, batch.obs, "policy")
+    eta = reps.temperature(batch.advantage, config.kl_target, absorbed)
+    old = model.network.apply(learner.params, batch.obs, method="policy")
     metrics = {
         "reps/eta": eta,
-        "reps/kl": reps.weights_kl(batch.advantage, eta, absorbed, mean),
+        "reps/kl": reps.weights_kl(batch.advantage, eta, absorbed),
         "reps/absorbed": absorbed,
     }
-    return Rows(batch, reps.log_weights(batch.advantage, eta, 0.0, mean), old), metrics
+    return Rows(batch, reps.log_weights(batch.advantage, eta, 0.0), old), metrics
 
 
-def _fit_policy(
-    config: Config, learner: Learner, rows: Rows, key: jax.Array, learning_rate: jax.Array
-) -> tuple[Learner, Metrics]:
-    """The policy's gradient steps; metrics are of the last pass."""
-    carry, loss = (learner.params, learner.opt_state), partial(_policy_loss, config)
-    (params, opt_state), metrics = epochs.fit(config, loss, rows, carry, key, learning_rate)
-    learner = learner._replace(params=params, opt_state=opt_state)
-    return learner, jax.tree.map(jnp.mean, metrics)
-
-
-def _policy_loss(config: Config, rows: Rows, params: Any) -> tuple[jax.Array, Metrics]:
+def _policy_loss(
+    config: Config, model: ActorCriticModel, rows: Rows, params: Params
+) -> tuple[jax.Array, Metrics]:
     """Weighted likelihood, less entropy, and what Gaussians pay for moving."""
-    dist = networks.apply(on_policy.network(config), params, rows.batch.obs, "policy")
-    family, old = on_policy.family(config), rows.old
+    family, dist = model.family, model.network.apply(params, rows.batch.obs, method="policy")
     log_prob = family.log_prob(dist, rows.batch.action)
     loss = losses.policy_gradient_loss(log_prob, jnp.exp(rows.log_weight))
     if isinstance(dist, Normal):
-        loss += step_size.move_cost(config, family.kl, old, dist)
+        loss += step_size.move_cost(config, family.kl, rows.old, dist)
     entropy = jnp.mean(family.entropy(dist))
     return loss - config.ent_coef * entropy, {
         "loss/policy": loss,
         "policy/entropy": entropy,
         "policy/approx_kl": losses.approx_kl(log_prob - rows.batch.log_prob),
     }
-
-
-def _mean(config: Config) -> Callable[[jax.Array], jax.Array]:
-    return partial(collectives.mean, num_devices=config.num_devices)
 
 
 AGENT = Agent("reps", Config, init, iterate, act, value)

@@ -20,50 +20,48 @@ bootstraps from its own final observation. Observations are not normalised.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg import envs
 from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components.critics import Critics, q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
-from jaxrl_pg.config import agent_config, check_choice
+from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import distributions, losses, soft
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, EnvSpec, Metrics, OptState, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
 
 _LOG_ALPHA_RANGE = (-9.2, 4.6)  # a learned temperature stays between 1e-4 and 1e2
 
 
-@agent_config
 class Config(OffPolicyConfig):
     """Hyper-parameters of SAC; floats are pytree leaves, everything else is static."""
 
-    variant: str = "twin"
-    """critic: twin (target networks of Q) or value (a value network and its target)"""
-    num_critics: int = 2
+    variant: Literal["twin", "value"] = "twin"
+    """critic: target networks of Q (twin), or a value network and its target (value)"""
+    num_critics: Annotated[int, Positive] = 2
     """Q networks, of which the least value counts"""
-    policy_loss: str = "reparameterised"
-    """reparameterised (finite action sets: the exact expectation) or kl_projection (those only)"""
-    policy_delay: int = 1
+    policy_loss: Literal["reparameterised", "kl_projection"] = "reparameterised"
+    """reparameterised is exact over finite action sets; kl_projection is for those only"""
+    policy_delay: Annotated[int, Positive] = 1
     """critic steps before each step of policy and temperature"""
-    alpha: float = 1.0
+    alpha: Annotated[float, Positive] = 1.0
     """temperature, at the start if learned"""
     learn_alpha: bool = True
     """adapt the temperature until the policy has the target entropy"""
-    target_entropy: float | None = None
-    """wanted entropy in nats; None: -1 an action dimension, or by the ratio below"""
-    target_entropy_ratio: float = 0.5
-    """wanted entropy over a finite action set, as a share of the largest possible"""
+    target_entropy: Annotated[float, Range(float("-inf"))] | None = None
+    """target entropy in nats; None: -1 an action dimension, or by the ratio below"""
+    target_entropy_ratio: Annotated[float, Fraction] = 0.5
+    """target entropy over a finite action set, as a share of the largest possible"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
+        """Refuse updates that the delay does not divide."""
         super().check()
-        check_choice("variant", self.variant, CRITIC_LOSSES)
-        check_choice("policy_loss", self.policy_loss, POLICY_LOSSES)
         if self.num_updates % self.policy_delay:
             raise ValueError(
                 f"num_updates={self.num_updates} is no multiple of "
@@ -75,9 +73,9 @@ class Params(NamedTuple):
     """What is learned by gradients.
 
     Attributes:
-        policy: of the policy network.
-        critics: of the Q networks.
-        value: of the value network; `()` in the twin variant.
+        policy: parameters of the policy network.
+        critics: parameters of the Q networks.
+        value: parameters of the value network; `()` in the twin variant.
     """
 
     policy: Any
@@ -89,43 +87,83 @@ class Learner(NamedTuple):
     """SAC's own state.
 
     Attributes:
-        params: of the networks.
+        params: parameters of the networks.
         target: averaged parameters: of the Q networks (twin) or of the value network (value).
         log_alpha: `[]` logarithm of the temperature.
         policy_opt: Adam's moments of the policy.
-        critic_opt: of Q and value networks together.
-        alpha_opt: of the temperature.
+        critic_opt: Adam's moments of Q and value networks together.
+        alpha_opt: Adam's moments of the temperature.
     """
 
     params: Params
     target: Any
     log_alpha: jax.Array
-    policy_opt: Any
-    critic_opt: Any
-    alpha_opt: Any
+    policy_opt: OptState
+    critic_opt: OptState
+    alpha_opt: OptState
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimisers, an empty replay, first observations."""
-    spec = off_policy.spec(config)
-    if config.policy_loss == "kl_projection" and not spec.discrete:
+class Model(NamedTuple):
+    """What a config names, made: the environment, and a network for each part of `Params`."""
+
+    env: envs.Env
+    policy: networks.Policy
+    critics: Critics
+    value: Critics
+
+    def actions(
+        self, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array
+    ) -> soft.ActionValues:
+        """Return all actions of a finite set, or one draw, with the least of their q-values."""
+        params = self.policy.apply(policy, obs)
+        if isinstance(params, distributions.Normal):
+            action, log_prob = distributions.tanh_normal_sample(params, noise)
+            q = self.critics.apply(critics, obs, action)
+            return soft.ActionValues(jnp.ones_like(q[0]), log_prob[:, None], jnp.min(q, axis=0))
+        q = self.critics.apply(critics, obs)
+        log_prob = jax.nn.log_softmax(params)
+        return soft.ActionValues(jnp.exp(log_prob), log_prob, jnp.min(q, axis=0))
+
+    def state_value(self, value: Any, obs: jax.Array) -> jax.Array:
+        """Return the value network's `V(s)` `[N]`."""
+        return self.value.apply(value, obs)[0, :, 0]
+
+
+def build(config: Config) -> Model:
+    """Make the environment and the networks that a config names.
+
+    Raises:
+        ValueError: for a policy loss that the environment's actions do not have.
+    """
+    env = envs.make(config.env, config.env_params)
+    if config.policy_loss == "kl_projection" and not env.spec.discrete:
         raise ValueError(
             f"policy_loss='kl_projection' sums over a finite action set and {config.env!r} has "
             "none: give policy_loss='reparameterised'"
         )
-    params_key, actor, memory, train_key = off_policy.start(config, key)
+    torso = off_policy.torso(config)
+    policy = networks.Policy(env.spec, *torso)
+    critics = off_policy.q_network(config, env.spec, config.num_critics)
+    return Model(env, policy, critics, Critics(1, env.spec, 1, *torso))
+
+
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimisers, an empty replay, first observations."""
+    model = build(config)
+    obs_shape, action_shape = model.env.spec.obs_shape, model.env.spec.action_shape
+    params_key, actor, memory, train_key = off_policy.start(config, model.env, key)
     policy_key, critic_key, value_key = jax.random.split(params_key, 3)
     params = Params(
-        networks.init_params(_policy_network(config), policy_key, spec.obs_shape),
-        networks.init_params(_q_network(config), critic_key, spec.obs_shape, spec.action_shape),
-        networks.init_params(_value_network(config), value_key, spec.obs_shape)
+        networks.init_params(model.policy, policy_key, obs_shape),
+        networks.init_params(model.critics, critic_key, obs_shape, action_shape),
+        networks.init_params(model.value, value_key, obs_shape)
         if config.variant == "value"
         else (),
     )
     log_alpha = jnp.log(jnp.asarray(config.alpha, jnp.float32))
     learner = Learner(
         params=params,
-        target=_targeted(config, params),
+        target=_averaged_part(config, params),
         log_alpha=log_alpha,
         policy_opt=optim.init(params.policy),
         critic_opt=optim.init((params.critics, params.value)),
@@ -134,74 +172,83 @@ def init(config: Config, key: jax.Array) -> TrainState:
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Step the environments into the replay and learn from it."""
-    policy = partial(networks.apply, _policy_network(config), state.learner.params.policy)
-    experience = off_policy.gather(config, state, policy)
-    memory, key, delay = experience.memory, experience.update_key, config.policy_delay
-    num = config.num_updates // delay
-    draws = replay_updates.draw(config, memory, key, num, steps=delay, times=delay + 1)
-    update = partial(_update, config, memory)
+    model, delay = build(config), config.policy_delay
+    experience = off_policy.gather(
+        config, model.env, state, lambda obs: model.policy.apply(state.learner.params.policy, obs)
+    )
+    draws = replay_updates.draw(
+        config, model.env.spec, experience, config.num_updates // delay, delay, delay + 1
+    )
+
+    def update(learner: Learner, draws: Draws) -> tuple[Learner, Metrics]:
+        """Take `policy_delay` gradient steps of the critics and one of the policy."""
+        rows = replay.take(experience.memory, draws.places)
+        learner, metrics = jax.lax.scan(
+            lambda learner, xs: _critic_step(config, model, learner, *xs),
+            learner,
+            (rows, draws.noise[:-1]),
+        )
+        learner, policy_metrics = _policy_step(
+            config, model, learner, rows.obs[-1], draws.noise[-1]
+        )
+        return learner, {**jax.tree.map(jnp.mean, metrics), **policy_metrics}
+
     learner, metrics = replay_updates.learn(config, state, experience, update, draws)
     metrics["alpha"] = jnp.exp(learner.log_alpha)
-    return off_policy.advance(config, state, experience, learner, metrics)
+    return off_policy.advance(state, experience, learner, metrics)
 
 
 def act(
     config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
-    """Raw actions for observations `[N, ...]`: sampled, or tanh of the mean, or the likeliest."""
-    params = networks.apply(_policy_network(config), learner.params.policy, obs)
-    return off_policy.act(config, params, key, deterministic)
+    """Return raw actions for observations `[N, ...]`: sampled, or the policy's mode."""
+    model = build(config)
+    params = model.policy.apply(learner.params.policy, obs)
+    return off_policy.act(model.env.spec, params, key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
-    """The critic's soft value `[N]` of observations `[N, ...]`, entropy included.
+    """Return the critic's soft value `[N]` of observations `[N, ...]`, entropy included.
 
     Of Box actions in the twin variant it is the least Q at the mean action, without the entropy
     of this step.
     """
+    model = build(config)
     if config.variant == "value":
-        return _value(config, learner.params.value, obs)
-    spec = off_policy.spec(config)
-    noise = jnp.zeros((obs.shape[0], *spec.action_shape))
-    judged = _judge(config, learner.params.policy, learner.params.critics, obs, noise)
-    alpha = jnp.exp(learner.log_alpha) if spec.discrete else 0.0
-    return soft.expected_value(judged, alpha)
-
-
-def _update(
-    config: Config, memory: replay.Replay, learner: Learner, draws: Draws
-) -> tuple[Learner, Metrics]:
-    """`policy_delay` gradient steps of the critics and one of the policy."""
-    rows = replay.take(memory, draws.places)
-    step = partial(_critic_step, config)
-    learner, metrics = jax.lax.scan(step, learner, (rows, draws.noise[:-1]))
-    learner, policy_metrics = _policy_step(config, learner, rows.obs[-1], draws.noise[-1])
-    return learner, {**jax.tree.map(jnp.mean, metrics), **policy_metrics}
+        return model.state_value(learner.params.value, obs)
+    noise = jnp.zeros((obs.shape[0], *model.env.spec.action_shape))
+    actions = model.actions(learner.params.policy, learner.params.critics, obs, noise)
+    alpha = jnp.exp(learner.log_alpha) if model.env.spec.discrete else 0.0
+    return soft.expected_value(actions, alpha)
 
 
 def _critic_step(
-    config: Config, learner: Learner, xs: tuple[Rows, jax.Array]
+    config: Config, model: Model, learner: Learner, rows: Rows, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the Q networks (and the value network); the target follows."""
-    loss = partial(CRITIC_LOSSES[config.variant], config, learner, *xs)
+    """Take one gradient step of the Q networks (and the value network); the target follows."""
     params = (learner.params.critics, learner.params.value)
-    grads, metrics = jax.grad(loss, has_aux=True)(params)
-    (critics, values), critic_opt, norm = off_policy.step(config, params, learner.critic_opt, grads)
+    grads, metrics = jax.grad(_critic_loss, has_aux=True)(
+        params, config, model, learner, rows, noise
+    )
+    (critics, values), critic_opt, norm = off_policy.gradient_step(
+        config, params, learner.critic_opt, grads
+    )
     new = learner.params._replace(critics=critics, value=values)
-    target = soft.follow(learner.target, _targeted(config, new), config.tau)
+    target = soft.polyak_update(learner.target, _averaged_part(config, new), config.tau)
     learner = learner._replace(params=new, target=target, critic_opt=critic_opt)
     return learner, {**metrics, "grad_norm": norm}
 
 
 def _policy_step(
-    config: Config, learner: Learner, obs: jax.Array, noise: jax.Array
+    config: Config, model: Model, learner: Learner, obs: jax.Array, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
-    """One gradient step of the policy, then one of the temperature if it is learned."""
-    loss = partial(_policy_loss, config, learner, obs, noise)
-    grads, (policy_loss, entropy) = jax.grad(loss, has_aux=True)(learner.params.policy)
-    policy, policy_opt, norm = off_policy.step(
+    """Take one gradient step of the policy, then one of the temperature if it is learned."""
+    grads, (policy_loss, entropy) = jax.grad(_policy_loss, has_aux=True)(
+        learner.params.policy, config, model, learner, obs, noise
+    )
+    policy, policy_opt, norm = off_policy.gradient_step(
         config, learner.params.policy, learner.policy_opt, grads
     )
     learner = learner._replace(params=learner.params._replace(policy=policy), policy_opt=policy_opt)
@@ -213,102 +260,69 @@ def _policy_step(
     if not config.learn_alpha:
         return learner, metrics
     alpha_loss, grad = jax.value_and_grad(soft.temperature_loss)(
-        learner.log_alpha, entropy, _wanted(config)
+        learner.log_alpha, entropy, _target_entropy(config, model.env.spec)
     )
-    log_alpha, alpha_opt, _ = off_policy.step(config, learner.log_alpha, learner.alpha_opt, grad)
+    log_alpha, alpha_opt, _ = off_policy.gradient_step(
+        config, learner.log_alpha, learner.alpha_opt, grad
+    )
     log_alpha = jnp.clip(log_alpha, *_LOG_ALPHA_RANGE)
     learner = learner._replace(log_alpha=log_alpha, alpha_opt=alpha_opt)
     return learner, {**metrics, "loss/alpha": alpha_loss}
 
 
-def _twin_loss(
-    config: Config, learner: Learner, rows: Rows, noise: jax.Array, params: tuple[Any, Any]
+def _critic_loss(
+    params: tuple[Any, Any],
+    config: Config,
+    model: Model,
+    learner: Learner,
+    rows: Rows,
+    noise: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
-    judged = _judge(config, learner.params.policy, learner.target, rows.next_obs, noise)
-    next_value = soft.expected_value(judged, jnp.exp(learner.log_alpha))
-    return _q_loss(config, rows, next_value, params[0])
-
-
-def _value_loss(
-    config: Config, learner: Learner, rows: Rows, noise: jax.Array, params: tuple[Any, Any]
-) -> tuple[jax.Array, Metrics]:
-    next_value = _value(config, learner.target, rows.next_obs)
-    loss, metrics = _q_loss(config, rows, next_value, params[0])
-    judged = _judge(config, learner.params.policy, learner.params.critics, rows.obs, noise)
-    target = soft.expected_value(judged, jnp.exp(learner.log_alpha))
-    value_loss = losses.value_loss(_value(config, params[1], rows.obs), target)
-    return loss + value_loss, {**metrics, "loss/value": value_loss}
-
-
-CRITIC_LOSSES = {"twin": _twin_loss, "value": _value_loss}
-
-
-def _q_loss(
-    config: Config, rows: Rows, next_value: jax.Array, params: Any
-) -> tuple[jax.Array, Metrics]:
+    """J_Q, and J_V where there is a value network."""
+    critics, values = params
+    alpha, policy = jnp.exp(learner.log_alpha), learner.params.policy
+    if config.variant == "twin":
+        actions = model.actions(policy, learner.target, rows.next_obs, noise)
+        next_value = soft.expected_value(actions, alpha)
+    else:
+        next_value = model.state_value(learner.target, rows.next_obs)
     target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
-    q = networks.q_of(_q_network(config), params, rows.obs, rows.action)
-    loss = soft.q_loss(q, target)
-    return loss, {"loss/q": loss, "q/mean": jnp.mean(q)}
+    q = q_of(model.critics, critics, rows.obs, rows.action)
+    q_loss = soft.q_loss(q, target)
+    metrics = {"loss/q": q_loss, "q/mean": jnp.mean(q)}
+    if config.variant == "twin":
+        return q_loss, metrics
+    actions = model.actions(policy, learner.params.critics, rows.obs, noise)
+    value_loss = losses.value_loss(
+        model.state_value(values, rows.obs), soft.expected_value(actions, alpha)
+    )
+    return q_loss + value_loss, {**metrics, "loss/value": value_loss}
 
 
 def _policy_loss(
-    config: Config, learner: Learner, obs: jax.Array, noise: jax.Array, params: Any
+    policy: Any, config: Config, model: Model, learner: Learner, obs: jax.Array, noise: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    judged = _judge(config, params, learner.params.critics, obs, noise)
-    loss = POLICY_LOSSES[config.policy_loss](judged, jnp.exp(learner.log_alpha))
-    return loss, (loss, soft.entropy(judged))
+    actions = model.actions(policy, learner.params.critics, obs, noise)
+    alpha = jnp.exp(learner.log_alpha)
+    if config.policy_loss == "kl_projection":
+        loss = soft.kl_projection_loss(actions, alpha)
+    else:
+        loss = soft.expected_policy_loss(actions, alpha)
+    return loss, (loss, soft.entropy(actions))
 
 
-POLICY_LOSSES = {
-    "reparameterised": soft.expected_policy_loss,
-    "kl_projection": soft.kl_projection_loss,
-}
-
-
-def _judge(
-    config: Config, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array
-) -> soft.Judged:
-    """All actions of a finite set, or one draw, with the least of the critics' values."""
-    params = networks.apply(_policy_network(config), policy, obs)
-    if isinstance(params, distributions.Normal):
-        action, log_prob = distributions.tanh_normal_sample(params, noise)
-        q = networks.apply(_q_network(config), critics, obs, action=action)
-        return soft.Judged(jnp.ones_like(q[0]), log_prob[:, None], jnp.min(q, axis=0))
-    q = networks.apply(_q_network(config), critics, obs)
-    log_prob = jax.nn.log_softmax(params)
-    return soft.Judged(jnp.exp(log_prob), log_prob, jnp.min(q, axis=0))
-
-
-def _value(config: Config, params: Any, obs: jax.Array) -> jax.Array:
-    return networks.apply(_value_network(config), params, obs)[0, :, 0]
-
-
-def _targeted(config: Config, params: Params) -> Any:
+def _averaged_part(config: Config, params: Params) -> Any:
     """The parameters that the target network averages."""
     return params.value if config.variant == "value" else params.critics
 
 
-def _wanted(config: Config) -> jax.Array | float:
+def _target_entropy(config: Config, spec: EnvSpec) -> jax.Array | float:
     """The target entropy in nats."""
     if config.target_entropy is not None:
         return config.target_entropy
-    spec = off_policy.spec(config)
     if not spec.discrete:
         return -1.0 * spec.num_actions
     return config.target_entropy_ratio * jnp.log(1.0 * spec.num_actions)
-
-
-def _policy_network(config: Config) -> networks.Policy:
-    return networks.Policy(off_policy.spec(config), *off_policy.torso(config))
-
-
-def _q_network(config: Config) -> networks.Critics:
-    return off_policy.q_network(config, config.num_critics)
-
-
-def _value_network(config: Config) -> networks.Critics:
-    return networks.Critics(1, off_policy.spec(config), 1, *off_policy.torso(config))
 
 
 AGENT = Agent("sac", Config, init, iterate, act, value)

@@ -15,27 +15,27 @@ limit bootstraps from its own final observation. Observations are not normalised
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg import envs
 from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components.critics import Critics, q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
-from jaxrl_pg.config import agent_config
+from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import distributions, soft
-from jaxrl_pg.types import Agent, Metrics, TrainState
+from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
 
-@agent_config
 class Config(OffPolicyConfig):
     """Hyper-parameters of soft Q-learning; floats are pytree leaves, everything else static."""
 
-    alpha: float = 0.1
+    alpha: Annotated[float, Positive] = 0.1
     """temperature"""
 
 
@@ -43,89 +43,98 @@ class Learner(NamedTuple):
     """Soft Q-learning's own state.
 
     Attributes:
-        params: of the Q network.
+        params: parameters of the Q network.
         target: their exponential average.
         opt_state: Adam's moments.
     """
 
-    params: Any
-    target: Any
-    opt_state: Any
+    params: Params
+    target: Params
+    opt_state: OptState
 
 
-def init(config: Config, key: jax.Array) -> TrainState:
-    """A fresh train state: parameters, optimiser, an empty replay, first observations."""
-    spec = off_policy.spec(config)
-    if not spec.discrete:
+def build(config: Config) -> tuple[envs.Env, Critics]:
+    """Make the environment and the Q network that a config names.
+
+    Raises:
+        ValueError: for real actions.
+    """
+    env = envs.make(config.env, config.env_params)
+    if not env.spec.discrete:
         raise ValueError(
             f"soft_q_learning sums over a finite action set and {config.env!r} has none: give an "
             "environment with discrete actions, or use sac"
         )
-    params_key, actor, memory, train_key = off_policy.start(config, key)
-    params = networks.init_params(_network(config), params_key, spec.obs_shape)
+    return env, off_policy.q_network(config, env.spec, 1)
+
+
+def init(config: Config, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state: parameters, optimiser, an empty replay, first observations."""
+    env, network = build(config)
+    params_key, actor, memory, train_key = off_policy.start(config, env, key)
+    params = networks.init_params(network, params_key, env.spec.obs_shape)
     learner = Learner(params, target=params, opt_state=optim.init(params))
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
 
-def iterate(config: Config, state: TrainState) -> tuple[TrainState, Metrics]:
+def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Step the environments into the replay and learn from it."""
-    experience = off_policy.gather(config, state, partial(_logits, config, state.learner))
-    memory, key = experience.memory, experience.update_key
-    draws = replay_updates.draw(config, memory, key, config.num_updates, steps=1, times=0)
-    update = partial(_update, config, memory)
+    env, network = build(config)
+    experience = off_policy.gather(
+        config, env, state, lambda obs: _logits(config, network, state.learner, obs)
+    )
+    draws = replay_updates.draw(config, env.spec, experience, config.num_updates, steps=1, times=0)
+
+    def update(learner: Learner, draws: Draws) -> tuple[Learner, Metrics]:
+        """Take one gradient step; the target follows."""
+        rows = replay.take(experience.memory, draws.places[0])
+        grads, metrics = jax.grad(_loss, has_aux=True)(
+            learner.params, config, network, learner.target, rows
+        )
+        params, opt_state, norm = off_policy.gradient_step(
+            config, learner.params, learner.opt_state, grads
+        )
+        target = soft.polyak_update(learner.target, params, config.tau)
+        return Learner(params, target, opt_state), {**metrics, "grad_norm": norm}
+
     learner, metrics = replay_updates.learn(config, state, experience, update, draws)
-    return off_policy.advance(config, state, experience, learner, metrics)
+    return off_policy.advance(state, experience, learner, metrics)
 
 
 def act(
     config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
-    """Actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    return off_policy.act(config, _logits(config, learner, obs), key, deterministic)
+    """Return actions for observations `[N, ...]`: sampled, or the most probable ones."""
+    env, network = build(config)
+    return off_policy.act(env.spec, _logits(config, network, learner, obs), key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
-    """The soft value `[N]` of observations `[N, ...]`, entropy included."""
-    return soft.optimal_value(_q(config, learner.params, obs), config.alpha)
+    """Return the soft value `[N]` of observations `[N, ...]`, entropy included."""
+    network = build(config)[1]
+    return soft.optimal_value(network.apply(learner.params, obs)[0], config.alpha)
 
 
-def _update(
-    config: Config, memory: replay.Replay, learner: Learner, draws: Draws
-) -> tuple[Learner, Metrics]:
-    """One gradient step; the target follows."""
-    rows = replay.take(memory, draws.places[0])
-    loss = partial(_loss, config, learner.target, rows)
-    grads, metrics = jax.grad(loss, has_aux=True)(learner.params)
-    params, opt_state, norm = off_policy.step(config, learner.params, learner.opt_state, grads)
-    target = soft.follow(learner.target, params, config.tau)
-    return Learner(params, target, opt_state), {**metrics, "grad_norm": norm}
-
-
-def _loss(config: Config, target_params: Any, rows: Rows, params: Any) -> tuple[jax.Array, Metrics]:
-    next_value = soft.optimal_value(_q(config, target_params, rows.next_obs), config.alpha)
+def _loss(
+    params: Params, config: Config, network: Critics, target_params: Params, rows: Rows
+) -> tuple[jax.Array, Metrics]:
+    next_q = network.apply(target_params, rows.next_obs)[0]
+    next_value = soft.optimal_value(next_q, config.alpha)
     target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
-    q = networks.q_of(_network(config), params, rows.obs, rows.action)
+    q = q_of(network, params, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
-    entropy = distributions.CATEGORICAL.entropy(_q(config, params, rows.obs) / config.alpha)
+    logits = network.apply(params, rows.obs)[0] / config.alpha
     return loss, {
         "loss/q": loss,
         "q/mean": jnp.mean(q),
-        "policy/entropy": jnp.mean(entropy),
+        "policy/entropy": jnp.mean(distributions.CATEGORICAL.entropy(logits)),
         "alpha": jnp.asarray(config.alpha),
     }
 
 
-def _logits(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
-    """Of the policy `exp((Q - V) / alpha)`; V cancels."""
-    return _q(config, learner.params, obs) / config.alpha
-
-
-def _q(config: Config, params: Any, obs: jax.Array) -> jax.Array:
-    return networks.apply(_network(config), params, obs)[0]
-
-
-def _network(config: Config) -> networks.Critics:
-    return off_policy.q_network(config, 1)
+def _logits(config: Config, network: Critics, learner: Learner, obs: jax.Array) -> jax.Array:
+    """Logits of the policy `exp((Q - V) / alpha)`; V cancels."""
+    return network.apply(learner.params, obs)[0] / config.alpha
 
 
 AGENT = Agent("soft_q_learning", Config, init, iterate, act, value)

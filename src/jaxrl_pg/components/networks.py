@@ -17,13 +17,20 @@ from flax import linen as nn
 
 from jaxrl_pg.ops import full_normal
 from jaxrl_pg.ops.distributions import Normal
-from jaxrl_pg.ops.orthogonal import orthonormal_columns
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["ACTIVATIONS", "ActorCritic", "Critics", "Policy", "apply", "init_params", "q_of"]
+__all__ = [
+    "WIDEST_COLUMN",
+    "ActorCritic",
+    "Dense",
+    "Policy",
+    "Torso",
+    "init_params",
+    "orthonormal_columns",
+]
 
-ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
-_WIDEST_COLUMN = 128
+_ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
+WIDEST_COLUMN = 128
 _LOG_STD_RANGE = (-20.0, 2.0)  # of a network's own log_std: the field's, after Haarnoja et al. 2018
 _GAINS = {"policy_head": 0.01, "value_head": 1.0}
 
@@ -34,7 +41,7 @@ def init_params(
     obs_shape: tuple[int, ...],
     action_shape: tuple[int, ...] = (),
 ) -> Any:
-    """Initial parameters: orthogonal kernels, everything else zero.
+    """Return initial parameters: orthogonal kernels, everything else zero.
 
     A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
     `value_head` (Andrychowicz et al. 2021, arXiv 2006.05990). All kernels come from one draw and
@@ -51,38 +58,14 @@ def init_params(
     flat, structure = jax.tree_util.tree_flatten_with_path(shapes)
     names = [[entry.key for entry in path] for path, _ in flat]
     kernels = [i for i, name in enumerate(names) if name[-1] == "kernel"]
-    sizes = [(_fan_in(flat[i][1].shape), flat[i][1].shape[-1]) for i in kernels]
+    shapes_of = [flat[i][1].shape for i in kernels]
+    sizes = [(math.prod(shape[:-1]), shape[-1]) for shape in shapes_of]
     frames = _orthonormal_frames(key, sizes)
     params = [jnp.zeros(leaf.shape, leaf.dtype) for _, leaf in flat]
     for i, frame in zip(kernels, frames, strict=True):
         gain = next((_GAINS[part] for part in names[i] if part in _GAINS), 2**0.5)
         params[i] = gain * frame.reshape(flat[i][1].shape)
     return jax.tree.unflatten(structure, params)
-
-
-def apply(
-    network: nn.Module,
-    params: Any,
-    obs: jax.Array,
-    method: str | None = None,
-    action: jax.Array | None = None,
-) -> Any:
-    """Run a network, or one of its methods by name, on observations `[N, ...]` (and actions)."""
-    inputs = (obs,) if action is None else (obs, action)
-    return network.apply(params, *inputs, method=method)
-
-
-def q_of(network: Critics, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
-    """Every critic's value `[num_critics, N]` of actions `[N, ...]`, discrete or real."""
-    if not network.spec.discrete:
-        return apply(network, params, obs, action=action)[..., 0]
-    q = apply(network, params, obs)
-    taken = jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype)
-    return jnp.sum(q * taken[None], axis=-1)
-
-
-def _fan_in(shape: tuple[int, ...]) -> int:
-    return math.prod(shape[:-1])
 
 
 def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[jax.Array]:
@@ -99,6 +82,40 @@ def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[ja
     return [q if n >= m else q.T for q, (n, m) in zip(frames, sizes, strict=True)]
 
 
+def orthonormal_columns(a: jax.Array) -> jax.Array:
+    """Orthonormalise the columns of each matrix, from left to right (Gram-Schmidt, done twice).
+
+    The result is the Q of a QR decomposition whose R has a positive diagonal, so that Gaussian
+    entries give the uniform (Haar) distribution over orthonormal frames (Mezzadri 2007,
+    arXiv math-ph/0609050). The second pass restores the orthogonality that rounding took from
+    the first (Giraud et al. 2005). Columns of zeros stay zero, so matrices of different shapes
+    can be padded into one stack.
+
+    LAPACK's QR cannot be used inside a training program that may be vmapped: on CPU its batched
+    form waits, inside a worker thread, for other workers of the same pool, and two of them at once
+    on two cores wait for each other for ever (jaxlib 0.10.2).
+
+    Args:
+        a: `[L, n, k]`, `L` matrices with `k <= n` columns.
+
+    Returns:
+        `[L, n, k]`.
+    """
+
+    def add_column(q: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        j, column = row
+        for _ in range(2):
+            overlap = jnp.sum(q * column[:, :, None], axis=1, keepdims=True)
+            column = column - jnp.sum(q * overlap, axis=2)
+        norm = jnp.linalg.norm(column, axis=1, keepdims=True)
+        column = jnp.where(norm > 0, column / jnp.where(norm > 0, norm, 1.0), 0.0)
+        here = (jnp.arange(a.shape[2]) == j)[None, None, :]
+        return jnp.where(here, column[:, :, None], q), None
+
+    columns = (jnp.arange(a.shape[2]), jnp.moveaxis(a, 2, 0))
+    return jax.lax.scan(add_column, jnp.zeros_like(a), columns)[0]
+
+
 class Dense(nn.Module):
     """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`."""
 
@@ -107,7 +124,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the layer."""
+        """Return the layer's output."""
         zeros = nn.initializers.zeros_init()
         kernel = self.param("kernel", zeros, (x.shape[0 if self.columns else 1], self.features))
         bias = self.param("bias", zeros, (self.features,))
@@ -125,7 +142,7 @@ class Conv3x3(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Apply the layer."""
+        """Return the layer's output."""
         zeros = nn.initializers.zeros_init()
         height, width = x.shape[1] - 2, x.shape[2] - 2
         shifts = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
@@ -151,8 +168,8 @@ class Torso(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
-        """Apply the torso."""
-        act = ACTIVATIONS[self.activation]
+        """Return features."""
+        act = _ACTIVATIONS[self.activation]
         x = obs.astype(jnp.float32)
         if x.ndim == 4 and self.conv_features:
             x = act(Conv3x3(self.conv_features, name="Conv_0")(x))
@@ -171,7 +188,7 @@ class ActorCritic(nn.Module):
     Attributes:
         spec: of the environment.
         hidden_sizes: of each torso.
-        activation: a name in `ACTIVATIONS`.
+        activation: a name in `_ACTIVATIONS`.
         conv_features: filters of the convolution for images, 0 for none.
         shared_torso: one torso for both heads.
 
@@ -185,8 +202,8 @@ class ActorCritic(nn.Module):
     shared_torso: bool = False
 
     def setup(self) -> None:
-        """Name the parts."""
-        self.columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
+        """Make the torsos and heads."""
+        self.columns = math.prod(self.spec.obs_shape) <= WIDEST_COLUMN
         torso = (self.hidden_sizes, self.activation, self.conv_features, self.columns)
         self.policy_torso = Torso(*torso)
         self.value_torso = self.policy_torso if self.shared_torso else Torso(*torso)
@@ -198,15 +215,15 @@ class ActorCritic(nn.Module):
             )
 
     def policy(self, obs: jax.Array) -> jax.Array | Normal:
-        """Logits `[N, A]`, or a `Normal` of two `[N, A]`."""
+        """Return logits `[N, A]`, or a `Normal` of two `[N, A]`."""
         return self._distribution(self.policy_head(self.policy_torso(obs)))
 
     def value(self, obs: jax.Array) -> jax.Array:
-        """Values `[N]`."""
+        """Return values `[N]`."""
         return self.value_head(self.value_torso(obs)).reshape(-1)
 
     def __call__(self, obs: jax.Array) -> tuple[Any, jax.Array]:
-        """Policy parameters and values; a shared torso is run once."""
+        """Return policy parameters and values; a shared torso is run once."""
         features = self.policy_torso(obs)
         params = self._distribution(self.policy_head(features))
         if not self.shared_torso:
@@ -236,8 +253,8 @@ class Policy(nn.Module):
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array | Normal | full_normal.FullNormal:
-        """Apply the network."""
-        columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
+        """Return the parameters of the action distributions."""
+        columns = math.prod(self.spec.obs_shape) <= WIDEST_COLUMN
         torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
         size, full = self.spec.num_actions, self.covariance == "full"
         width = size if self.spec.discrete else 2 * size
@@ -249,50 +266,3 @@ class Policy(nn.Module):
         mean, log_std, below = jnp.split(head, (size, 2 * size), axis=1)
         log_std = jnp.clip(log_std, *_LOG_STD_RANGE)
         return full_normal.make(mean, log_std, below) if full else Normal(mean, log_std)
-
-
-class Critic(nn.Module):
-    """Values of observations: one number, or one for each of a finite set of actions.
-
-    Attributes:
-        spec: of the environment.
-        outputs: numbers an observation gets.
-        hidden_sizes, activation, conv_features: as in `ActorCritic`.
-    """
-
-    spec: EnvSpec
-    outputs: int
-    hidden_sizes: tuple[int, ...]
-    activation: str = "relu"
-    conv_features: int = 16
-
-    @nn.compact
-    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
-        """Values `[N, outputs]`, of actions `[N, A]` where given."""
-        columns = math.prod(self.spec.obs_shape) <= _WIDEST_COLUMN
-        torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
-        values = Dense(self.outputs, columns, name="value_head")(torso(obs, action))
-        return values.T if columns else values
-
-
-class Critics(nn.Module):
-    """Several critics of one kind that share nothing.
-
-    Attributes:
-        num_critics: how many.
-        spec, outputs, hidden_sizes, activation, conv_features: of each, as in `Critic`.
-    """
-
-    num_critics: int
-    spec: EnvSpec
-    outputs: int
-    hidden_sizes: tuple[int, ...]
-    activation: str = "relu"
-    conv_features: int = 16
-
-    @nn.compact
-    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
-        """Values `[num_critics, N, outputs]`."""
-        kind = (self.spec, self.outputs, self.hidden_sizes, self.activation, self.conv_features)
-        critics = [Critic(*kind, name=f"critic_{i}") for i in range(self.num_critics)]
-        return jnp.stack([critic(obs, action) for critic in critics])

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl_pg.ops import collectives, returns, running_stats
+from jaxrl_pg.ops import returns, running_stats
+from jaxrl_pg.ops.running_stats import RunningStats
 from jaxrl_pg.types import EnvSpec, Transition
 
 __all__ = ["Normalizer", "init", "observe", "update"]
@@ -25,7 +26,7 @@ class Normalizer(NamedTuple):
 
 
 def init(spec: EnvSpec, obs: bool, reward: bool) -> Normalizer:
-    """Statistics of nothing yet, for what is to be normalised."""
+    """Return statistics of nothing yet, for what is to be normalised."""
     return Normalizer(
         running_stats.init(spec.obs_shape) if obs else (),
         running_stats.init(()) if reward else (),
@@ -33,42 +34,35 @@ def init(spec: EnvSpec, obs: bool, reward: bool) -> Normalizer:
 
 
 def observe(normalizer: Normalizer, obs: jax.Array) -> jax.Array:
-    """Observations `[..., *obs_shape]` as the networks see them."""
-    if isinstance(normalizer.obs, running_stats.RunningStats):
+    """Return observations `[..., *obs_shape]` as the networks see them."""
+    if isinstance(normalizer.obs, RunningStats):
         return running_stats.normalize(normalizer.obs, obs)
     return obs
 
 
 def update(
-    normalizer: Normalizer,
-    steps: Transition,
-    discounted: jax.Array,
-    gamma: jax.Array | float,
-    num_devices: int,
+    normalizer: Normalizer, steps: Transition, discounted: jax.Array, gamma: jax.Array | float
 ) -> tuple[Normalizer, jax.Array, jax.Array]:
-    """Take in a rollout.
+    """Take in a rollout, of all devices.
 
     Rewards are divided by the standard deviation of the discounted return collected so far in
     each episode, this rollout's included (as Gymnasium's NormalizeReward does).
 
     Args:
-        normalizer: before.
+        normalizer: before the rollout.
         steps: the rollout.
         discounted: `[B]` discounted return of the episodes in progress at its start.
         gamma: discount.
-        num_devices: over which the statistics are merged.
 
     Returns:
         The normaliser after, `discounted` at the rollout's end, and rewards `[T, B]`.
     """
     obs_stats, reward_stats, reward = normalizer.obs, normalizer.reward, steps.reward
-    if isinstance(obs_stats, running_stats.RunningStats):
-        seen = collectives.merge_moments(running_stats.moments(steps.obs, 2), num_devices)
-        obs_stats = running_stats.merge(obs_stats, seen)
-    if isinstance(reward_stats, running_stats.RunningStats):
+    if isinstance(obs_stats, RunningStats):
+        obs_stats = running_stats.merge(obs_stats, running_stats.moments(steps.obs, 2))
+    if isinstance(reward_stats, RunningStats):
         done = steps.terminated | steps.truncated
         collected, discounted = returns.discounted_returns(reward, done, discounted, gamma)
-        seen = collectives.merge_moments(running_stats.moments(collected, 2), num_devices)
-        reward_stats = running_stats.merge(reward_stats, seen)
+        reward_stats = running_stats.merge(reward_stats, running_stats.moments(collected, 2))
         reward = reward / running_stats.std(reward_stats)
     return Normalizer(obs_stats, reward_stats), discounted, reward

@@ -6,52 +6,49 @@ and `normalizer`. An iteration is: `gather` a rollout, learn from it, `advance` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.components import networks, normalize, optim, rollout
-from jaxrl_pg.config import BaseConfig, check_choice
+from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, distributions, returns
-from jaxrl_pg.types import ActorState, EnvSpec, Metrics, TrainState, Transition
+from jaxrl_pg.types import ActorState, Metrics, OptState, Params, TimeStep, TrainState, Transition
 
 __all__ = [
+    "ActorCriticModel",
     "Batch",
+    "EpochsConfig",
     "Experience",
     "Learner",
+    "Model",
     "OnPolicyConfig",
     "act",
     "advance",
     "as_rows",
-    "collect",
-    "family",
+    "build",
+    "choose",
     "flatten",
     "gather",
     "init",
-    "init_params",
     "learning_rate",
     "make_batch",
-    "network",
-    "report",
     "start",
     "value",
     "values",
 ]
 
 
-@dataclass(frozen=True, kw_only=True)
 class OnPolicyConfig(BaseConfig):
     """Fields of every on-policy agent."""
 
-    learning_rate: float = 5e-4
+    learning_rate: Annotated[float, Positive] = 5e-4
     """Adam's step size, at the start if annealed"""
     anneal_lr: bool = True
     """let the learning rate fall linearly to 0 over total_timesteps"""
-    max_grad_norm: float = 0.5
+    max_grad_norm: Annotated[float, Positive] = 0.5
     """largest global norm of a gradient"""
     ent_coef: float = 0.01
     """weight of the entropy bonus"""
@@ -61,17 +58,79 @@ class OnPolicyConfig(BaseConfig):
     """divide rewards by the running standard deviation of the discounted return"""
     shared_torso: bool = False
     """one torso for policy and value instead of two"""
-    log_std_init: float = 0.0
+    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
     """initial log standard deviation of continuous actions"""
 
     def check(self) -> None:
-        """Refuse combinations that cannot run."""
-        check_choice("activation", self.activation, networks.ACTIVATIONS)
+        """Refuse environments that do not split over the devices."""
         if self.num_envs % self.num_devices:
             raise ValueError(
                 f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
                 "give a multiple"
             )
+
+
+class EpochsConfig(OnPolicyConfig):
+    """Fields of agents that pass over a rollout several times, in minibatches."""
+
+    num_epochs: Annotated[int, Positive] = 4
+    """passes over a rollout"""
+    num_minibatches: Annotated[int, Positive] = 32
+    """gradient steps per pass"""
+    gae_lambda: Annotated[float, Fraction] = 0.95
+    """decay of the advantage estimate's trace"""
+
+    def check(self) -> None:
+        """Refuse a rollout that does not split into minibatches."""
+        super().check()
+        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
+                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
+                "give an even split"
+            )
+
+
+class Model(Protocol):
+    """What a config names, made: built once an iteration and handed on."""
+
+    @property
+    def env(self) -> envs.Env:
+        """The environment."""
+
+    @property
+    def family(self) -> distributions.Distribution:
+        """The distribution of the environment's kind of action."""
+
+    def policy(self, learner: Any, obs: jax.Array) -> Any:
+        """Return the parameters of the action distributions at raw observations `[N, ...]`."""
+
+    def value(self, learner: Any, obs: jax.Array) -> jax.Array:
+        """Return the critic's values `[N]` of raw observations `[N, ...]`."""
+
+
+class ActorCriticModel(NamedTuple):
+    """The `Model` of agents with one `networks.ActorCritic`.
+
+    Attributes:
+        env: the environment.
+        family: the distribution of the environment's kind of action.
+        network: the policy and value network.
+    """
+
+    env: envs.Env
+    family: distributions.Distribution
+    network: networks.ActorCritic
+
+    def policy(self, learner: Any, obs: jax.Array) -> Any:
+        """Return the parameters of the action distributions at raw observations `[N, ...]`."""
+        obs = normalize.observe(learner.normalizer, obs)
+        return self.network.apply(learner.params, obs, method="policy")
+
+    def value(self, learner: Any, obs: jax.Array) -> jax.Array:
+        """Return the critic's values `[N]` of raw observations `[N, ...]`."""
+        obs = normalize.observe(learner.normalizer, obs)
+        return self.network.apply(learner.params, obs, method="value")
 
 
 class Learner(NamedTuple):
@@ -83,8 +142,8 @@ class Learner(NamedTuple):
         normalizer: statistics of observations and rewards.
     """
 
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: OptState
     normalizer: normalize.Normalizer
 
 
@@ -128,154 +187,143 @@ class Batch(NamedTuple):
     target: jax.Array
 
 
-def init(config: Any, key: jax.Array) -> TrainState:
-    """A fresh train state around a `Learner`: parameters, optimiser, first observations."""
+def build(config: OnPolicyConfig) -> ActorCriticModel:
+    """Make the environment and the network that a config names."""
+    env = envs.make(config.env, config.env_params)
+    torso = (config.hidden_sizes, config.activation, config.conv_features, config.shared_torso)
+    network = networks.ActorCritic(env.spec, *torso)
+    return ActorCriticModel(env, distributions.family(env.spec.discrete), network)
+
+
+def init(config: OnPolicyConfig, key: jax.Array) -> TrainState[Learner]:
+    """Return a fresh train state around a `Learner`."""
     params, normalizer, actor, train_key = start(config, key)
     learner = Learner(params, optim.init(params), normalizer)
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def start(config: Any, key: jax.Array) -> tuple[Any, normalize.Normalizer, ActorState, jax.Array]:
-    """Parameters, normaliser statistics, first observations, and the key to train with."""
-    env = envs.make(config.env, config.env_params)
+def start(
+    config: OnPolicyConfig, key: jax.Array
+) -> tuple[Params, normalize.Normalizer, ActorState, jax.Array]:
+    """Return parameters, normaliser statistics, first observations, and the key to train with."""
+    env, _, network = build(config)
     params_key, reset_key, train_key = jax.random.split(key, 3)
-    params = init_params(config, params_key)
+    params = networks.init_params(network, params_key, env.spec.obs_shape)
+    if not env.spec.discrete:
+        params["params"]["log_std"] += config.log_std_init
     normalizer = normalize.init(env.spec, config.normalize_obs, config.normalize_reward)
     return params, normalizer, rollout.start(env, reset_key, config.num_envs), train_key
 
 
-def gather(config: Any, state: TrainState) -> Experience:
-    """One rollout of `num_steps` steps, taken into the normaliser's statistics."""
+def act(
+    config: OnPolicyConfig, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
+) -> jax.Array:
+    """Return raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
+    return choose(build(config), learner, obs, key, deterministic)
+
+
+def value(config: OnPolicyConfig, learner: Any, obs: jax.Array) -> jax.Array:
+    """Return the critic's value `[N]` of observations `[N, ...]`.
+
+    With `normalize_reward` it is in units of the normalised reward.
+    """
+    return build(config).value(learner, obs)
+
+
+def choose(
+    model: Model, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
+) -> jax.Array:
+    """Return what `act` does, for any model."""
+    params = model.policy(learner, obs)
+    if deterministic:
+        return model.family.mode(params)
+    noise = model.family.noise(key, obs.shape[:1], model.env.spec.num_actions)
+    return model.family.sample(params, noise)
+
+
+def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Experience:
+    """Take a rollout of `num_steps` steps, and its rewards into the normaliser's statistics."""
+    env, family, learner = model.env, model.family, state.learner
     next_key, *keys = jax.random.split(state.key, 4)
-    noise_key, env_key, update_key = collectives.device_keys(keys, config.num_devices)
-    actor, steps, episodes = collect(config, state.learner, state.actor, noise_key, env_key)
+    noise_key, env_key, update_key = collectives.device_keys(keys)
+    batch_shape = (config.num_steps, state.actor.obs.shape[0])
+    noise = family.noise(noise_key, batch_shape, env.spec.num_actions)
+
+    def sample(obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+        params = model.policy(learner, obs)
+        action = family.sample(params, noise)
+        return action, family.log_prob(params, action)
+
+    def record(obs: jax.Array, action: jax.Array, log_prob: Any, timestep: TimeStep) -> Transition:
+        cut = timestep.truncated & ~timestep.terminated
+        final_value = rollout.value_where(
+            cut, lambda obs: model.value(learner, obs), timestep.final_obs
+        )
+        ends = (timestep.terminated, timestep.truncated)
+        return Transition(obs, action, log_prob, timestep.reward, *ends, final_value)
+
+    actor, steps, episodes = rollout.collect(env, sample, record, state.actor, noise, env_key)
     normalizer, discounted, reward = normalize.update(
-        state.learner.normalizer, steps, actor.discounted_return, config.gamma, config.num_devices
+        learner.normalizer, steps, actor.discounted_return, config.gamma
     )
     actor = actor._replace(discounted_return=discounted)
     steps = steps._replace(reward=reward)
     return Experience(steps, actor, normalizer, episodes, update_key, next_key)
 
 
+def values(model: Model, learner: Any, experience: Experience) -> tuple[jax.Array, jax.Array]:
+    """Return the critic's `V(s_t)` and `V(s'_t)` of a rollout, both `[T, B]`; see `ops.returns`."""
+    steps = experience.steps
+    every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
+    every_value = model.value(learner, flatten(every_obs)).reshape(every_obs.shape[:2])
+    value, end = every_value[:-1], steps.terminated | steps.truncated
+    return value, returns.successor_values(value, every_value[-1], steps.final_value, end)
+
+
+def make_batch(config: EpochsConfig, model: Model, learner: Any, experience: Experience) -> Batch:
+    """Return a rollout as rows with generalised advantages, by the config's `gae_lambda`.
+
+    Args:
+        config: the agent's.
+        model: the config's.
+        learner: the one that took the rollout, its normaliser as it was then.
+        experience: the rollout.
+    """
+    value, next_value = values(model, learner, experience)
+    steps = experience.steps
+    ends = (steps.terminated, steps.truncated)
+    advantage = returns.gae(steps.reward, value, next_value, *ends, config.gamma, config.gae_lambda)
+    return as_rows(learner.normalizer, steps, value, advantage)
+
+
+def as_rows(
+    normalizer: normalize.Normalizer, steps: Transition, value: jax.Array, advantage: jax.Array
+) -> Batch:
+    """Return the rows of a rollout, from `V(s_t)` and advantages `[T, B]`."""
+    obs = normalize.observe(normalizer, steps.obs)
+    target = advantage + value
+    batch = Batch(obs, steps.action, steps.log_prob, value, advantage, target)
+    return jax.tree.map(flatten, batch)
+
+
 def advance(
-    config: Any, state: TrainState, experience: Experience, learner: Any, metrics: Metrics
-) -> tuple[TrainState, Metrics]:
-    """The train state after an iteration, and its metrics with those of the episodes."""
+    state: TrainState[Any], experience: Experience, learner: Any, metrics: Metrics
+) -> tuple[TrainState[Any], Metrics]:
+    """Return the train state after an iteration, and its metrics with those of the episodes."""
     state = TrainState(
         learner, experience.actor, state.memory, experience.next_key, state.iteration + 1
     )
-    return state, report(config, metrics, experience.episodes)
+    return state, rollout.episode_means({**metrics, **experience.episodes})
 
 
-def report(config: Any, metrics: Metrics, episodes: Metrics) -> Metrics:
-    """Metrics of all devices, with means over the episodes that `episodes` sums up."""
-    metrics = collectives.mean({**metrics, **episodes}, config.num_devices)
-    return rollout.episode_means(metrics, config.num_devices)
-
-
-def learning_rate(config: Any, iteration: jax.Array) -> jax.Array:
-    """This iteration's learning rate."""
+def learning_rate(config: OnPolicyConfig, iteration: jax.Array) -> jax.Array:
+    """Return this iteration's learning rate."""
     initial = jnp.asarray(config.learning_rate)
     if not config.anneal_lr:
         return initial
     return optim.linear_anneal(initial, iteration, config.num_iterations)
 
 
-def init_params(config: Any, key: jax.Array) -> Any:
-    """Fresh parameters of the policy and the value network."""
-    spec = _spec(config)
-    params = networks.init_params(network(config), key, spec.obs_shape)
-    if not spec.discrete:
-        params["params"]["log_std"] += config.log_std_init
-    return params
-
-
-def act(
-    config: Any, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
-) -> jax.Array:
-    """Raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    params = _apply(config, learner, obs, "policy")
-    if deterministic:
-        return family(config).mode(params)
-    noise = family(config).noise(key, obs.shape[:1], _spec(config).num_actions)
-    return family(config).sample(params, noise)
-
-
-def value(config: Any, learner: Any, obs: jax.Array) -> jax.Array:
-    """The critic's value `[N]` of observations `[N, ...]`.
-
-    With `normalize_reward` it is in units of the normalised reward.
-    """
-    return _apply(config, learner, obs, "value")
-
-
-def collect(
-    config: Any, learner: Any, actor: ActorState, noise_key: jax.Array, env_key: jax.Array
-) -> tuple[ActorState, Transition, Metrics]:
-    """`num_steps` steps of this device's environments; returns what `rollout.collect` does."""
-    env = envs.make(config.env, config.env_params)
-    batch_shape = (config.num_steps, actor.obs.shape[0])
-    noise = family(config).noise(noise_key, batch_shape, env.spec.num_actions)
-    policy, critic = partial(_sample, config, learner), partial(value, config, learner)
-    return rollout.collect(env, policy, critic, actor, noise, env_key)
-
-
-def values(config: Any, learner: Any, experience: Experience) -> tuple[jax.Array, jax.Array]:
-    """The critic's `V(s_t)` and `V(s'_t)` of a rollout, both `[T, B]`; see `ops.returns`."""
-    steps = experience.steps
-    every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
-    every_value = value(config, learner, flatten(every_obs)).reshape(every_obs.shape[:2])
-    before, end = every_value[:-1], steps.terminated | steps.truncated
-    return before, returns.successor_values(before, every_value[-1], steps.final_value, end)
-
-
-def make_batch(config: Any, learner: Any, experience: Experience) -> Batch:
-    """Rows with generalised advantages, by the config's `gae_lambda`."""
-    before, following = values(config, learner, experience)
-    steps = experience.steps
-    flags = (steps.terminated, steps.truncated)
-    advantage = returns.gae(
-        steps.reward, before, following, *flags, config.gamma, config.gae_lambda
-    )
-    return as_rows(learner, steps, before, advantage)
-
-
-def as_rows(learner: Any, steps: Transition, before: jax.Array, advantage: jax.Array) -> Batch:
-    """Rows of a rollout, from `V(s_t)` and advantages `[T, B]`."""
-    obs = normalize.observe(learner.normalizer, steps.obs)
-    target = advantage + before
-    batch = Batch(obs, steps.action, steps.log_prob, before, advantage, target)
-    return jax.tree.map(flatten, batch)
-
-
-def network(config: Any) -> networks.ActorCritic:
-    """The policy and value network that a config asks for."""
-    torso = (config.hidden_sizes, config.activation, config.conv_features, config.shared_torso)
-    return networks.ActorCritic(_spec(config), *torso)
-
-
-def family(config: Any) -> distributions.Distribution:
-    """The distribution of the environment's kind of action."""
-    return distributions.family(_spec(config).discrete)
-
-
 def flatten(x: jax.Array) -> jax.Array:
-    """`[T, B, ...]` as rows `[T * B, ...]`."""
+    """Return `[T, B, ...]` as rows `[T * B, ...]`."""
     return x.reshape(-1, *x.shape[2:])
-
-
-def _sample(
-    config: Any, learner: Any, obs: jax.Array, noise: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    params = _apply(config, learner, obs, "policy")
-    action = family(config).sample(params, noise)
-    return action, family(config).log_prob(params, action)
-
-
-def _apply(config: Any, learner: Any, obs: jax.Array, part: str) -> Any:
-    obs = normalize.observe(learner.normalizer, obs)
-    return networks.apply(network(config), learner.params, obs, part)
-
-
-def _spec(config: Any) -> EnvSpec:
-    return envs.make(config.env).spec

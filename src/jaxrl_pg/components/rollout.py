@@ -3,63 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.types import ActorState, Metrics, TimeStep, Transition
+from jaxrl_pg.ops import collectives
+from jaxrl_pg.types import ActorState, Metrics, TimeStep
 
-__all__ = ["after_step", "collect", "episode_means", "nothing_finished", "start"]
+__all__ = ["Episodes", "collect", "episode_means", "start", "value_where", "whole_episodes"]
 
-Policy = Callable[[jax.Array, Any], tuple[jax.Array, jax.Array]]
-Value = Callable[[jax.Array], jax.Array]
+Act = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
+Record = Callable[[jax.Array, jax.Array, Any, TimeStep], Any]
+
+
+class Episodes(NamedTuple):
+    """First episodes of `N` environments.
+
+    Attributes:
+        returns: `[N]` undiscounted sums of the environment's own reward.
+        lengths: `[N]` int32 steps.
+        finished: `[N]` bool; False where the step limit came before the episode's end.
+    """
+
+    returns: jax.Array
+    lengths: jax.Array
+    finished: jax.Array
 
 
 def start(env: envs.Env, key: jax.Array, num_envs: int) -> ActorState:
-    """The environment side of a fresh train state: `num_envs` first observations."""
+    """Return the environment side of a fresh train state: `num_envs` first observations."""
     env_state, obs = envs.reset(env, key, num_envs)
     zeros = jnp.zeros(num_envs)
     return ActorState(env_state, obs, zeros, jnp.zeros(num_envs, jnp.int32), zeros)
 
 
 def collect(
-    env: envs.Env, policy: Policy, value: Value, actor: ActorState, noise: Any, key: jax.Array
-) -> tuple[ActorState, Transition, Metrics]:
+    env: envs.Env, act: Act, record: Record, actor: ActorState, noise: Any, key: jax.Array
+) -> tuple[ActorState, Any, Metrics]:
     """Step `B` environments `T` times.
 
     Args:
         env: from `envs.make`.
-        policy: `(obs [B, ...], noise [B, ...]) -> (raw action [B, ...], log_prob [B])`.
-        value: `(obs [B, ...]) -> [B]`; asked only at steps where some episode was cut off.
+        act: `(obs [B, ...], noise [B, ...]) -> (raw action [B, ...], extra)`.
+        record: `(obs, action, extra, timestep) -> row`, what to keep of a step: a pytree of
+            `[B, ...]`.
         actor: where the last rollout stopped.
         noise: the policy's randomness, `[T, B, ...]`.
         key: consumed, for the environments.
 
     Returns:
-        The actor to go on from, the rollout, and sums over the episodes that ended in it:
+        The actor to go on from, the rows `[T, B, ...]`, and sums over the episodes that ended:
         `episodes`, `return_sum`, `length_sum`.
     """
+
+    def step(
+        carry: tuple[ActorState, Metrics], xs: tuple[Any, jax.Array]
+    ) -> tuple[tuple[ActorState, Metrics], Any]:
+        (actor, finished), (noise, keys) = carry, xs
+        action, extra = act(actor.obs, noise)
+        env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
+        row = record(actor.obs, action, extra, timestep)
+        return _count_episodes(actor, finished, env_state, timestep), row
+
     num_steps = jax.tree.leaves(noise)[0].shape[0]
-    finished = nothing_finished(actor)
-    xs = (noise, jax.random.split(key, 2 * num_steps).reshape(num_steps, 2))
-    step = partial(_step, env, policy, value)
-    (actor, finished), rollout = jax.lax.scan(step, (actor, finished), xs)
-    return actor, rollout, jax.tree.map(jnp.sum, finished)
-
-
-def nothing_finished(actor: ActorState) -> Metrics:
-    """Counts of finished episodes `[B]`, for `after_step` to add to."""
+    keys = jax.random.split(key, 2 * num_steps).reshape(num_steps, 2)
     nothing = jnp.zeros_like(actor.episode_return)
-    return {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
+    finished = {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
+    (actor, finished), rows = jax.lax.scan(step, (actor, finished), (noise, keys))
+    return actor, rows, jax.tree.map(jnp.sum, finished)
 
 
-def after_step(
+def _count_episodes(
     actor: ActorState, finished: Metrics, env_state: Any, timestep: TimeStep
 ) -> tuple[ActorState, Metrics]:
-    """The actor after a step of its environments, and the episodes that ended counted."""
+    """The actor after a step of its environments, and the sums with the episodes that ended."""
     done = timestep.terminated | timestep.truncated
     episode_return = actor.episode_return + timestep.reward
     episode_length = actor.episode_length + 1
@@ -78,59 +97,76 @@ def after_step(
     return actor, finished
 
 
-def _step(
-    env: envs.Env,
-    policy: Policy,
-    value: Value,
-    carry: tuple[ActorState, Metrics],
-    xs: tuple[Any, jax.Array],
-) -> tuple[tuple[ActorState, Metrics], Transition]:
-    (actor, finished), (noise, keys) = carry, xs
-    action, log_prob = policy(actor.obs, noise)
-    env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
-    cut = timestep.truncated & ~timestep.terminated
-    transition = Transition(
-        obs=actor.obs,
-        action=action,
-        log_prob=log_prob,
-        reward=timestep.reward,
-        terminated=timestep.terminated,
-        truncated=timestep.truncated,
-        final_value=_value_where(cut, value, timestep.final_obs),
-    )
-    return after_step(actor, finished, env_state, timestep), transition
-
-
-def _value_where(cut: jax.Array, value: Value, obs: jax.Array) -> jax.Array:
-    """`value(obs)` where `cut`, else 0; nothing is computed when nothing was cut.
+def value_where(
+    cut: jax.Array, value: Callable[[jax.Array], jax.Array], obs: jax.Array
+) -> jax.Array:
+    """Return `value(obs)` where `cut`, else 0; nothing is computed when nothing was cut.
 
     A loop of at most one round: like a branch, but under `vmap` it stays one.
+
+    Args:
+        cut: `[B]` bool.
+        value: `(obs [B, ...]) -> [B]`.
+        obs: `[B, ...]`.
     """
+
+    def once(_: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return jnp.zeros((), bool), jnp.where(cut, value(obs), 0.0)
+
     carry = (jnp.any(cut), jnp.zeros(cut.shape))
-    return jax.lax.while_loop(_wanted, partial(_masked_value, cut, value, obs), carry)[1]
+    return jax.lax.while_loop(lambda carry: carry[0], once, carry)[1]
 
 
-def _wanted(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
-    return carry[0]
-
-
-def _masked_value(
-    cut: jax.Array, value: Value, obs: jax.Array, carry: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array]:
-    del carry
-    return jnp.zeros((), bool), jnp.where(cut, value(obs), 0.0)
-
-
-def episode_means(metrics: Metrics, num_devices: int = 1) -> Metrics:
-    """Replace the sums of `collect`, averaged over devices, by means over finished episodes.
+def episode_means(metrics: Metrics) -> Metrics:
+    """Average metrics over the devices, and turn the sums of `collect` into means over episodes.
 
     `train/return_mean` and `train/length_mean` are NaN where `train/episodes` is 0: there is
     nothing to report yet, and 0 would be a return like any other.
     """
-    metrics = dict(metrics)
+    metrics = dict(collectives.mean(metrics))
     episodes = metrics.pop("episodes")
-    some = jnp.maximum(episodes, 1e-9)
+    divisor = jnp.maximum(episodes, 1e-9)
     for name in ("return", "length"):
-        mean = metrics.pop(f"{name}_sum") / some
+        mean = metrics.pop(f"{name}_sum") / divisor
         metrics[f"train/{name}_mean"] = jnp.where(episodes > 0, mean, jnp.nan)
-    return {**metrics, "train/episodes": episodes * num_devices}
+    return {**metrics, "train/episodes": episodes * collectives.num_devices()}
+
+
+def whole_episodes(
+    env: envs.Env,
+    act: Callable[[jax.Array, jax.Array], jax.Array],
+    key: jax.Array,
+    num_episodes: int,
+) -> Episodes:
+    """Play one episode in each of `num_episodes` environments, side by side.
+
+    Args:
+        env: from `envs.make`.
+        act: `(obs [N, ...], key) -> raw action [N, ...]`.
+        key: consumed; the same key gives the same episodes.
+        num_episodes: N.
+    """
+    reset_key, loop_key = jax.random.split(key)
+    limit = envs.time_limit(env)
+
+    def step(carry: tuple[jax.Array, Any, jax.Array, Episodes]) -> Any:
+        t, env_state, obs, episodes = carry
+        action_key, step_key, reset_key = jax.random.split(jax.random.fold_in(loop_key, t), 3)
+        action = act(obs, action_key)
+        env_state, timestep = envs.step(env, step_key, reset_key, env_state, action)
+        running = ~episodes.finished
+        episodes = Episodes(
+            returns=episodes.returns + jnp.where(running, timestep.reward, 0.0),
+            lengths=episodes.lengths + running,
+            finished=episodes.finished | timestep.terminated | timestep.truncated,
+        )
+        return t + 1, env_state, timestep.obs, episodes
+
+    env_state, obs = envs.reset(env, reset_key, num_episodes)
+    lengths = jnp.zeros(num_episodes, jnp.int32)
+    episodes = Episodes(jnp.zeros(num_episodes), lengths, jnp.zeros(num_episodes, bool))
+    return jax.lax.while_loop(
+        lambda carry: (carry[0] < limit) & ~jnp.all(carry[3].finished),
+        step,
+        (jnp.zeros((), jnp.int32), env_state, obs, episodes),
+    )[3]

@@ -8,13 +8,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.envs.adapters import gymnax
+
 __all__ = ["Params", "State", "Tabular", "from_mdp", "params_of"]
 
 _ARRAYS = ("transition", "reward", "start")
 
 
 class State(NamedTuple):
-    """Where an episode is.
+    """The state of an episode.
 
     Attributes:
         state: `[]` int32, the MDP's state.
@@ -43,7 +45,7 @@ class Params:
     max_steps_in_episode: Any
 
     def replace(self, **changes: Any) -> Params:
-        """A copy with other values."""
+        """Return a copy with other values."""
         return dataclasses.replace(self, **changes)
 
 
@@ -61,33 +63,33 @@ class Tabular:
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """Return what error messages call the environment."""
         return f"Tabular({self.num_states} states, {self.num_actions} actions)"
 
     @property
     def num_states(self) -> int:
-        """S."""
+        """Return S, the number of states."""
         return self._params.reward.shape[0]
 
     @property
     def num_actions(self) -> int:
-        """A."""
+        """Return A, the number of actions."""
         return self._params.reward.shape[1]
 
     @property
     def default_params(self) -> Params:
-        """The MDP that the environment was made from."""
+        """Return the MDP that the environment was made from."""
         return self._params
 
     def reset_env(self, key: jax.Array, params: Params) -> tuple[jax.Array, State]:
-        """The first observation and state, drawn from the start distribution."""
+        """Return the first observation and state, drawn from the start distribution."""
         first = _draw(key, params.start)
         return first, State(first, jnp.zeros((), jnp.int32))
 
     def step_env(
         self, key: jax.Array, state: State, action: jax.Array, params: Params
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, Any]]:
-        """Observation, state, reward, terminated and an empty info of one step."""
+        """Return observation, state, reward, terminated and an empty info of one step."""
         successor = _draw(key, params.transition[state.state, action])
         reward = params.reward[state.state, action]
         stays = jnp.all(params.transition[successor, :, successor] == 1.0)
@@ -95,22 +97,22 @@ class Tabular:
         return successor, State(successor, state.time + 1), reward, terminated, {}
 
     def is_truncated(self, state: State, params: Params) -> jax.Array:
-        """Whether the time limit is reached."""
+        """Say whether the time limit is reached."""
         return state.time >= params.max_steps_in_episode
 
     def observation_space(self, params: Params) -> Any:
-        """The states' indices."""
+        """Return the space of the states' indices."""
         del params
-        return _discrete(self.num_states)
+        return gymnax.discrete(self.num_states)
 
     def action_space(self, params: Params) -> Any:
-        """The actions' indices."""
+        """Return the space of the actions' indices."""
         del params
-        return _discrete(self.num_actions)
+        return gymnax.discrete(self.num_actions)
 
 
 def from_mdp(mdp: Any, max_steps_in_episode: int = 1000) -> Tabular:
-    """An environment out of an MDP, for `Config(env=...)`.
+    """Make an environment of an MDP, for `Config(env=...)`.
 
     The discount of the MDP is no part of the environment: give it to the agent as `gamma`.
 
@@ -140,23 +142,14 @@ def from_mdp(mdp: Any, max_steps_in_episode: int = 1000) -> Tabular:
 
 
 def params_of(mdp: Any) -> dict[str, Any]:
-    """The arrays of an MDP as `env_params`, in float32; batched ones can be vmapped over."""
+    """Return the arrays of an MDP as `env_params`, in float32; batched ones can be vmapped over."""
     return {name: jnp.asarray(getattr(mdp, name), jnp.float32) for name in _ARRAYS}
 
 
 def _draw(key: jax.Array, probability: jax.Array) -> jax.Array:
-    """An index from the distribution `[S]`, never an impossible one, whatever sums round to."""
+    """Draw an index from the distribution `[S]`, never an impossible one for rounding."""
     # The first possible index whose partial sum exceeds a uniform part of the largest. Partial
     # sums are computed in parallel and need not be monotone: impossible ones count as 0.
     sums = jnp.where(probability > 0.0, jnp.cumsum(probability), 0.0)
     threshold = jax.random.uniform(key, (), sums.dtype) * jnp.max(sums)
     return jnp.argmax(sums > threshold).astype(jnp.int32)
-
-
-def _discrete(num: int) -> Any:
-    # Imported late because it costs seconds; that may be inside a trace, where the arrays that
-    # gymnax's modules make would become tracers for good.
-    with jax.ensure_compile_time_eval():
-        from gymnax.environments import spaces
-
-    return spaces.Discrete(num)

@@ -1,4 +1,4 @@
-"""Games of agents that share a reward; a joint action is one number (`ops.joint`).
+"""Games of agents that share a reward; a joint action is one number (`ops.joint_actions`).
 
 In a matrix game an episode is one step. `Overshoot-matrix` pays 1 if one of two agents acts and -2
 if both do: agents that improve at once both act. In `Climbing-matrix` (Claus and Boutilier 1998)
@@ -9,13 +9,15 @@ two agents on a grid of two by three cells have to change places and are in each
 from __future__ import annotations
 
 import dataclasses
+import functools
 from itertools import product
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import from_mdp, spaces
+from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.envs.adapters import gymnax
 
 __all__ = ["GAMES", "MatrixGame", "MatrixParams", "MatrixState", "crossing", "make"]
 
@@ -27,7 +29,7 @@ _SLIP = 0.1  # chance that a move fails, each agent's for itself
 
 
 class MatrixState(NamedTuple):
-    """Where an episode is.
+    """The state of an episode.
 
     Attributes:
         time: `[]` int32, steps taken.
@@ -50,7 +52,7 @@ class MatrixParams:
     max_steps_in_episode: Any = 2
 
     def replace(self, **changes: Any) -> MatrixParams:
-        """A copy with other values."""
+        """Return a copy with other values."""
         return dataclasses.replace(self, **changes)
 
 
@@ -64,49 +66,49 @@ class MatrixGame:
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """Return what error messages call the environment."""
         return f"MatrixGame{self.factors}"
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Actions of each agent."""
+        """Return the number of actions of each player."""
         return self._params.payoff.shape
 
     @property
     def default_params(self) -> MatrixParams:
-        """The game that the environment was made from."""
+        """Return the game that the environment was made from."""
         return self._params
 
     def reset_env(self, key: jax.Array, params: MatrixParams) -> tuple[jax.Array, MatrixState]:
-        """The observation, and no steps taken."""
+        """Return the observation, and a state of no steps taken."""
         del key, params
         return jnp.ones(1), MatrixState(jnp.zeros((), jnp.int32))
 
     def step_env(
         self, key: jax.Array, state: MatrixState, action: jax.Array, params: MatrixParams
     ) -> tuple[jax.Array, MatrixState, jax.Array, jax.Array, dict[str, Any]]:
-        """Observation, state, reward, terminated and an empty info of the only step."""
+        """Return observation, state, reward, terminated and an empty info of the only step."""
         del key
         reward = params.payoff.reshape(-1)[action]
         return jnp.ones(1), MatrixState(state.time + 1), reward, jnp.ones((), bool), {}
 
     def is_truncated(self, state: MatrixState, params: MatrixParams) -> jax.Array:
-        """Whether the time limit is reached."""
+        """Say whether the time limit is reached."""
         return state.time >= params.max_steps_in_episode
 
     def observation_space(self, params: MatrixParams) -> Any:
-        """One number."""
+        """Return the space of one number."""
         del params
-        return spaces.box(0.0, 1.0, (1,))
+        return gymnax.box(0.0, 1.0, (1,))
 
     def action_space(self, params: MatrixParams) -> Any:
-        """Joint actions."""
+        """Return the space of joint actions."""
         del params
-        return spaces.discrete(self._params.payoff.size)
+        return gymnax.discrete(self._params.payoff.size)
 
 
 class Arrays(NamedTuple):
-    """A Markov game as `tabular.from_mdp` wants it.
+    """A Markov game as `from_mdp.from_mdp` wants it.
 
     Attributes:
         transition: `[S, A, S]`, of joint actions.
@@ -120,7 +122,9 @@ class Arrays(NamedTuple):
 
 
 def crossing() -> Arrays:
-    """Two agents who change places on a grid of two rows and three columns: 37 states, 25 actions.
+    """Return the game of two players who change places: 37 states, 25 joint actions.
+
+    They walk on a grid of two rows and three columns.
 
     State `6 p + q` has the first agent in cell p and the second in q, by rows; they start in the
     left and the right end of the first row and each has to be where the other was. Each may stay
@@ -148,8 +152,9 @@ def crossing() -> Arrays:
         return Arrays(*(jnp.asarray(x, jnp.float32) for x in (transition, reward, first)))
 
 
+@functools.cache
 def make(name: str) -> Any:
-    """A game by one of `GAMES`."""
+    """Make a game by its name in `GAMES`: the same object every time, since it is static."""
     return GAMES[name]()
 
 

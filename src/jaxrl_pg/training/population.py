@@ -1,21 +1,21 @@
-"""Many agents side by side: one compiled program over configs and seeds.
+"""Many members side by side: one compiled program over configs and seeds.
 
-The agents of a population share every static field of their configs and differ in the float
-ones and in their keys. On a CPU each device trains its agents one after the other, which leaves
-small networks in the cache and compiles the program of a single agent; on a GPU or TPU they are
-vmapped (docs/decisions.md has the measurement).
+The members of a population are runs of one algorithm that share every static field of their configs
+and differ in the float ones and in their keys. On a CPU each device trains its members one after
+the other, which leaves small networks in the cache and compiles the program of a single member; on
+a GPU or TPU they are vmapped (docs/decisions.md has the measurement).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import agents
+from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.ops import losses
 from jaxrl_pg.training import devices
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
@@ -26,24 +26,24 @@ LAYOUTS = ("map", "vmap")
 
 
 class Population(NamedTuple):
-    """`N` agents; every leaf has the axis `N` first.
+    """`N` members; every leaf has the axis `N` first.
 
     Attributes:
         states: their train states.
         finite: `[N]` bool, False from the first loss or gradient on that was no finite number.
     """
 
-    states: TrainState
+    states: TrainState[Any]
     finite: jax.Array
 
 
 def layout_here() -> str:
-    """How agents are laid out unless told otherwise: `map` on a CPU, `vmap` elsewhere."""
+    """Return how members are laid out unless told otherwise: `map` on a CPU, `vmap` elsewhere."""
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
 
-def stack(configs: Sequence[Any]) -> Any:
-    """One config whose float fields are `[N]` arrays, from configs that agree in the rest.
+def stack(configs: Sequence[BaseConfig]) -> Any:
+    """Return one config whose float fields are `[N]` arrays, of configs that agree in the rest.
 
     Raises:
         ValueError: if they differ in a static field.
@@ -54,93 +54,78 @@ def stack(configs: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *configs)
 
 
-def init(configs: Any, keys: jax.Array, layout: str) -> Population:
-    """Fresh agents.
+def init(configs: BaseConfig, keys: jax.Array, layout: str) -> Population:
+    """Return fresh members.
 
     Args:
         configs: from `stack`.
         keys: `[N]`, consumed.
         layout: `map` or `vmap`.
     """
-    return _shared_out(partial(_each, layout, init_one), (0, 0))(configs, keys)
+    init_share = devices.over_members(lambda *share: _each(layout, init_one, *share), (0, 0))
+    return init_share(configs, keys)
+
+
+def init_one(config: BaseConfig, key: jax.Array) -> Population:
+    """Return one fresh member, without the axis `N`."""
+    return Population(agent_of(config).init(config, key), jnp.ones((), bool))
 
 
 def advance(
-    configs: Any,
+    configs: BaseConfig,
     population: Population,
     num_iterations: jax.Array,
     evaluate: jax.Array,
     num_eval_episodes: int,
     layout: str,
 ) -> tuple[Population, Metrics]:
-    """Train every agent, then evaluate it if that is wanted.
+    """Train every member, then evaluate it if that is wanted.
 
     Args:
         configs: from `stack`.
-        population: of the same agents.
+        population: of the same members.
         num_iterations: `[]` int32; any number runs in the same compiled program.
         evaluate: `[]` bool.
         num_eval_episodes: episodes in an evaluation; static.
         layout: `map` or `vmap`; static.
 
     Returns:
-        The agents, and the metrics of `evaluation_metrics`, each `[N]`; zeros if not evaluated.
+        The members, and the metrics of `evaluation_metrics`, each `[N]`; zeros if not evaluated.
     """
-    step = partial(_advance_each, layout, num_eval_episodes)
-    return _shared_out(step, (0, 0, None, None))(configs, population, num_iterations, evaluate)
+
+    def advance_share(
+        configs: BaseConfig,
+        population: Population,
+        num_iterations: jax.Array,
+        evaluate: jax.Array,
+    ) -> tuple[Population, Metrics]:
+        def advance_one(config: BaseConfig, member: Population) -> tuple[Population, Metrics]:
+            member = jax.lax.fori_loop(
+                0, num_iterations, lambda _, member: _iterate_one(config, member), member
+            )
+
+            def measure(state: TrainState[Any]) -> Metrics:
+                return evaluation_metrics(config, state, num_eval_episodes)
+
+            nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(measure, member.states))
+            metrics = jax.lax.cond(evaluate, measure, lambda _: nothing, member.states)
+            return member, metrics
+
+        return _each(layout, advance_one, configs, population)
+
+    on_devices = devices.over_members(advance_share, (0, 0, None, None))
+    return on_devices(configs, population, num_iterations, evaluate)
 
 
-def _advance_each(
-    layout: str,
-    num_eval_episodes: int,
-    configs: Any,
-    population: Population,
-    num_iterations: jax.Array,
-    evaluate: jax.Array,
-) -> tuple[Population, Metrics]:
-    one = partial(_advance_one, num_eval_episodes, num_iterations, evaluate)
-    return _each(layout, one, configs, population)
-
-
-def _each(layout: str, fn: Callable[..., Any], *args: Any) -> Any:
-    if layout == "vmap":
-        return jax.vmap(fn)(*args)
-    return jax.lax.map(partial(_spread, fn), args)
-
-
-def _spread(fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-    return fn(*args)
-
-
-def _shared_out(fn: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
-    return devices.over_agents(fn, in_axes) if jax.device_count() > 1 else fn
-
-
-def init_one(config: Any, key: jax.Array) -> Population:
-    """One fresh agent, without the axis `N`."""
-    return Population(agents.find(config).init(config, key), jnp.ones((), bool))
-
-
-def _advance_one(
-    num_eval_episodes: int,
-    num_iterations: jax.Array,
-    evaluate: jax.Array,
-    config: Any,
-    member: Population,
-) -> tuple[Population, Metrics]:
-    member = jax.lax.fori_loop(0, num_iterations, partial(_iterate_one, config), member)
-    measure = partial(evaluation_metrics, config, num_episodes=num_eval_episodes)
-    nothing = partial(_zeros, jax.eval_shape(measure, member.states))
-    return member, jax.lax.cond(evaluate, measure, nothing, member.states)
-
-
-def _iterate_one(config: Any, _: jax.Array, member: Population) -> Population:
-    state, metrics = agents.find(config).iterate(config, member.states)
-    watched = [x for name, x in metrics.items() if name.startswith("loss/") or name == "grad_norm"]
+def _iterate_one(config: BaseConfig, member: Population) -> Population:
+    state, metrics = agent_of(config).iterate(config, member.states)
+    watched = [x for name, x in metrics.items() if losses.is_watched(name)]
     finite = jnp.all(jnp.isfinite(jnp.stack(watched)))
     return Population(state, member.finite & finite)
 
 
-def _zeros(shapes: Any, state: TrainState) -> Any:
-    del state
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+def _each(layout: str, fn: Callable[..., Any], *args: Any) -> Any:
+    """What `fn` gives for each member, at once (vmap) or one after the other (map)."""
+    if layout == "vmap":
+        return jax.vmap(fn)(*args)
+    return jax.lax.map(lambda args: fn(*args), args)

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from functools import partial
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 
-from jaxrl_pg import agents
-from jaxrl_pg.training import devices
+from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.ops import collectives
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
-__all__ = ["chunk_length", "evaluation_iterations", "iterations", "train"]
+__all__ = ["STATE_SPECS", "chunk_length", "evaluation_iterations", "iterations", "train"]
 
 _CHUNK_TIMESTEPS = 1 << 16
+_SPLIT: Any = P(collectives.AXIS)
+_WHOLE: Any = P()
+# On several devices each has a share of the environments and of their replay; the rest is equal.
+STATE_SPECS = TrainState(_WHOLE, actor=_SPLIT, memory=_SPLIT, key=_WHOLE, iteration=_WHOLE)
 
 
 def train(
-    config: Any, key: jax.Array, num_evals: int = 0, num_eval_episodes: int = 128
-) -> tuple[TrainState, Metrics]:
+    config: BaseConfig, key: jax.Array, num_evals: int = 0, num_eval_episodes: int = 128
+) -> tuple[TrainState[Any], Metrics]:
     """Train from scratch.
 
     Args:
-        config: an agent's config; its type says which agent.
+        config: an agent's config; its class says which agent.
         key: consumed.
         num_evals: evaluations, evenly spread, the last at the end. They change nothing in
             training, but are part of the compiled program: 0 compiles none.
@@ -37,68 +42,70 @@ def train(
     Raises:
         ValueError: for an unknown environment, or one the agent cannot act in.
     """
-    state = agents.find(config).init(config, key)
+    agent = agent_of(config)
+    state = agent.init(config, key)
     points = evaluation_iterations(config, num_evals)
     due = jnp.isin(jnp.arange(config.num_iterations) + 1, jnp.array(points, jnp.int32))
-    evaluate = partial(evaluation_metrics, config, num_episodes=num_eval_episodes)
-    run = devices.over_environments(
-        partial(_scan, config, evaluate if points else None, due), config.num_devices
+
+    def evaluate(state: TrainState[Any]) -> Metrics:
+        return evaluation_metrics(config, state, num_eval_episodes)
+
+    def iteration(state: TrainState[Any], due: jax.Array) -> tuple[TrainState[Any], Any]:
+        state, metrics = agent.iterate(config, state)
+        if not points:
+            return state, (metrics, {})
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(evaluate, state))
+        return state, (metrics, jax.lax.cond(due, evaluate, lambda _: nothing, state))
+
+    state, (metrics, evaluations) = _on_devices(
+        config, functools.partial(jax.lax.scan, iteration, xs=due), state
     )
-    state, (metrics, evaluations) = run(state)
-    last = jnp.array(points, jnp.int32) - 1
+    metrics = {"timesteps": _timesteps(config, 0, config.num_iterations), **metrics}
     if points:
         evaluations["eval/timesteps"] = metrics["timesteps"]
+    last = jnp.array(points, jnp.int32) - 1
     return state, {**metrics, **jax.tree.map(lambda x: x[last], evaluations)}
 
 
-def iterations(config: Any, state: TrainState, num_iterations: int) -> tuple[TrainState, Metrics]:
+def iterations(
+    config: BaseConfig, state: TrainState[Any], num_iterations: int
+) -> tuple[TrainState[Any], Metrics]:
     """Go on from a train state; metrics are stacked on a first axis."""
-    scan = partial(_scan, config, None, jnp.zeros(num_iterations, bool))
-    state, (metrics, _) = devices.over_environments(scan, config.num_devices)(state)
-    return state, metrics
+    agent, first = agent_of(config), state.iteration
+    scan = functools.partial(
+        jax.lax.scan, lambda state, _: agent.iterate(config, state), length=num_iterations
+    )
+    state, metrics = _on_devices(config, scan, state)
+    return state, {"timesteps": _timesteps(config, first, num_iterations), **metrics}
 
 
-def chunk_length(config: Any, num_evals: int) -> int:
-    """Iterations to run between two looks of the host: a divisor of all of them.
+def chunk_length(config: BaseConfig, num_evals: int) -> int:
+    """Return the iterations to run between two looks of the host: a divisor of all of them.
 
     Small iterations are taken together, up to about 65,000 environment steps, so that the
     host's half millisecond a look is not felt; but never beyond the next evaluation.
     """
-    most = max(1, _CHUNK_TIMESTEPS // config.steps_per_iteration)
-    most = min(most, max(1, config.num_iterations // max(1, num_evals)))
-    return next(n for n in range(most, 0, -1) if config.num_iterations % n == 0)
+    longest = max(1, _CHUNK_TIMESTEPS // config.steps_per_iteration)
+    longest = min(longest, max(1, config.num_iterations // max(1, num_evals)))
+    return next(n for n in range(longest, 0, -1) if config.num_iterations % n == 0)
 
 
-def evaluation_iterations(config: Any, num_evals: int) -> list[int]:
-    """After which iterations to evaluate: whole chunks, evenly spread, the last at the end."""
+def evaluation_iterations(config: BaseConfig, num_evals: int) -> list[int]:
+    """Return the iterations to evaluate after: whole chunks, evenly spread, the last at the end."""
     chunk = chunk_length(config, num_evals)
     chunks = config.num_iterations // chunk
     num_evals = min(num_evals, chunks)
     return [chunk * -(-chunks * (i + 1) // num_evals) for i in range(num_evals)]
 
 
-def _scan(config: Any, evaluate: Any, due: jax.Array, state: TrainState) -> tuple[TrainState, Any]:
-    return jax.lax.scan(partial(_iterate, config, evaluate), state, due)
+def _on_devices(config: BaseConfig, scan: Any, state: TrainState[Any]) -> Any:
+    """What a scan over iterations gives, its environments split over the config's devices."""
+    return collectives.split(scan, config.num_devices, (STATE_SPECS,), (STATE_SPECS, P()))(state)
 
 
-def _iterate(
-    config: Any, evaluate: Any, state: TrainState, due: jax.Array
-) -> tuple[TrainState, Any]:
-    state, metrics = agents.find(config).iterate(config, state)
-    metrics = {"timesteps": _timesteps(config, state.iteration), **metrics}
-    if evaluate is None:
-        return state, (metrics, {})
-    shapes = jax.eval_shape(evaluate, state)
-    return state, (metrics, jax.lax.cond(due, evaluate, partial(_zeros, shapes), state))
-
-
-def _timesteps(config: Any, iteration: jax.Array) -> jax.Array:
-    """Environment steps so far; in float32 when int32 could not count them all."""
+def _timesteps(config: BaseConfig, first: Any, num_iterations: int) -> jax.Array:
+    """Environment steps after each iteration; float32 where int32 could not count the run's."""
+    iteration = first + 1 + jnp.arange(num_iterations, dtype=jnp.int32)
     if config.num_iterations * config.steps_per_iteration >= 2**31:
         iteration = iteration.astype(jnp.float32)
     return iteration * config.steps_per_iteration
-
-
-def _zeros(shapes: Any, state: TrainState) -> Any:
-    del state
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)

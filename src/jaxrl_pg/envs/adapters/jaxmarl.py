@@ -3,8 +3,8 @@
     game = jaxmarl.make("MPE_simple_spread_v3", max_steps_in_episode=25)
     multi_agent.Config(env=game, factors=game.factors)
 
-An observation is all agents' in a row, an action a joint one (`ops.joint`), the reward the mean of
-what the agents get. Needs the extra `marl`.
+An observation is all players' in a row, an action a joint one (`ops.joint_actions`), the reward the
+mean of what the players get. Needs the extra `marl`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import spaces
+from jaxrl_pg.envs.adapters import gymnax
 
 __all__ = ["Joint", "Params", "State", "from_jaxmarl", "make"]
 
 
 class State(NamedTuple):
-    """Where an episode is.
+    """The state of an episode.
 
     Attributes:
         inner: JaxMARL's own state.
@@ -46,7 +46,7 @@ class Params:
     max_steps_in_episode: Any
 
     def replace(self, **changes: Any) -> Params:
-        """A copy with other values."""
+        """Return a copy with other values."""
         return dataclasses.replace(self, **changes)
 
 
@@ -63,21 +63,21 @@ class Joint:
 
     @property
     def name(self) -> str:
-        """What error messages call it."""
+        """Return what error messages call the environment."""
         return f"Joint({type(self._env).__name__})"
 
     @property
     def factors(self) -> tuple[int, ...]:
-        """Actions of each agent."""
+        """Return the number of actions of each player."""
         return tuple(int(self._env.action_space(agent).n) for agent in self._env.agents)
 
     @property
     def default_params(self) -> Params:
-        """The time limit given."""
+        """Return the time limit given."""
         return self._params
 
     def reset_env(self, key: jax.Array, params: Params) -> tuple[jax.Array, State]:
-        """The first observation and state."""
+        """Return the first observation and state."""
         del params
         obs, inner = self._env.reset(key)
         return self._row(obs), State(inner, jnp.zeros((), jnp.int32))
@@ -85,7 +85,7 @@ class Joint:
     def step_env(
         self, key: jax.Array, state: State, action: jax.Array, params: Params
     ) -> tuple[jax.Array, State, jax.Array, jax.Array, dict[str, Any]]:
-        """Observation, state, reward, terminated and an empty info of one step."""
+        """Return observation, state, reward, terminated and an empty info of one step."""
         agents, factors = self._env.agents, self.factors
         weights = (math.prod(factors[i + 1 :]) for i in range(len(factors)))
         own = (action // w % k for w, k in zip(weights, factors, strict=True))
@@ -97,19 +97,19 @@ class Joint:
         return self._row(obs), state, reward, terminated, {}
 
     def is_truncated(self, state: State, params: Params) -> jax.Array:
-        """Whether the time limit is reached."""
+        """Say whether the time limit is reached."""
         return state.time >= params.max_steps_in_episode
 
     def observation_space(self, params: Params) -> Any:
-        """All agents' observations in a row."""
+        """Return the space of all players' observations in a row."""
         del params
         shapes = (self._env.observation_space(agent).shape for agent in self._env.agents)
-        return spaces.box(-jnp.inf, jnp.inf, (sum(map(math.prod, shapes)),))
+        return gymnax.box(-jnp.inf, jnp.inf, (sum(map(math.prod, shapes)),))
 
     def action_space(self, params: Params) -> Any:
-        """Joint actions."""
+        """Return the space of joint actions."""
         del params
-        return spaces.discrete(math.prod(self.factors))
+        return gymnax.discrete(math.prod(self.factors))
 
     def _row(self, obs: dict[str, jax.Array]) -> jax.Array:
         each = [jnp.asarray(obs[agent], float).reshape(-1) for agent in self._env.agents]

@@ -11,7 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
-from jaxrl_pg.ops.orthogonal import orthonormal_columns
+from jaxrl_pg.components.networks import orthonormal_columns
 
 FALSE_ALARM = 1e-6
 FRAMES = jax.jit(orthonormal_columns)

@@ -1,0 +1,70 @@
+"""Critics: networks that give values of observations, or of observations and actions."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxrl_pg.components.networks import WIDEST_COLUMN, Dense, Torso
+from jaxrl_pg.types import EnvSpec, Params
+
+__all__ = ["Critic", "Critics", "q_of"]
+
+
+def q_of(network: Critics, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """Return every critic's value `[num_critics, N]` of actions `[N, ...]`, discrete or real."""
+    if not network.spec.discrete:
+        return network.apply(params, obs, action)[..., 0]
+    q = network.apply(params, obs)
+    taken = jax.nn.one_hot(action, q.shape[-1], dtype=q.dtype)
+    return jnp.sum(q * taken[None], axis=-1)
+
+
+class Critic(nn.Module):
+    """Values of observations: one number, or one for each of a finite set of actions.
+
+    Attributes:
+        spec: of the environment.
+        outputs: numbers an observation gets.
+        hidden_sizes, activation, conv_features: as in `ActorCritic`.
+    """
+
+    spec: EnvSpec
+    outputs: int
+    hidden_sizes: tuple[int, ...]
+    activation: str = "relu"
+    conv_features: int = 16
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        """Return values `[N, outputs]`, of actions `[N, A]` where given."""
+        columns = math.prod(self.spec.obs_shape) <= WIDEST_COLUMN
+        torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
+        values = Dense(self.outputs, columns, name="value_head")(torso(obs, action))
+        return values.T if columns else values
+
+
+class Critics(nn.Module):
+    """Several critics of one kind that share nothing.
+
+    Attributes:
+        num_critics: how many.
+        spec, outputs, hidden_sizes, activation, conv_features: of each, as in `Critic`.
+    """
+
+    num_critics: int
+    spec: EnvSpec
+    outputs: int
+    hidden_sizes: tuple[int, ...]
+    activation: str = "relu"
+    conv_features: int = 16
+
+    @nn.compact
+    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        """Return values `[num_critics, N, outputs]`."""
+        kind = (self.spec, self.outputs, self.hidden_sizes, self.activation, self.conv_features)
+        critics = [Critic(*kind, name=f"critic_{i}") for i in range(self.num_critics)]
+        return jnp.stack([critic(obs, action) for critic in critics])
