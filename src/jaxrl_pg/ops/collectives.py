@@ -1,47 +1,86 @@
-"""Averages over the devices that share a batch, and what else they have to agree on."""
+"""One batch on several devices: a function split over them, and what it asks of them inside.
+
+`split` runs a function on every device, each with its share of the environments. Inside it the axis
+of devices has a name, and what needs all of them asks for it by that name; where no axis is bound
+there is one device, and every function here gives what one device alone would compute.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.sharding import AxisType, Mesh
 
-from jaxrl_pg.ops.running_stats import RunningStats
-
-__all__ = ["AXIS", "device_keys", "mean", "merge_moments", "standardize"]
+__all__ = ["AXIS", "device_keys", "mean", "mesh", "num_devices", "split", "standardize"]
 
 AXIS = "devices"
 
 
-def mean(tree: Any, num_devices: int) -> Any:
-    """Average a float pytree over devices, as one message however many leaves it has."""
-    if num_devices == 1:
+def split(
+    fn: Callable[..., Any], num: int, in_specs: Any, out_specs: Any, axis: str = AXIS
+) -> Callable[..., Any]:
+    """Run a function on `num` devices; one device runs it as it is.
+
+    Args:
+        fn: from arrays to arrays.
+        num: devices.
+        in_specs: a `PartitionSpec` for each argument, or trees of them; `PartitionSpec(axis)` splits
+            the first dimension over the devices, `PartitionSpec()` gives all of it to each.
+        out_specs: the same for the results.
+        axis: the axis's name. Under another name than `AXIS` the devices do not share a batch.
+    """
+    if num == 1:
+        return fn
+    return jax.shard_map(
+        fn, mesh=mesh(num, axis), in_specs=in_specs, out_specs=out_specs, check_vma=False
+    )
+
+
+def mesh(num: int, axis: str = AXIS) -> Mesh:
+    """Return the first `num` devices as a mesh of one axis.
+
+    Raises:
+        ValueError: if JAX has fewer, saying how to get more.
+    """
+    have = jax.device_count()
+    if have < num:
+        raise ValueError(
+            f"num_devices={num} but JAX has {have} ({jax.default_backend()}): give at most "
+            f"{have}, or on CPU set JAX_NUM_CPU_DEVICES={num} before Python starts"
+        )
+    return jax.make_mesh((num,), (axis,), axis_types=(AxisType.Auto,), devices=jax.devices()[:num])
+
+
+def num_devices() -> int:
+    """Return how many devices share the batch at hand: 1 where no axis is bound."""
+    try:
+        return jax.lax.axis_size(AXIS)
+    except NameError:
+        return 1
+
+
+def mean(tree: Any) -> Any:
+    """Average a float pytree over the devices, as one message however many leaves it has."""
+    if num_devices() == 1:
         return tree
     flat, unravel = ravel_pytree(tree)
     return unravel(jax.lax.pmean(flat, AXIS))
 
 
-def merge_moments(stats: RunningStats, num_devices: int) -> RunningStats:
-    """Statistics of all devices' equally large batches together."""
-    if num_devices == 1:
-        return stats
-    average = mean(stats.mean, num_devices)
-    m2 = stats.m2 + stats.count * jnp.square(stats.mean - average)
-    return RunningStats(stats.count * num_devices, average, mean(m2, num_devices) * num_devices)
-
-
-def standardize(rows: jax.Array, num_devices: int) -> jax.Array:
-    """Give each row, continued on the other devices, mean 0 and standard deviation 1."""
-    average = mean(jnp.mean(rows, axis=1, keepdims=True), num_devices)
-    spread = mean(jnp.mean(jnp.square(rows - average), axis=1, keepdims=True), num_devices)
+def standardize(rows: jax.Array) -> jax.Array:
+    """Give each row `[R, N]`, continued on the other devices, mean 0 and standard deviation 1."""
+    average = mean(jnp.mean(rows, axis=1, keepdims=True))
+    spread = mean(jnp.mean(jnp.square(rows - average), axis=1, keepdims=True))
     return (rows - average) / (jnp.sqrt(spread) + 1e-8)
 
 
-def device_keys(keys: list[jax.Array], num_devices: int) -> list[jax.Array]:
-    """This device's own streams of keys that are the same on all of them."""
-    if num_devices == 1:
+def device_keys(keys: list[jax.Array]) -> list[jax.Array]:
+    """Fold the device's number into each key, so that devices draw different numbers."""
+    if num_devices() == 1:
         return keys
     fold = jax.vmap(jax.random.fold_in, (0, None))
     return list(fold(jnp.stack(keys), jax.lax.axis_index(AXIS)))
