@@ -9,12 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import special
 
-from jaxrl_pg.ops import closed_form
+from jaxrl_pg.ops import closed_form, collectives
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.bounds import improvement_bounds, sharp
 from jaxrl_pg.theory.updates import analytical, constants
-
-AXIS = "shards"
 
 
 def table(seed, num=5, actions=3, scale=2.0):
@@ -23,10 +21,6 @@ def table(seed, num=5, actions=3, scale=2.0):
     log_policy = special.log_softmax(rng.normal(size=(num, actions)), axis=1)
     q = rng.normal(scale=scale, size=(num, actions))
     return log_policy, q - np.sum(np.exp(log_policy) * q, axis=1, keepdims=True)
-
-
-def over_shards(x):
-    return jax.lax.pmean(x, AXIS)
 
 
 # --- the update -----------------------------------------------------------------------------------
@@ -125,25 +119,24 @@ def test_the_constant_for_all_actions_is_the_theorys(kl_target):
         assert_allclose(solved, exact, rtol=2e-5)
 
 
+def over_shards(fn):
+    return jax.vmap(fn, axis_name=collectives.AXIS)
+
+
 def test_a_batch_on_several_devices_is_one_batch():
     advantage = jnp.asarray(np.random.default_rng(4).normal(size=60) * 5.0, jnp.float32)
     shards = advantage.reshape(3, 20)
     whole = closed_form.log_weights(advantage, 0.8)
-    split = jax.vmap(lambda a: closed_form.log_weights(a, 0.8, over_shards), axis_name=AXIS)
-    assert_allclose(split(shards).reshape(-1), whole, rtol=1e-5, atol=1e-5)
+    split = over_shards(lambda a: closed_form.log_weights(a, 0.8))(shards)
+    assert_allclose(split.reshape(-1), whole, rtol=1e-5, atol=1e-5)
     one = jnp.ones(())
-    solved = jax.vmap(
-        lambda a: closed_form.constant_for_weights(a, 0.2, one, over_shards), axis_name=AXIS
-    )(shards)
-    assert_allclose(
-        solved, jnp.full(3, closed_form.constant_for_weights(advantage, 0.2, one)), rtol=1e-4
-    )
-    log_policy, judged = (jnp.asarray(x, jnp.float32) for x in table(5, num=6))
-    parts = [x.reshape(3, 2, 3) for x in (log_policy, judged)]
-    solved = jax.vmap(
-        lambda p, a: closed_form.constant_for_target(p, a, 0.2, one, over_shards), axis_name=AXIS
-    )(*parts)
-    together = closed_form.constant_for_target(log_policy, judged, 0.2, one)
+    solved = over_shards(lambda a: closed_form.constant_for_weights(a, 0.2, one))(shards)
+    together = closed_form.constant_for_weights(advantage, 0.2, one)
+    assert_allclose(solved, jnp.full(3, together), rtol=1e-4)
+    log_policy, q = (jnp.asarray(x, jnp.float32) for x in table(5, num=6))
+    parts = [x.reshape(3, 2, 3) for x in (log_policy, q)]
+    solved = over_shards(lambda p, a: closed_form.constant_for_target(p, a, 0.2, one))(*parts)
+    together = closed_form.constant_for_target(log_policy, q, 0.2, one)
     assert_allclose(solved, jnp.full(3, together), rtol=1e-4)
 
 
@@ -220,7 +213,7 @@ def test_the_surrogates_gain_worked():
 
 
 def test_advantages_of_all_actions_worked():
-    # pi = (1/4, 3/4), q = (5, 1): V = 2, U = (3, -1). The taken action is 0, judged 7 by the
+    # pi = (1/4, 3/4), q = (5, 1): V = 2, U = (3, -1). The taken action is 0, worth 7 in the
     # rollout: an error of 4, weight min(1 / (1/4), 2) = 2, so (3 + 8, -1) = (11, -1), whose mean
     # 11/4 - 3/4 = 2 is taken off: (9, -3).
     log_policy = jnp.log(jnp.array([[0.25, 0.75]]))
