@@ -7,8 +7,6 @@ on two cores wait for each other for ever (jaxlib 0.10.2).
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
@@ -30,18 +28,16 @@ def orthonormal_columns(a: jax.Array) -> jax.Array:
     Returns:
         `[L, n, k]`.
     """
-    columns = jnp.moveaxis(a, 2, 0)
-    step = partial(_add_column, a.shape[2])
-    q, _ = jax.lax.scan(step, jnp.zeros_like(a), (jnp.arange(a.shape[2]), columns))
-    return q
 
+    def add_column(q: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        j, column = row
+        for _ in range(2):
+            overlap = jnp.sum(q * column[:, :, None], axis=1, keepdims=True)
+            column = column - jnp.sum(q * overlap, axis=2)
+        norm = jnp.linalg.norm(column, axis=1, keepdims=True)
+        column = jnp.where(norm > 0, column / jnp.where(norm > 0, norm, 1.0), 0.0)
+        here = (jnp.arange(a.shape[2]) == j)[None, None, :]
+        return jnp.where(here, column[:, :, None], q), None
 
-def _add_column(k: int, q: jax.Array, row: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-    j, column = row
-    for _ in range(2):
-        overlap = jnp.sum(q * column[:, :, None], axis=1, keepdims=True)
-        column = column - jnp.sum(q * overlap, axis=2)
-    norm = jnp.linalg.norm(column, axis=1, keepdims=True)
-    column = jnp.where(norm > 0, column / jnp.where(norm > 0, norm, 1.0), 0.0)
-    here = (jnp.arange(k) == j)[None, None, :]
-    return jnp.where(here, column[:, :, None], q), None
+    columns = jnp.arange(a.shape[2]), jnp.moveaxis(a, 2, 0)
+    return jax.lax.scan(add_column, jnp.zeros_like(a), columns)[0]
