@@ -31,8 +31,8 @@ def test_the_target_worked():
     # pi = (1/4, 3/4), A / C = (log 3, 0): 3/4 and 3/4, so (1/2, 1/2).
     policy = jnp.array([[0.5, 0.5], [0.25, 0.75]])
     advantage = 7.0 * jnp.array([[math.log(3.0), 0.0], [math.log(3.0), 0.0]])
-    found = jnp.exp(closed_form.log_target(jnp.log(policy), advantage, 7.0))
-    assert_allclose(found, [[0.75, 0.25], [0.5, 0.5]], rtol=1e-6)
+    result = jnp.exp(closed_form.log_target(jnp.log(policy), advantage, 7.0))
+    assert_allclose(result, [[0.75, 0.25], [0.5, 0.5]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("constant", [0.05, 1.0, 300.0])
@@ -63,12 +63,12 @@ def test_weights_worked_and_their_divergence():
 
 def test_weights_by_a_loop():
     advantage = np.random.default_rng(1).normal(scale=3.0, size=40)
-    found = closed_form.log_weights(jnp.asarray(advantage, jnp.float32), 1.7)
+    result = closed_form.log_weights(jnp.asarray(advantage, jnp.float32), 1.7)
     total = sum(math.exp(a / 1.7) for a in advantage)
     weights = [40.0 * math.exp(a / 1.7) / total for a in advantage]
-    assert_allclose(jnp.exp(found), weights, rtol=1e-5)
+    assert_allclose(jnp.exp(result), weights, rtol=1e-5)
     loop = sum(w * math.log(w) for w in weights) / 40.0
-    assert_allclose(closed_form.weights_kl(found), loop, rtol=1e-5)
+    assert_allclose(closed_form.weights_kl(result), loop, rtol=1e-5)
 
 
 def test_a_tiny_divergence_keeps_its_digits_in_single_precision():
@@ -157,8 +157,8 @@ def test_the_constants_of_bounds_are_the_theorys(gamma):
 
 def test_the_schedule_goes_by_equal_factors_and_stays_at_its_end():
     progress = jnp.array([0.0, 0.5, 1.0, 2.0])
-    found = closed_form.scheduled_constant(1.0, 0.01, progress, 3.0)
-    assert_allclose(found, [3.0, 0.3, 0.03, 0.03], rtol=1e-5)
+    result = closed_form.scheduled_constant(1.0, 0.01, progress, 3.0)
+    assert_allclose(result, [3.0, 0.3, 0.03, 0.03], rtol=1e-5)
 
 
 # --- what is predicted ----------------------------------------------------------------------------
@@ -172,8 +172,8 @@ def test_the_certificate_of_the_update_is_its_log_partition():
         update = analytical.analytical_update(log_policy, advantage, constant)
         gain = jnp.mean(jnp.sum(jnp.exp(update.log_policy) * advantage, axis=1))
         kl = closed_form.target_kl(update.log_policy, log_policy)
-        found = closed_form.certificate(gain, kl, constant, gamma)
-        assert_allclose(found, jnp.mean(update.gain) / 0.2, rtol=1e-10)
+        result = closed_form.certificate(gain, kl, constant, gamma)
+        assert_allclose(result, jnp.mean(update.gain) / 0.2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("gamma", [0.3, 0.9])
@@ -229,12 +229,12 @@ def test_without_a_clip_the_mean_over_the_taken_action_is_exact_whatever_the_cri
         mean = 0.0
         for action in range(3):
             taken = jnp.full(4, action)
-            found = closed_form.all_action_advantage(
+            result = closed_form.all_action_advantage(
                 critic, log_policy, taken, truth[:, action], 1e9
             )
-            mean += jnp.exp(log_policy[:, action])[:, None] * found
-            assert_allclose(jnp.sum(jnp.exp(log_policy) * found, axis=1), jnp.zeros(4), atol=1e-12)
+            mean += jnp.exp(log_policy[:, action])[:, None] * result
+            assert_allclose(jnp.sum(jnp.exp(log_policy) * result, axis=1), jnp.zeros(4), atol=1e-12)
         assert_allclose(mean, truth, atol=1e-12)
         # And an exact critic is left alone by an exact estimate, at any clip.
-        found = closed_form.all_action_advantage(truth, log_policy, taken, truth[:, 2], 0.5)
-        assert_allclose(found, truth, atol=1e-12)
+        result = closed_form.all_action_advantage(truth, log_policy, taken, truth[:, 2], 0.5)
+        assert_allclose(result, truth, atol=1e-12)

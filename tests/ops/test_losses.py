@@ -135,10 +135,10 @@ def test_any_one_shape_will_do_and_no_two():
 def test_leave_one_out_ratio_worked():
     # Without the first: (2 + 6) / (1 + 3) = 2; without the second: (8 + 6) / (4 + 3) = 2;
     # without the third: (8 + 2) / (4 + 1) = 2. Then with 1e8 in place of 8:
-    found = losses.leave_one_out_ratio(jnp.array([8.0, 2, 6]), jnp.array([4.0, 1, 3]))
-    assert_allclose(found, [2.0, 2.0, 2.0])
-    found = losses.leave_one_out_ratio(jnp.array([1e8, 2, 6]), jnp.array([1e8, 1, 3]))
-    assert_allclose(found[0], 2.0)  # what is left out leaves no rounding behind
+    result = losses.leave_one_out_ratio(jnp.array([8.0, 2, 6]), jnp.array([4.0, 1, 3]))
+    assert_allclose(result, [2.0, 2.0, 2.0])
+    result = losses.leave_one_out_ratio(jnp.array([1e8, 2, 6]), jnp.array([1e8, 1, 3]))
+    assert_allclose(result[0], 2.0)  # what is left out leaves no rounding behind
     assert_allclose(losses.leave_one_out_ratio(jnp.ones(2), jnp.array([0.0, 1]))[1], 0.0)
 
 

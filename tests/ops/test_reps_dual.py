@@ -23,8 +23,8 @@ def test_two_steps_by_hand():
     assert_allclose(jnp.exp(reps.log_weights(delta, eta)), [0.5, 1.5], rtol=1e-6)
     assert_allclose(reps.weights_kl(delta, eta), 0.13081203594, rtol=1e-5)
     assert_allclose(reps.temperature(delta, 0.13081203594), eta, rtol=1e-4)
-    found = reps.dual(delta, jnp.array([1.0, 2.0]), eta, 0.2)
-    assert_allclose(found, eta * (0.2 + math.log(2.0)) - 1.0, rtol=1e-6)
+    result = reps.dual(delta, jnp.array([1.0, 2.0]), eta, 0.2)
+    assert_allclose(result, eta * (0.2 + math.log(2.0)) - 1.0, rtol=1e-6)
 
 
 def test_where_nothing_ends_the_temperature_is_the_constant_of_the_analytical_update():

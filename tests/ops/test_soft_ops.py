@@ -84,8 +84,8 @@ def test_the_optimal_value_of_large_numbers_is_finite():
 def test_a_backup_worked():
     # gamma .9: 1 + .9 * 10 = 10; terminated: 1 alone, whatever the successor is said to be worth.
     reward, terminated = jnp.ones(3), jnp.array([False, True, True])
-    found = soft.backup(reward, terminated, jnp.array([10.0, 10.0, jnp.inf]), 0.9)
-    assert_allclose(found, [10.0, 1.0, 1.0])
+    result = soft.backup(reward, terminated, jnp.array([10.0, 10.0, jnp.inf]), 0.9)
+    assert_allclose(result, [10.0, 1.0, 1.0])
 
 
 def test_no_gradient_passes_a_backup():
@@ -144,9 +144,9 @@ def test_the_projection_is_least_at_the_boltzmann_policy():
         target = special.log_softmax(q / alpha)
         return float(np.sum(np.exp(log_prob) * (log_prob - target)))
 
-    found = optimize.minimize(loss, np.zeros(3), tol=1e-12).x
-    assert_allclose(special.softmax(found), special.softmax(q / alpha), atol=1e-5)
-    log_prob = jnp.asarray(special.log_softmax(found), jnp.float32)[None]
+    result = optimize.minimize(loss, np.zeros(3), tol=1e-12).x
+    assert_allclose(special.softmax(result), special.softmax(q / alpha), atol=1e-5)
+    log_prob = jnp.asarray(special.log_softmax(result), jnp.float32)[None]
     case = soft.ActionValues(jnp.exp(log_prob), log_prob, jnp.float32(q)[None])
     assert_allclose(soft.kl_projection_loss(case, alpha), 0.0, atol=1e-6)
 
@@ -217,8 +217,8 @@ def test_values_are_those_of_the_exact_room():
         assert_allclose(soft.optimal_value(solution.q, 0.7), best)
         next_value = np.einsum("sat,t->sa", problem.transition, solution.value).reshape(-1)
         reward = np.asarray(problem.reward).reshape(-1)
-        found = soft.backup(reward, np.zeros(12, bool), next_value, 0.9)
-        assert_allclose(found.reshape(4, 3), solution.q, rtol=1e-12)
+        result = soft.backup(reward, np.zeros(12, bool), next_value, 0.9)
+        assert_allclose(result.reshape(4, 3), solution.q, rtol=1e-12)
 
 
 # --- tanh of a normal -----------------------------------------------------------------------------
@@ -283,8 +283,8 @@ def test_it_is_a_density():
     counts = np.histogram(action[:, 0], edges)[0]
     share = [integrate.quad(density, a, b)[0] for a, b in itertools.pairwise(edges)]
     rest = [len(noise) - counts.sum(), 1.0 - sum(share)]
-    observed, wanted = np.append(counts, rest[0]), len(noise) * np.append(share, rest[1])
-    assert stats.chisquare(observed, wanted).pvalue > 1e-6
+    observed, expected = np.append(counts, rest[0]), len(noise) * np.append(share, rest[1])
+    assert stats.chisquare(observed, expected).pvalue > 1e-6
     near = np.abs(np.asarray(action[:, 0])) < 0.99  # where arctanh of a float32 is exact enough
     assert_allclose(np.exp(log_prob)[near], density(np.float64(action[:, 0])[near]), rtol=1e-3)
 
@@ -299,10 +299,10 @@ def test_gradients_are_those_of_the_path(at):
         params = Normal(jnp.array([mean]), jnp.array([log_std]))
         return tanh_normal_sample(params, jnp.array([noise]))[1]
 
-    found = jax.grad(log_prob, argnums=(0, 1))(mean, log_std)
+    result = jax.grad(log_prob, argnums=(0, 1))(mean, log_std)
     slope = 2.0 * math.tanh(at)
-    assert_allclose(found[0], slope, rtol=1e-5, atol=1e-6)
-    assert_allclose(found[1], -1.0 + slope * math.exp(log_std) * noise, rtol=1e-5, atol=1e-6)
+    assert_allclose(result[0], slope, rtol=1e-5, atol=1e-6)
+    assert_allclose(result[1], -1.0 + slope * math.exp(log_std) * noise, rtol=1e-5, atol=1e-6)
 
 
 # --- noise that remembers -------------------------------------------------------------------------
@@ -310,8 +310,8 @@ def test_gradients_are_those_of_the_path(at):
 
 def test_correlated_noise_worked():
     # c = .6, so sqrt(1 - c^2) = .8: 1, .6 + 1.6 = 2.2, 1.32 - .8 = .52.
-    found = correlated(jnp.array([[1.0], [2.0], [-1.0]]), 0.6)
-    assert_allclose(found[:, 0], [1.0, 2.2, 0.52], rtol=1e-6)
+    result = correlated(jnp.array([[1.0], [2.0], [-1.0]]), 0.6)
+    assert_allclose(result[:, 0], [1.0, 2.2, 0.52], rtol=1e-6)
     noise = jnp.array([[1.0], [2.0], [-1.0]])
     assert_array_equal(correlated(noise, 0.0), noise)
     assert_array_equal(correlated(noise, 1.0), 1.0)
