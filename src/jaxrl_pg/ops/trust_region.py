@@ -5,8 +5,10 @@ arguments and are asked for means over rows, so a caller may average them over d
 are used here. A step of TRPO:
 
     fisher = trust_region.fisher_vector_product(policy, family.kl, params)
-    solution = trust_region.conjugate_gradient(fisher, gradient, iterations=10)
-    curvature = jnp.vdot(solution.x, gradient - solution.residual)  # x^T F x
+    solution = trust_region.conjugate_gradient(
+        lambda v: fisher(v) + damping * v, gradient, iterations=10
+    )
+    curvature = jnp.vdot(solution.x, gradient - solution.residual)  # x^T A x
     step = trust_region.scale_to_divergence(solution.x, curvature, max_kl)
     search = trust_region.backtracking_line_search(
         surrogate_and_kl, params, step, surrogate_at_params, max_kl, shrink=0.8, num_tries=10
@@ -115,6 +117,10 @@ def conjugate_gradient(
     its range, x converges to the solution of least norm. In exact arithmetic n iterations solve
     the system; fewer give the best x of that space in the norm of A. One iteration is steepest
     descent with an exact step: x is a multiple of b.
+
+    The Fisher matrix of a softmax policy is singular, as a shift of all logits changes nothing.
+    Once the residual is only rounding, further iterations amplify errors outside the range of a
+    singular A: add a small multiple of the identity to A (damping), or give a tolerance.
 
     Source: Hestenes and Stiefel 1952, equations 3:1.
 
