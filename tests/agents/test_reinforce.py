@@ -16,7 +16,6 @@ import probes
 from jaxrl_pg import envs, reinforce
 from jaxrl_pg.components import normalize, on_policy, rollout
 from jaxrl_pg.envs import from_mdp
-from jaxrl_pg.ops import score_function
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.types import ActorState, TrainState, Transition
@@ -163,16 +162,6 @@ def test_the_optimal_baseline_is_the_ratio_of_score_products():
 
 
 # --- baselines ------------------------------------------------------------------------------------
-
-
-def test_leave_one_out_ratio_worked():
-    # Without the first: (2 + 6) / (1 + 3) = 2; without the second: (8 + 6) / (4 + 3) = 2;
-    # without the third: (8 + 2) / (4 + 1) = 2. Then with 1e8 in place of 8:
-    found = score_function.leave_one_out_ratio(jnp.array([8.0, 2, 6]), jnp.array([4.0, 1, 3]))
-    assert_allclose(found, [2.0, 2.0, 2.0])
-    found = score_function.leave_one_out_ratio(jnp.array([1e8, 2, 6]), jnp.array([1e8, 1, 3]))
-    assert_allclose(found[0], 2.0)  # what is left out leaves no rounding behind
-    assert_allclose(score_function.leave_one_out_ratio(jnp.ones(2), jnp.array([0.0, 1]))[1], 0.0)
 
 
 NETWORK = {"policy_head": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}

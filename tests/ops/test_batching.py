@@ -97,8 +97,8 @@ def test_pieces_worked():
 
 
 # 12 rows: the largest divisor that does not exceed 5 is 4, and 7 gives 6
-@pytest.mark.parametrize(("most", "size"), [(0, 12), (1, 1), (4, 4), (5, 4), (7, 6), (12, 12)])
-def test_the_mean_over_pieces_is_the_mean(most, size):
+@pytest.mark.parametrize(("max_rows", "size"), [(0, 12), (1, 1), (4, 4), (5, 4), (7, 6), (12, 12)])
+def test_the_mean_over_pieces_is_the_mean(max_rows, size):
     rng = np.random.default_rng(0)
     rows = np.float32(rng.normal(size=(12, 3))), np.float32(rng.normal(size=12))
     sizes = set()
@@ -107,7 +107,7 @@ def test_the_mean_over_pieces_is_the_mean(most, size):
         sizes.add(rows[0].shape[0])
         return mean_square(rows)
 
-    got = jax.jit(lambda rows: batching.mean_over_pieces(counted, rows, most))(rows)
+    got = jax.jit(lambda rows: batching.mean_over_pieces(counted, rows, max_rows))(rows)
     assert sizes == {size}
     assert_allclose(got["square"], np.mean(rows[0] ** 2, 0), rtol=1e-5)
     assert_allclose(got["product"], np.mean(rows[0][:, 0] * rows[1]), rtol=1e-5, atol=1e-6)

@@ -9,12 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import special
 
-from jaxrl_pg.ops import closed_form
+from jaxrl_pg.ops import closed_form, collectives
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.bounds import improvement_bounds, sharp
 from jaxrl_pg.theory.updates import analytical, constants
-
-AXIS = "shards"
 
 
 def table(seed, num=5, actions=3, scale=2.0):
@@ -25,10 +23,6 @@ def table(seed, num=5, actions=3, scale=2.0):
     return log_policy, q - np.sum(np.exp(log_policy) * q, axis=1, keepdims=True)
 
 
-def over_shards(x):
-    return jax.lax.pmean(x, AXIS)
-
-
 # --- the update -----------------------------------------------------------------------------------
 
 
@@ -37,8 +31,8 @@ def test_the_target_worked():
     # pi = (1/4, 3/4), A / C = (log 3, 0): 3/4 and 3/4, so (1/2, 1/2).
     policy = jnp.array([[0.5, 0.5], [0.25, 0.75]])
     advantage = 7.0 * jnp.array([[math.log(3.0), 0.0], [math.log(3.0), 0.0]])
-    found = jnp.exp(closed_form.log_target(jnp.log(policy), advantage, 7.0))
-    assert_allclose(found, [[0.75, 0.25], [0.5, 0.5]], rtol=1e-6)
+    result = jnp.exp(closed_form.log_target(jnp.log(policy), advantage, 7.0))
+    assert_allclose(result, [[0.75, 0.25], [0.5, 0.5]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("constant", [0.05, 1.0, 300.0])
@@ -69,12 +63,12 @@ def test_weights_worked_and_their_divergence():
 
 def test_weights_by_a_loop():
     advantage = np.random.default_rng(1).normal(scale=3.0, size=40)
-    found = closed_form.log_weights(jnp.asarray(advantage, jnp.float32), 1.7)
+    result = closed_form.log_weights(jnp.asarray(advantage, jnp.float32), 1.7)
     total = sum(math.exp(a / 1.7) for a in advantage)
     weights = [40.0 * math.exp(a / 1.7) / total for a in advantage]
-    assert_allclose(jnp.exp(found), weights, rtol=1e-5)
+    assert_allclose(jnp.exp(result), weights, rtol=1e-5)
     loop = sum(w * math.log(w) for w in weights) / 40.0
-    assert_allclose(closed_form.weights_kl(found), loop, rtol=1e-5)
+    assert_allclose(closed_form.weights_kl(result), loop, rtol=1e-5)
 
 
 def test_a_tiny_divergence_keeps_its_digits_in_single_precision():
@@ -125,25 +119,24 @@ def test_the_constant_for_all_actions_is_the_theorys(kl_target):
         assert_allclose(solved, exact, rtol=2e-5)
 
 
+def over_shards(fn):
+    return jax.vmap(fn, axis_name=collectives.AXIS)
+
+
 def test_a_batch_on_several_devices_is_one_batch():
     advantage = jnp.asarray(np.random.default_rng(4).normal(size=60) * 5.0, jnp.float32)
     shards = advantage.reshape(3, 20)
     whole = closed_form.log_weights(advantage, 0.8)
-    split = jax.vmap(lambda a: closed_form.log_weights(a, 0.8, over_shards), axis_name=AXIS)
-    assert_allclose(split(shards).reshape(-1), whole, rtol=1e-5, atol=1e-5)
+    split = over_shards(lambda a: closed_form.log_weights(a, 0.8))(shards)
+    assert_allclose(split.reshape(-1), whole, rtol=1e-5, atol=1e-5)
     one = jnp.ones(())
-    solved = jax.vmap(
-        lambda a: closed_form.constant_for_weights(a, 0.2, one, over_shards), axis_name=AXIS
-    )(shards)
-    assert_allclose(
-        solved, jnp.full(3, closed_form.constant_for_weights(advantage, 0.2, one)), rtol=1e-4
-    )
-    log_policy, judged = (jnp.asarray(x, jnp.float32) for x in table(5, num=6))
-    parts = [x.reshape(3, 2, 3) for x in (log_policy, judged)]
-    solved = jax.vmap(
-        lambda p, a: closed_form.constant_for_target(p, a, 0.2, one, over_shards), axis_name=AXIS
-    )(*parts)
-    together = closed_form.constant_for_target(log_policy, judged, 0.2, one)
+    solved = over_shards(lambda a: closed_form.constant_for_weights(a, 0.2, one))(shards)
+    together = closed_form.constant_for_weights(advantage, 0.2, one)
+    assert_allclose(solved, jnp.full(3, together), rtol=1e-4)
+    log_policy, q = (jnp.asarray(x, jnp.float32) for x in table(5, num=6))
+    parts = [x.reshape(3, 2, 3) for x in (log_policy, q)]
+    solved = over_shards(lambda p, a: closed_form.constant_for_target(p, a, 0.2, one))(*parts)
+    together = closed_form.constant_for_target(log_policy, q, 0.2, one)
     assert_allclose(solved, jnp.full(3, together), rtol=1e-4)
 
 
@@ -164,8 +157,8 @@ def test_the_constants_of_bounds_are_the_theorys(gamma):
 
 def test_the_schedule_goes_by_equal_factors_and_stays_at_its_end():
     progress = jnp.array([0.0, 0.5, 1.0, 2.0])
-    found = closed_form.scheduled_constant(1.0, 0.01, progress, 3.0)
-    assert_allclose(found, [3.0, 0.3, 0.03, 0.03], rtol=1e-5)
+    result = closed_form.scheduled_constant(1.0, 0.01, progress, 3.0)
+    assert_allclose(result, [3.0, 0.3, 0.03, 0.03], rtol=1e-5)
 
 
 # --- what is predicted ----------------------------------------------------------------------------
@@ -179,8 +172,8 @@ def test_the_certificate_of_the_update_is_its_log_partition():
         update = analytical.analytical_update(log_policy, advantage, constant)
         gain = jnp.mean(jnp.sum(jnp.exp(update.log_policy) * advantage, axis=1))
         kl = closed_form.target_kl(update.log_policy, log_policy)
-        found = closed_form.certificate(gain, kl, constant, gamma)
-        assert_allclose(found, jnp.mean(update.gain) / 0.2, rtol=1e-10)
+        result = closed_form.certificate(gain, kl, constant, gamma)
+        assert_allclose(result, jnp.mean(update.gain) / 0.2, rtol=1e-10)
 
 
 @pytest.mark.parametrize("gamma", [0.3, 0.9])
@@ -220,7 +213,7 @@ def test_the_surrogates_gain_worked():
 
 
 def test_advantages_of_all_actions_worked():
-    # pi = (1/4, 3/4), q = (5, 1): V = 2, U = (3, -1). The taken action is 0, judged 7 by the
+    # pi = (1/4, 3/4), q = (5, 1): V = 2, U = (3, -1). The taken action is 0, worth 7 in the
     # rollout: an error of 4, weight min(1 / (1/4), 2) = 2, so (3 + 8, -1) = (11, -1), whose mean
     # 11/4 - 3/4 = 2 is taken off: (9, -3).
     log_policy = jnp.log(jnp.array([[0.25, 0.75]]))
@@ -236,12 +229,12 @@ def test_without_a_clip_the_mean_over_the_taken_action_is_exact_whatever_the_cri
         mean = 0.0
         for action in range(3):
             taken = jnp.full(4, action)
-            found = closed_form.all_action_advantage(
+            result = closed_form.all_action_advantage(
                 critic, log_policy, taken, truth[:, action], 1e9
             )
-            mean += jnp.exp(log_policy[:, action])[:, None] * found
-            assert_allclose(jnp.sum(jnp.exp(log_policy) * found, axis=1), jnp.zeros(4), atol=1e-12)
+            mean += jnp.exp(log_policy[:, action])[:, None] * result
+            assert_allclose(jnp.sum(jnp.exp(log_policy) * result, axis=1), jnp.zeros(4), atol=1e-12)
         assert_allclose(mean, truth, atol=1e-12)
         # And an exact critic is left alone by an exact estimate, at any clip.
-        found = closed_form.all_action_advantage(truth, log_policy, taken, truth[:, 2], 0.5)
-        assert_allclose(found, truth, atol=1e-12)
+        result = closed_form.all_action_advantage(truth, log_policy, taken, truth[:, 2], 0.5)
+        assert_allclose(result, truth, atol=1e-12)

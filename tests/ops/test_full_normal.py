@@ -69,13 +69,13 @@ def test_log_prob_and_entropy_are_scipys(size):
 def test_kl_is_the_textbooks(size):
     """`(tr(Sq^-1 Sp) + d^T Sq^-1 d - A + log |Sq| / |Sp|) / 2`, in float64."""
     p, q = random_params(1, size), random_params(2, size)
-    found = jit(FAMILY.kl)(p, q)
+    result = jit(FAMILY.kl)(p, q)
     covariances = [np.asarray(full_normal.covariance(x), np.float64) for x in (p, q)]
     for i, (at_p, at_q) in enumerate(zip(*covariances, strict=True)):
         away = np.asarray(p.mean[i] - q.mean[i], np.float64)
         distance = np.trace(np.linalg.solve(at_q, at_p)) + away @ np.linalg.solve(at_q, away)
         logs = np.linalg.slogdet(at_q)[1] - np.linalg.slogdet(at_p)[1]
-        assert_allclose(found[i], 0.5 * (distance - size + logs), rtol=1e-4)
+        assert_allclose(result[i], 0.5 * (distance - size + logs), rtol=1e-4)
     assert_allclose(FAMILY.kl(p, p), np.zeros(5), atol=1e-5)
 
 
@@ -113,8 +113,8 @@ def test_draws_have_the_mean_and_the_covariance():
 def test_the_gradient_of_the_likelihood_is_that_of_the_natural_parameters():
     """d log p / d mean = S^-1 (u - mean)."""
     params, action = random_params(5, 3, ()), jnp.array([0.3, -1.0, 0.7])
-    found = jit(jax.grad(FAMILY.log_prob))(params, action).mean
+    result = jit(jax.grad(FAMILY.log_prob))(params, action).mean
     away = np.asarray(action - params.mean, np.float64)
     assert_allclose(
-        found, np.linalg.solve(np.asarray(full_normal.covariance(params), float), away), rtol=1e-4
+        result, np.linalg.solve(np.asarray(full_normal.covariance(params), float), away), rtol=1e-4
     )

@@ -28,15 +28,15 @@ def test_the_first_agents_action_is_the_most_significant_digit():
 
 
 def test_policies_are_over_an_agents_own_actions():
-    found, logits = log_policies(FACTORS, 4)
+    result, logits = log_policies(FACTORS, 4)
     for agent, num in enumerate(FACTORS):
         own = np.exp(logits[agent, :, :num])
         want = np.zeros((4, 3))
         want[:, :num] = own / own.sum(1, keepdims=True)
-        assert_allclose(np.exp(found[agent]), want, rtol=1e-5, atol=1e-30)
+        assert_allclose(np.exp(result[agent]), want, rtol=1e-5, atol=1e-30)
         alone = joint_actions.only_own(jnp.asarray(logits[agent], jnp.float32), jnp.array(num))
-        assert_array_equal(alone, found[agent])
-    entropy = -jnp.sum(jnp.exp(found) * found, axis=2)
+        assert_array_equal(alone, result[agent])
+    entropy = -jnp.sum(jnp.exp(result) * result, axis=2)
     assert np.all(np.isfinite(entropy))
     slope = jax.grad(
         lambda x: jnp.sum(jnp.exp(joint_actions.only_own(x, jnp.array(FACTORS))) ** 2)
@@ -46,8 +46,8 @@ def test_policies_are_over_an_agents_own_actions():
 
 
 def test_joint_policies_and_marginals_equal_plain_loops():
-    found, _ = log_policies(FACTORS, 4)
-    policies = np.exp(np.asarray(found, float))
+    result, _ = log_policies(FACTORS, 4)
+    policies = np.exp(np.asarray(result, float))
     values = np.asarray(jax.random.normal(jax.random.key(1), (4, 12)), float)
     chances, want = np.zeros((4, 12)), np.zeros((3, 4, 3))
     for row, (index, actions) in product(range(4), enumerate(EVERY)):
@@ -56,18 +56,18 @@ def test_joint_policies_and_marginals_equal_plain_loops():
         for i, action in enumerate(actions):
             others = np.prod(each[:i] + each[i + 1 :])
             want[i, row, action] += others * values[row, index]
-    assert_allclose(np.exp(joint_actions.joint_log_policy(found, FACTORS)), chances, rtol=1e-5)
-    got = joint_actions.marginals(jnp.asarray(values, jnp.float32), found, FACTORS)
+    assert_allclose(np.exp(joint_actions.joint_log_policy(result, FACTORS)), chances, rtol=1e-5)
+    got = joint_actions.marginals(jnp.asarray(values, jnp.float32), result, FACTORS)
     assert_allclose(got, want, rtol=1e-4, atol=1e-5)
     assert_array_equal(got[0, :, 2], 0.0)
 
 
 def test_agents_with_as_many_actions_are_those_of_the_exact_side():
-    found, _ = log_policies((2, 2, 2), 5, seed=3)
+    result, _ = log_policies((2, 2, 2), 5, seed=3)
     values = jax.random.normal(jax.random.key(4), (5, 8))
-    want = multi_agent.joint_policy(found)
-    assert_allclose(joint_actions.joint_log_policy(found, (2, 2, 2)), want, rtol=1e-5)
-    got = joint_actions.marginals(values, found, (2, 2, 2))
+    want = multi_agent.joint_policy(result)
+    assert_allclose(joint_actions.joint_log_policy(result, (2, 2, 2)), want, rtol=1e-5)
+    got = joint_actions.marginals(values, result, (2, 2, 2))
     for agent in range(3):
-        want = multi_agent.marginal_advantage(values, found, agent)
+        want = multi_agent.marginal_advantage(values, result, agent)
         assert_allclose(got[agent], want, rtol=1e-4, atol=1e-6)

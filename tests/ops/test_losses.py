@@ -132,6 +132,16 @@ def test_any_one_shape_will_do_and_no_two():
         losses.clipped_value_loss(log_ratio, log_ratio[:1], advantage, 0.2)
 
 
+def test_leave_one_out_ratio_worked():
+    # Without the first: (2 + 6) / (1 + 3) = 2; without the second: (8 + 6) / (4 + 3) = 2;
+    # without the third: (8 + 2) / (4 + 1) = 2. Then with 1e8 in place of 8:
+    result = losses.leave_one_out_ratio(jnp.array([8.0, 2, 6]), jnp.array([4.0, 1, 3]))
+    assert_allclose(result, [2.0, 2.0, 2.0])
+    result = losses.leave_one_out_ratio(jnp.array([1e8, 2, 6]), jnp.array([1e8, 1, 3]))
+    assert_allclose(result[0], 2.0)  # what is left out leaves no rounding behind
+    assert_allclose(losses.leave_one_out_ratio(jnp.ones(2), jnp.array([0.0, 1]))[1], 0.0)
+
+
 # --- value losses -------------------------------------------------------------------------------
 
 
@@ -230,3 +240,18 @@ def test_explained_variance_has_no_unit():
     target = np.float32(1e-7) * np.random.default_rng(0).normal(size=100).astype(np.float32)
     got = losses.explained_variance(np.zeros(100, np.float32), target)
     np.testing.assert_allclose(got, 0.0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("metric", "watched"),
+    [
+        ("loss/policy", True),
+        ("loss/value", True),
+        ("grad_norm", True),
+        ("policy/loss", False),  # a loss is named so in front
+        ("policy/grad_norm", False),
+        ("episode/return", False),
+    ],
+)
+def test_losses_and_the_norm_of_the_gradient_are_watched(metric, watched):
+    assert losses.is_watched(metric) is watched

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from jaxrl_pg.ops import closed_form, reps
+from jaxrl_pg.ops import closed_form, collectives, reps
 
 LOG3 = math.log(3.0)
 DELTA = jnp.array([0.3, -1.0, 2.0, 0.1, -0.4, 1.0, 0.0, -2.0])
@@ -23,8 +23,8 @@ def test_two_steps_by_hand():
     assert_allclose(jnp.exp(reps.log_weights(delta, eta)), [0.5, 1.5], rtol=1e-6)
     assert_allclose(reps.weights_kl(delta, eta), 0.13081203594, rtol=1e-5)
     assert_allclose(reps.temperature(delta, 0.13081203594), eta, rtol=1e-4)
-    found = reps.dual(delta, jnp.array([1.0, 2.0]), eta, 0.2)
-    assert_allclose(found, eta * (0.2 + math.log(2.0)) - 1.0, rtol=1e-6)
+    result = reps.dual(delta, jnp.array([1.0, 2.0]), eta, 0.2)
+    assert_allclose(result, eta * (0.2 + math.log(2.0)) - 1.0, rtol=1e-6)
 
 
 def test_where_nothing_ends_the_temperature_is_the_constant_of_the_analytical_update():
@@ -71,18 +71,16 @@ def test_derivatives_of_the_dual(absorbed):
 
 
 def test_a_batch_on_two_devices_is_one_batch():
-    def all_of(delta, reward, terminated, mean):
-        absorbed = reps.absorbed_mass(terminated, 0.5, mean)
-        eta = reps.temperature(delta, 0.2, absorbed, mean)
-        rest = (eta, 0.2, absorbed, mean)
-        found = (absorbed, eta, reps.dual(delta, reward, *rest))
-        return found, reps.log_weights(delta, eta, absorbed, mean)
+    def all_of(delta, reward, terminated):
+        absorbed = reps.absorbed_mass(terminated, 0.5)
+        eta = reps.temperature(delta, 0.2, absorbed)
+        dual = reps.dual(delta, reward, eta, 0.2, absorbed)
+        return (absorbed, eta, dual), reps.log_weights(delta, eta, absorbed)
 
     terminated = jnp.arange(8) < 3
-    whole, weights = all_of(DELTA, REWARD, terminated, lambda x: x)
+    whole, weights = all_of(DELTA, REWARD, terminated)
     rows = [x.reshape(2, 4) for x in (DELTA, REWARD, terminated)]
-    over = partial(all_of, mean=lambda x: jax.lax.pmean(x, "devices"))
-    halves, split = jax.vmap(over, axis_name="devices")(*rows)
+    halves, split = jax.vmap(all_of, axis_name=collectives.AXIS)(*rows)
     for one, two in zip(whole, halves, strict=True):
         assert_allclose(two, jnp.full(2, one), rtol=1e-4)
     assert_allclose(split.reshape(8), weights, rtol=1e-3, atol=1e-4)

@@ -30,8 +30,8 @@ def rollout(seed, p_terminated=0.15, p_truncated=0.15):
     value, last_value = rng.normal(size=(T, B)), rng.normal(size=B)
     terminated = rng.random((T, B)) < p_terminated
     truncated = rng.random((T, B)) < p_truncated
-    following = np.concatenate([value[1:], last_value[None]])
-    next_value = np.where(terminated | truncated, rng.normal(size=(T, B)), following)
+    next_row = np.concatenate([value[1:], last_value[None]])
+    next_value = np.where(terminated | truncated, rng.normal(size=(T, B)), next_row)
     arrays = rng.normal(size=(T, B)), value, next_value
     return *(np.float32(x) for x in arrays), terminated, truncated
 
@@ -40,15 +40,15 @@ def gae_loop(reward, value, next_value, terminated, truncated, gamma, gae_lambda
     """The docstring's formula, one number at a time, in float64."""
     advantage = np.zeros(reward.shape, np.float64)
     for b in range(reward.shape[1]):
-        following = 0.0
+        after = 0.0
         for t in reversed(range(reward.shape[0])):
             delta = float(reward[t, b]) - float(value[t, b])
             if not terminated[t, b]:
                 delta += gamma * float(next_value[t, b])
             if terminated[t, b] or truncated[t, b]:
-                following = 0.0
-            following = delta + gamma * gae_lambda * following
-            advantage[t, b] = following
+                after = 0.0
+            after = delta + gamma * gae_lambda * after
+            advantage[t, b] = after
     return advantage
 
 
@@ -97,21 +97,21 @@ TRUNCATED = {
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.95, 1.0])
 def test_gae_stops_at_a_terminal_state(gae_lambda):
-    following = column(0.4, 0.3, 0.6, 0.1)  # .6 must not be read
-    advantage = GAE(REWARD, VALUE, following, THIRD, NEVER, 0.9, gae_lambda)
+    next_value = column(0.4, 0.3, 0.6, 0.1)  # .6 must not be read
+    advantage = GAE(REWARD, VALUE, next_value, THIRD, NEVER, 0.9, gae_lambda)
     assert_allclose(advantage[:, 0], TERMINATED[gae_lambda], rtol=1e-6)
 
 
 @pytest.mark.parametrize("gae_lambda", [0.0, 0.95, 1.0])
 def test_gae_bootstraps_at_a_time_limit_and_cuts_the_trace(gae_lambda):
-    following = column(0.4, 0.3, 0.6, 0.1)
-    advantage = GAE(REWARD, VALUE, following, NEVER, THIRD, 0.9, gae_lambda)
+    next_value = column(0.4, 0.3, 0.6, 0.1)
+    advantage = GAE(REWARD, VALUE, next_value, NEVER, THIRD, 0.9, gae_lambda)
     assert_allclose(advantage[:, 0], TRUNCATED[gae_lambda], rtol=1e-6)
 
 
 def test_gae_both_at_once_is_terminal():
-    following = column(0.4, 0.3, 0.6, 0.1)
-    advantage = GAE(REWARD, VALUE, following, THIRD, THIRD, 0.9, 0.95)
+    next_value = column(0.4, 0.3, 0.6, 0.1)
+    advantage = GAE(REWARD, VALUE, next_value, THIRD, THIRD, 0.9, 0.95)
     assert_allclose(advantage[:, 0], TERMINATED[0.95], rtol=1e-6)
 
 
@@ -119,14 +119,14 @@ def test_gae_without_an_end():
     # delta_2 = 2 + .9 * .2 - .3 = 1.88; lambda 1, c = .9:
     # A_3 = -1.11, A_2 = 1.88 - .9 * 1.11 = .881, A_1 = -.13 + .9 * .881 = .6629,
     # A_0 = .86 + .9 * .6629 = 1.45661
-    following = column(0.4, 0.3, 0.2, 0.1)
-    advantage = GAE(REWARD, VALUE, following, NEVER, NEVER, 0.9, 1.0)
+    next_value = column(0.4, 0.3, 0.2, 0.1)
+    advantage = GAE(REWARD, VALUE, next_value, NEVER, NEVER, 0.9, 1.0)
     assert_allclose(advantage[:, 0], (1.45661, 0.6629, 0.881, -1.11), rtol=1e-6)
 
 
 def test_gae_reads_nothing_beyond_a_terminal_state():
-    following = column(0.4, 0.3, jnp.nan, 0.1)
-    advantage = GAE(REWARD, VALUE, following, THIRD, NEVER, 0.9, 0.95)
+    next_value = column(0.4, 0.3, jnp.nan, 0.1)
+    advantage = GAE(REWARD, VALUE, next_value, THIRD, NEVER, 0.9, 0.95)
     assert_allclose(advantage[:, 0], TERMINATED[0.95], rtol=1e-6)
 
 
@@ -323,47 +323,47 @@ def test_discounted_returns_against_a_recursive_filter():
 
 def n_step_loop(reward, next_value, terminated, truncated, gamma, n):
     """The first n rewards, discounted, and then the value of where they led; in float64."""
-    found = np.zeros(reward.shape, np.float64)
+    result = np.zeros(reward.shape, np.float64)
     for b in range(reward.shape[1]):
         for t in range(reward.shape[0]):
             discount, u = 1.0, t
             while True:
-                found[t, b] += discount * float(reward[u, b])
+                result[t, b] += discount * float(reward[u, b])
                 discount *= gamma
                 over = terminated[u, b] or truncated[u, b] or u + 1 == reward.shape[0]
                 if over or u + 1 == t + n:
                     if not terminated[u, b]:
-                        found[t, b] += discount * float(next_value[u, b])
+                        result[t, b] += discount * float(next_value[u, b])
                     break
                 u += 1
-    return found
+    return result
 
 
 def test_n_step_returns_worked():
     # gamma .5, r = 1, 2, 3, 4; values of what the steps lead to 10, 20, 30, 40; the second step
     # is cut off. n = 1: 1 + 5, 2 + 10, 3 + 15, 4 + 20.
     # n = 2: 1 + .5 * (2 + 10); 2 + 10 (cut); 3 + .5 * (4 + 20); 4 + 20 (the rollout ends).
-    reward, following = column(1.0, 2.0, 3.0, 4.0), column(10.0, 20.0, 30.0, 40.0)
+    reward, next_value = column(1.0, 2.0, 3.0, 4.0), column(10.0, 20.0, 30.0, 40.0)
     cut = flags(0, 1, 0, 0)
-    assert_allclose(N_STEP(reward, following, NEVER, cut, 0.5, 1)[:, 0], (6.0, 12.0, 18.0, 24.0))
-    assert_allclose(N_STEP(reward, following, NEVER, cut, 0.5, 2)[:, 0], (7.0, 12.0, 15.0, 24.0))
+    assert_allclose(N_STEP(reward, next_value, NEVER, cut, 0.5, 1)[:, 0], (6.0, 12.0, 18.0, 24.0))
+    assert_allclose(N_STEP(reward, next_value, NEVER, cut, 0.5, 2)[:, 0], (7.0, 12.0, 15.0, 24.0))
     # Terminated instead of cut: nothing follows the second step.
-    assert_allclose(N_STEP(reward, following, cut, NEVER, 0.5, 2)[:, 0], (2.0, 2.0, 15.0, 24.0))
+    assert_allclose(N_STEP(reward, next_value, cut, NEVER, 0.5, 2)[:, 0], (2.0, 2.0, 15.0, 24.0))
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, T, 10 * T])
 def test_n_step_returns_are_the_loop(n):
     reward, _, next_value, *ends = rollout(n)
-    found = N_STEP(reward, next_value, *ends, 0.9, n)
-    assert_allclose(found, n_step_loop(reward, next_value, *ends, 0.9, n), rtol=1e-5, atol=1e-5)
+    result = N_STEP(reward, next_value, *ends, 0.9, n)
+    assert_allclose(result, n_step_loop(reward, next_value, *ends, 0.9, n), rtol=1e-5, atol=1e-5)
 
 
 def test_one_step_is_the_td_error_and_all_steps_are_monte_carlo():
     reward, value, *rest = rollout(3)
     for n, gae_lambda in ((1, 0.0), (T, 1.0)):
         advantage = GAE(reward, value, *rest, 0.9, gae_lambda)
-        found = N_STEP(reward, *rest, 0.9, n) - value
-        assert_allclose(found, advantage, rtol=1e-5, atol=1e-5)
+        result = N_STEP(reward, *rest, 0.9, n) - value
+        assert_allclose(result, advantage, rtol=1e-5, atol=1e-5)
 
 
 # --- whole episodes -------------------------------------------------------------------------------

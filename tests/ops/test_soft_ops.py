@@ -20,11 +20,11 @@ LOG2 = math.log(2.0)
 HALF = jnp.array([[0.5, 0.5]])
 
 
-def judged(seed, num=6, actions=4, scale=3.0):
+def random_values(seed, num=6, actions=4, scale=3.0):
     rng = np.random.default_rng(seed)
     log_prob = special.log_softmax(rng.normal(scale=scale, size=(num, actions)), axis=1)
     q = rng.normal(scale=scale, size=(num, actions))
-    return soft.Judged(*(np.float32(x) for x in (np.exp(log_prob), log_prob, q)))
+    return soft.ActionValues(*(np.float32(x) for x in (np.exp(log_prob), log_prob, q)))
 
 
 def logs(x):
@@ -37,7 +37,7 @@ def logs(x):
 def test_values_worked():
     # Two actions of probability 1/2 with Q = 1 and 3: mean 2, entropy log 2; at temperature
     # 1/2 the value is 2 + log(2) / 2. The best is 1/2 log(e^2 + e^6).
-    two = soft.Judged(HALF, logs(HALF), jnp.array([[1.0, 3.0]]))
+    two = soft.ActionValues(HALF, logs(HALF), jnp.array([[1.0, 3.0]]))
     assert_allclose(soft.entropy(two), [LOG2], rtol=1e-6)
     assert_allclose(soft.expected_value(two, 0.5), [2.0 + 0.5 * LOG2], rtol=1e-6)
     best = 0.5 * math.log(math.exp(2.0) + math.exp(6.0))
@@ -46,13 +46,13 @@ def test_values_worked():
 
 def test_a_single_draw_has_weight_one():
     # One action with density e and Q = 5 at temperature 2: 5 - 2 = 3, entropy -1.
-    one = soft.Judged(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.full((1, 1), 5.0))
+    one = soft.ActionValues(jnp.ones((1, 1)), jnp.ones((1, 1)), jnp.full((1, 1), 5.0))
     assert_allclose(soft.expected_value(one, 2.0), [3.0])
     assert_allclose(soft.entropy(one), [-1.0])
 
 
 def test_values_as_loops():
-    case = judged(0)
+    case = random_values(0)
     for n in range(6):
         rows = list(zip(*(x[n].tolist() for x in case), strict=True))
         value = sum(p * (q - 0.3 * log_p) for p, log_p, q in rows)
@@ -64,11 +64,11 @@ def test_values_as_loops():
 
 @pytest.mark.parametrize("alpha", [1e-3, 0.2, 1.0, 50.0])
 def test_the_optimal_value_is_that_of_the_boltzmann_policy_and_of_no_other(alpha):
-    q = judged(1).q
+    q = random_values(1).q
     log_prob = jax.nn.log_softmax(q / alpha)
-    best = soft.Judged(jnp.exp(log_prob), log_prob, q)
+    best = soft.ActionValues(jnp.exp(log_prob), log_prob, q)
     assert_allclose(soft.expected_value(best, alpha), soft.optimal_value(q, alpha), rtol=2e-5)
-    other = judged(1)
+    other = random_values(1)
     assert np.all(soft.expected_value(other, alpha) < soft.optimal_value(q, alpha))
 
 
@@ -84,8 +84,8 @@ def test_the_optimal_value_of_large_numbers_is_finite():
 def test_a_backup_worked():
     # gamma .9: 1 + .9 * 10 = 10; terminated: 1 alone, whatever the successor is said to be worth.
     reward, terminated = jnp.ones(3), jnp.array([False, True, True])
-    found = soft.backup(reward, terminated, jnp.array([10.0, 10.0, jnp.inf]), 0.9)
-    assert_allclose(found, [10.0, 1.0, 1.0])
+    result = soft.backup(reward, terminated, jnp.array([10.0, 10.0, jnp.inf]), 0.9)
+    assert_allclose(result, [10.0, 1.0, 1.0])
 
 
 def test_no_gradient_passes_a_backup():
@@ -111,7 +111,7 @@ def test_q_loss_refuses_shapes_that_would_broadcast():
 def test_policy_losses_worked():
     # p = 1/2 each, Q = 1 and 3, alpha = 1/2: E[alpha log p - Q] = -log(2)/2 - 2. The target is
     # softmax(2, 6) = (1/(1+e^4), e^4/(1+e^4)): KL = -log 2 - (2 + 6)/2 + log(e^2 + e^6).
-    two = soft.Judged(HALF, logs(HALF), jnp.array([[1.0, 3.0]]))
+    two = soft.ActionValues(HALF, logs(HALF), jnp.array([[1.0, 3.0]]))
     assert_allclose(soft.expected_policy_loss(two, 0.5), -0.5 * LOG2 - 2.0, rtol=1e-6)
     divergence = -LOG2 - 4.0 + math.log(math.exp(2.0) + math.exp(6.0))
     assert_allclose(soft.kl_projection_loss(two, 0.5), divergence, rtol=1e-6)
@@ -119,11 +119,11 @@ def test_policy_losses_worked():
 
 def test_the_two_policy_losses_differ_by_the_scale_and_a_constant():
     """`alpha KL = E[alpha log pi - Q] + V*`, so their gradients are parallel."""
-    q, logits, alpha = judged(2).q, judged(3).log_prob, 0.4
+    q, logits, alpha = random_values(2).q, random_values(3).log_prob, 0.4
 
     def both(logits):
         log_prob = jax.nn.log_softmax(logits)
-        case = soft.Judged(jnp.exp(log_prob), log_prob, q)
+        case = soft.ActionValues(jnp.exp(log_prob), log_prob, q)
         return soft.expected_policy_loss(case, alpha), soft.kl_projection_loss(case, alpha)
 
     expected, divergence = both(logits)
@@ -144,10 +144,10 @@ def test_the_projection_is_least_at_the_boltzmann_policy():
         target = special.log_softmax(q / alpha)
         return float(np.sum(np.exp(log_prob) * (log_prob - target)))
 
-    found = optimize.minimize(loss, np.zeros(3), tol=1e-12).x
-    assert_allclose(special.softmax(found), special.softmax(q / alpha), atol=1e-5)
-    log_prob = jnp.asarray(special.log_softmax(found), jnp.float32)[None]
-    case = soft.Judged(jnp.exp(log_prob), log_prob, jnp.float32(q)[None])
+    result = optimize.minimize(loss, np.zeros(3), tol=1e-12).x
+    assert_allclose(special.softmax(result), special.softmax(q / alpha), atol=1e-5)
+    log_prob = jnp.asarray(special.log_softmax(result), jnp.float32)[None]
+    case = soft.ActionValues(jnp.exp(log_prob), log_prob, jnp.float32(q)[None])
     assert_allclose(soft.kl_projection_loss(case, alpha), 0.0, atol=1e-6)
 
 
@@ -160,14 +160,14 @@ def test_the_temperature_rises_while_the_entropy_is_too_small():
     assert_array_equal(of_policy, 0.0)
 
 
-def test_the_target_follows_by_a_share_of_the_way():
+def test_a_polyak_update_goes_a_share_of_the_way():
     # 1 + .25 (5 - 1) = 2; four such steps leave .75^4 of the way.
     target, params = {"a": jnp.ones(2)}, {"a": jnp.full(2, 5.0)}
-    assert_allclose(soft.follow(target, params, 0.25)["a"], 2.0)
+    assert_allclose(soft.polyak_update(target, params, 0.25)["a"], 2.0)
     for _ in range(4):
-        target = soft.follow(target, params, 0.25)
+        target = soft.polyak_update(target, params, 0.25)
     assert_allclose(target["a"], 5.0 - 4.0 * 0.75**4)
-    assert_allclose(soft.follow(target, params, 1.0)["a"], 5.0)
+    assert_allclose(soft.polyak_update(target, params, 1.0)["a"], 5.0)
 
 
 # --- the exact theory -----------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_the_analytical_rule_with_the_soft_advantage_gives_the_projections_targe
         solution = EVALUATE(problem, policy, 0.3)
         new = UPDATE(np.log(policy), solution.advantage, 0.3).log_policy
         assert_allclose(new, special.log_softmax(solution.q / 0.3, axis=1), atol=1e-12)
-        case = soft.Judged(np.exp(new), np.asarray(new), np.asarray(solution.q))
+        case = soft.ActionValues(np.exp(new), np.asarray(new), np.asarray(solution.q))
         assert_allclose(soft.kl_projection_loss(case, 0.3), 0.0, atol=1e-12)
         plain = solution.q - np.sum(policy * solution.q, axis=1, keepdims=True)
         other = UPDATE(np.log(policy), plain, 0.3).log_policy
@@ -211,14 +211,14 @@ def test_values_are_those_of_the_exact_room():
     with jax.enable_x64(True):
         problem, policy = random_problem(2)
         solution = EVALUATE(problem, policy, 0.7)
-        case = soft.Judged(policy, np.log(policy), np.asarray(solution.q))
+        case = soft.ActionValues(policy, np.log(policy), np.asarray(solution.q))
         assert_allclose(soft.expected_value(case, 0.7), solution.value, rtol=1e-12)
         best = exact.soft_maximum(solution.q, 0.7)
         assert_allclose(soft.optimal_value(solution.q, 0.7), best)
         next_value = np.einsum("sat,t->sa", problem.transition, solution.value).reshape(-1)
         reward = np.asarray(problem.reward).reshape(-1)
-        found = soft.backup(reward, np.zeros(12, bool), next_value, 0.9)
-        assert_allclose(found.reshape(4, 3), solution.q, rtol=1e-12)
+        result = soft.backup(reward, np.zeros(12, bool), next_value, 0.9)
+        assert_allclose(result.reshape(4, 3), solution.q, rtol=1e-12)
 
 
 # --- tanh of a normal -----------------------------------------------------------------------------
@@ -283,8 +283,8 @@ def test_it_is_a_density():
     counts = np.histogram(action[:, 0], edges)[0]
     share = [integrate.quad(density, a, b)[0] for a, b in itertools.pairwise(edges)]
     rest = [len(noise) - counts.sum(), 1.0 - sum(share)]
-    observed, wanted = np.append(counts, rest[0]), len(noise) * np.append(share, rest[1])
-    assert stats.chisquare(observed, wanted).pvalue > 1e-6
+    observed, expected = np.append(counts, rest[0]), len(noise) * np.append(share, rest[1])
+    assert stats.chisquare(observed, expected).pvalue > 1e-6
     near = np.abs(np.asarray(action[:, 0])) < 0.99  # where arctanh of a float32 is exact enough
     assert_allclose(np.exp(log_prob)[near], density(np.float64(action[:, 0])[near]), rtol=1e-3)
 
@@ -299,10 +299,10 @@ def test_gradients_are_those_of_the_path(at):
         params = Normal(jnp.array([mean]), jnp.array([log_std]))
         return tanh_normal_sample(params, jnp.array([noise]))[1]
 
-    found = jax.grad(log_prob, argnums=(0, 1))(mean, log_std)
+    result = jax.grad(log_prob, argnums=(0, 1))(mean, log_std)
     slope = 2.0 * math.tanh(at)
-    assert_allclose(found[0], slope, rtol=1e-5, atol=1e-6)
-    assert_allclose(found[1], -1.0 + slope * math.exp(log_std) * noise, rtol=1e-5, atol=1e-6)
+    assert_allclose(result[0], slope, rtol=1e-5, atol=1e-6)
+    assert_allclose(result[1], -1.0 + slope * math.exp(log_std) * noise, rtol=1e-5, atol=1e-6)
 
 
 # --- noise that remembers -------------------------------------------------------------------------
@@ -310,8 +310,8 @@ def test_gradients_are_those_of_the_path(at):
 
 def test_correlated_noise_worked():
     # c = .6, so sqrt(1 - c^2) = .8: 1, .6 + 1.6 = 2.2, 1.32 - .8 = .52.
-    found = correlated(jnp.array([[1.0], [2.0], [-1.0]]), 0.6)
-    assert_allclose(found[:, 0], [1.0, 2.2, 0.52], rtol=1e-6)
+    result = correlated(jnp.array([[1.0], [2.0], [-1.0]]), 0.6)
+    assert_allclose(result[:, 0], [1.0, 2.2, 0.52], rtol=1e-6)
     noise = jnp.array([[1.0], [2.0], [-1.0]])
     assert_array_equal(correlated(noise, 0.0), noise)
     assert_array_equal(correlated(noise, 1.0), 1.0)

@@ -59,34 +59,34 @@ def test_two_steps_by_hand():
 @pytest.mark.parametrize("iterations", [1, 4, 9])
 def test_every_iterate_is_scipys(iterations):
     matrix, b = positive_definite(9), np.arange(1.0, 10.0)
-    found = cg(matrix, b, iterations)
+    result = cg(matrix, b, iterations)
     expected, _ = linalg.cg(matrix, b, rtol=0.0, atol=0.0, maxiter=iterations)
-    assert_allclose(found.x, expected, rtol=1e-9)
-    assert_allclose(found.residual, b - matrix @ np.asarray(found.x), atol=1e-9)
+    assert_allclose(result.x, expected, rtol=1e-9)
+    assert_allclose(result.residual, b - matrix @ np.asarray(result.x), atol=1e-9)
 
 
 @pytest.mark.parametrize("tolerance", [0.3, 1e-2, 1e-6])
 def test_it_stops_where_scipy_does(tolerance):
     matrix, b, steps = positive_definite(9), np.arange(1.0, 10.0), []
     expected, _ = linalg.cg(matrix, b, rtol=tolerance, maxiter=50, callback=steps.append)
-    found = cg(matrix, b, 50, tolerance)
-    assert int(found.iterations) == len(steps) < 20
-    assert_allclose(found.x, expected, rtol=1e-9)
+    result = cg(matrix, b, 50, tolerance)
+    assert int(result.iterations) == len(steps) < 20
+    assert_allclose(result.x, expected, rtol=1e-9)
 
 
 def test_a_singular_matrix_is_met_only_where_b_reaches():
     root = np.random.default_rng(1).normal(size=(7, 3))
     matrix, b = root @ root.T, root @ np.array([1.0, -2.0, 0.5])
-    found = cg(matrix, b, 3)
-    assert_allclose(found.x, np.linalg.pinv(matrix, rcond=1e-10) @ b, rtol=1e-8, atol=1e-12)
+    result = cg(matrix, b, 3)
+    assert_allclose(result.x, np.linalg.pinv(matrix, rcond=1e-10) @ b, rtol=1e-8, atol=1e-12)
 
 
 def test_nothing_to_solve_and_nothing_to_solve_with():
-    found = cg(A, np.zeros(2), 5)
-    assert (found.x.tolist(), int(found.iterations)) == ([0.0, 0.0], 0)
-    found = cg(np.zeros((2, 2)), B, 5)  # no curvature in the very first direction
-    assert (found.x.tolist(), int(found.iterations)) == ([0.0, 0.0], 1)
-    assert_allclose(found.residual, B)
+    result = cg(A, np.zeros(2), 5)
+    assert (result.x.tolist(), int(result.iterations)) == ([0.0, 0.0], 0)
+    result = cg(np.zeros((2, 2)), B, 5)  # no curvature in the very first direction
+    assert (result.x.tolist(), int(result.iterations)) == ([0.0, 0.0], 1)
+    assert_allclose(result.residual, B)
 
 
 # --- the Fisher information -----------------------------------------------------------------------
@@ -137,9 +137,9 @@ def test_it_is_the_expected_outer_product_of_scores():
     for s in range(STATES):
         for a in range(ACTIONS):
             expected += np.exp(log_prob[s, a]) * np.outer(score[s, a], score[s, a]) / STATES
-    found = dense(logits, CATEGORICAL.kl, OBS, CURVED)
-    assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
-    assert np.linalg.matrix_rank(found) > ACTIONS  # not the one matrix of a single state
+    result = dense(logits, CATEGORICAL.kl, OBS, CURVED)
+    assert_allclose(result, expected, rtol=1e-9, atol=1e-12)
+    assert np.linalg.matrix_rank(result) > ACTIONS  # not the one matrix of a single state
 
 
 def test_of_a_normal_it_is_precision_and_twice_the_identity():
@@ -161,10 +161,10 @@ def test_of_a_normal_it_is_precision_and_twice_the_identity():
     ids=["categorical", "normal"],
 )
 def test_it_is_the_hessian_of_the_kl_in_either_direction(policy, family, params):
-    found = dense(policy, family.kl, OBS, params)
-    assert_allclose(found, hessian_of_kl(policy, family.kl, OBS, params), rtol=1e-9, atol=1e-12)
+    result = dense(policy, family.kl, OBS, params)
+    assert_allclose(result, hessian_of_kl(policy, family.kl, OBS, params), rtol=1e-9, atol=1e-12)
     backwards = hessian_of_kl(policy, reversed_kl(family), OBS, params)
-    assert_allclose(found, backwards, rtol=1e-9, atol=1e-12)
+    assert_allclose(result, backwards, rtol=1e-9, atol=1e-12)
 
 
 def reversed_kl(family):
@@ -195,28 +195,28 @@ def hill(top, x):
 
 
 @partial(jax.jit, static_argnums=1)
-def search(top, num_tries, most, shrink=0.5, step=1.0):
+def search(top, num_tries, max_kl, shrink=0.5, step=1.0):
     evaluate = partial(hill, top)
     start, step = jnp.zeros(1), jnp.full(1, step)
     objective = jnp.zeros(())
     return trust_region.backtracking_line_search(
-        evaluate, start, step, objective, most, shrink, num_tries
+        evaluate, start, step, objective, max_kl, shrink, num_tries
     )
 
 
 def test_searches_by_hand():
     # Tries 1, 1/2, 1/4. KL 1 is too much and 1/4 is not: x = 1/2, objective 1/2 (2 - 1/2).
-    found = search(2.0, 3, 0.3)
-    assert (float(found.point[0]), float(found.fraction)) == (0.5, 0.5)
-    assert_allclose((found.objective, found.divergence), (0.75, 0.25))
+    result = search(2.0, 3, 0.3)
+    assert (float(result.point[0]), float(result.fraction)) == (0.5, 0.5)
+    assert_allclose((result.objective, result.divergence), (0.75, 0.25))
     # A hill that is down again at .3: 1/4 is the first that gains, 1/4 * .05.
-    found = search(0.3, 3, 10.0)
-    assert (float(found.point[0]), bool(found.accepted)) == (0.25, True)
-    assert_allclose(found.objective, 0.0125)
+    result = search(0.3, 3, 10.0)
+    assert (float(result.point[0]), bool(result.accepted)) == (0.25, True)
+    assert_allclose(result.objective, 0.0125)
     # The same, given up before it comes there.
-    found = search(0.3, 2, 10.0)
-    assert (float(found.point[0]), bool(found.accepted)) == (0.0, False)
-    assert (float(found.fraction), float(found.objective), float(found.divergence)) == (0, 0, 0)
+    result = search(0.3, 2, 10.0)
+    assert (float(result.point[0]), bool(result.accepted)) == (0.0, False)
+    assert (float(result.fraction), float(result.objective), float(result.divergence)) == (0, 0, 0)
 
 
 def test_an_even_step_is_not_a_gain_and_an_even_kl_is_no_breach():
@@ -229,11 +229,11 @@ def test_what_is_not_a_number_is_refused():
     assert not bool(search(2.0, 4, np.nan).accepted)
 
 
-def search_in_python(top, num_tries, most, shrink, step):
+def search_in_python(top, num_tries, max_kl, shrink, step):
     fraction = 1.0
     for _ in range(num_tries):
         x = fraction * step
-        if x * (top - x) > 0.0 and x * x <= most:
+        if x * (top - x) > 0.0 and x * x <= max_kl:
             return fraction
         fraction *= shrink
     return 0.0
@@ -242,17 +242,19 @@ def search_in_python(top, num_tries, most, shrink, step):
 def test_random_searches_agree_with_a_loop_and_never_break_a_rule():
     rng = np.random.default_rng(5)
     tops, steps = rng.normal(size=300), rng.normal(size=300)
-    mosts, shrinks = rng.exponential(0.3, size=300), rng.uniform(0.3, 0.95, size=300)
+    bounds, shrinks = rng.exponential(0.3, size=300), rng.uniform(0.3, 0.95, size=300)
     each = jax.jit(jax.vmap(lambda t, m, b, x: search(t, 6, m, b, x)))
-    found = jax.tree.map(np.asarray, each(tops, mosts, shrinks, steps))
-    rows = zip(tops, mosts, shrinks, steps, strict=True)
-    expected = [search_in_python(top, 6, most, shrink, step) for top, most, shrink, step in rows]
-    assert_allclose(found.fraction, expected, rtol=1e-12)
-    assert 50 < found.accepted.sum() < 250
-    good = found.accepted
-    assert np.all(found.objective[good] > 0.0)
-    assert np.all(found.divergence[good] <= mosts[good])
-    assert np.all(found.point[~good] == 0.0)
+    result = jax.tree.map(np.asarray, each(tops, bounds, shrinks, steps))
+    rows = zip(tops, bounds, shrinks, steps, strict=True)
+    expected = [
+        search_in_python(top, 6, max_kl, shrink, step) for top, max_kl, shrink, step in rows
+    ]
+    assert_allclose(result.fraction, expected, rtol=1e-12)
+    assert 50 < result.accepted.sum() < 250
+    good = result.accepted
+    assert np.all(result.objective[good] > 0.0)
+    assert np.all(result.divergence[good] <= bounds[good])
+    assert np.all(result.point[~good] == 0.0)
 
 
 # --- softmax policies of exactly known MDPs -------------------------------------------------------
@@ -263,12 +265,12 @@ class Step(NamedTuple):
 
     advantage: jax.Array
     natural: jax.Array
-    found: trust_region.LineSearch
+    result: trust_region.LineSearch
     whole_kl: jax.Array
 
 
 @jax.jit
-def exact_step(mdp, table, most):
+def exact_step(mdp, table, max_kl):
     """`F^+ grad J`, scaled, and halved until it is allowed; d weighs the states."""
     solution = solve.evaluate(mdp, jax.nn.softmax(table))
     start, weighted = table.ravel(), partial(weighted_kl, solution.visitation)
@@ -277,13 +279,13 @@ def exact_step(mdp, table, most):
     gradient = solve.policy_gradient(mdp, table).ravel()
     solved = trust_region.conjugate_gradient(fisher, gradient, 40, 1e-12)
     curvature = jnp.vdot(solved.x, gradient - solved.residual)
-    full = trust_region.scale_to_divergence(solved.x, curvature, most)
+    full = trust_region.scale_to_divergence(solved.x, curvature, max_kl)
     evaluate = partial(surrogate_and_kl, solution, table)
-    found = trust_region.backtracking_line_search(
-        evaluate, start, full, jnp.zeros(()), most, 0.5, 30
+    result = trust_region.backtracking_line_search(
+        evaluate, start, full, jnp.zeros(()), max_kl, 0.5, 30
     )
     natural = solved.x.reshape(table.shape)
-    return Step(solution.advantage, natural, found, evaluate(start + full)[1])
+    return Step(solution.advantage, natural, result, evaluate(start + full)[1])
 
 
 def weighted_kl(weights, p, q):
@@ -329,20 +331,20 @@ def test_a_natural_step_is_the_closed_form():
 def test_a_trust_region_step_is_the_exact_one():
     """The same halved steps as on the MDP, from products instead of closed forms."""
     exact, fractions = jax.jit(neighbours.trust_region_step), []
-    for sign, most in itertools.product((1.0, -1.0), (1e-3, 0.1, 3.0)):
+    for sign, max_kl in itertools.product((1.0, -1.0), (1e-3, 0.1, 3.0)):
         mdp, table = problem(sign)
-        found = exact_step(mdp, table, most).found
-        new = jax.nn.log_softmax(found.point.reshape(table.shape))
-        assert_allclose(new, exact(mdp, jax.nn.log_softmax(table), most), atol=1e-7)
-        assert float(found.divergence) <= most
-        fractions.append(float(found.fraction))
+        result = exact_step(mdp, table, max_kl).result
+        new = jax.nn.log_softmax(result.point.reshape(table.shape))
+        assert_allclose(new, exact(mdp, jax.nn.log_softmax(table), max_kl), atol=1e-7)
+        assert float(result.divergence) <= max_kl
+        fractions.append(float(result.fraction))
     assert {1.0, 0.5} <= set(fractions), fractions  # whole steps and shortened ones
 
 
 def test_the_kl_of_a_step_is_what_was_asked_for_to_second_order():
     """What is missing is of third order: a hundredth of the KL leaves a tenth of the error."""
     mdp, table = problem()
-    kls = [float(exact_step(mdp, table, most).whole_kl) / most for most in (1e-2, 1e-4, 1e-6)]
+    kls = [float(exact_step(mdp, table, max_kl).whole_kl) / max_kl for max_kl in (1e-2, 1e-4, 1e-6)]
     error = np.abs(np.array(kls) - 1.0)
     assert 1e-3 < error[0] < 0.1, error
     assert_allclose(error[1:], error[:2] / 10, rtol=0.2)

@@ -1,1 +1,17 @@
-"""Pure mathematics: arrays in, arrays out, time first. No network, environment or config."""
+"""Pure mathematics: arrays in, arrays out, time first. No network, environment or config.
+
+    returns         advantages and returns of rollouts: GAE, n steps, Monte Carlo
+    losses          policy gradient, PPO's clipped surrogate, value losses, diagnostics
+    distributions   categorical and normal policies; tanh of a normal
+    full_normal     normal policies with a full covariance
+    joint_actions   joint actions of several players as digits of one number
+    closed_form     the analytical update pi exp(A / C) / Z, and the choice of C
+    reps            relative entropy policy search: weights, temperature, dual
+    soft            maximum-entropy values, targets and losses
+    trust_region    Fisher products, conjugate gradient, line search
+    batching        shuffled minibatches; means over pieces of a batch
+    collectives     one batch on several devices
+
+Functions are pure and can be jitted, vmapped and differentiated. Shapes are checked while a
+function is traced, which costs nothing when it runs; a wrong one raises an AssertionError.
+"""

@@ -1,4 +1,8 @@
-"""Shuffled minibatches without a sort.
+"""Shuffled minibatches without a sort, and means over more rows than fit at once.
+
+    indices = batching.minibatch_indices(key, num_samples=2048, num_epochs=10, num_minibatches=32)
+    for minibatch in indices:  # 320 of them, 64 samples each
+        ...
 
 A uniformly random permutation costs a sort per epoch, which on CPU took as long as half of a
 small network's gradient. A keyed bijection needs a few integer operations per index and no
@@ -8,7 +12,6 @@ memory traffic: a Feistel network over the index written as two digits, which pe
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -18,22 +21,22 @@ import jax.numpy as jnp
 
 __all__ = ["mean_over_pieces", "minibatch_indices", "permutations"]
 
-_ROUNDS = 8
+_NUM_ROUNDS = 8
 _SMALLEST_DIGIT = 8
 
 
 def permutations(key: jax.Array, num: int, n: int) -> jax.Array:
-    """Independent pseudo-random orders of `range(n)`.
+    """Draw `num` independent pseudo-random orders of `range(n)`.
 
     The index is written as digits `(l, r)` in `Z_a x Z_b` with `a b = n`, and eight keyed
-    rounds `l += f(r) mod a`, `r += f(l) mod b` are applied; each round can be undone, so the
+    rounds `l += f(r) mod a`, `r += f(l) mod b` are applied. Each round can be undone, so the
     result is a permutation for every key. Where `n` has no divisors for digits of at least 8
     values (a prime, say), `jax.random.permutation` is used instead.
 
     Args:
         key: consumed.
-        num: how many orders.
-        n: how many indices in each.
+        num: number of orders.
+        n: number of indices in each.
 
     Returns:
         `[num, n]` int32, each of `0 .. n-1` once in every row.
@@ -43,10 +46,10 @@ def permutations(key: jax.Array, num: int, n: int) -> jax.Array:
         rows = jnp.broadcast_to(jnp.arange(n, dtype=jnp.int32), (num, n))
         return jax.random.permutation(key, rows, axis=1, independent=True)
     b = n // a
-    salts = jax.random.bits(key, (_ROUNDS * num,), jnp.uint32).reshape(_ROUNDS, num, 1)
+    salts = jax.random.bits(key, (_NUM_ROUNDS * num,), jnp.uint32).reshape(_NUM_ROUNDS, num, 1)
     index = jnp.arange(n, dtype=jnp.uint32)[None]
     left, right = index // b, index % b
-    for i in range(0, _ROUNDS, 2):
+    for i in range(0, _NUM_ROUNDS, 2):
         left = (left + _mix(right, salts[i]) % a) % a
         right = (right + _mix(left, salts[i + 1]) % b) % b
     return (left * b + right).astype(jnp.int32)
@@ -55,7 +58,7 @@ def permutations(key: jax.Array, num: int, n: int) -> jax.Array:
 def minibatch_indices(
     key: jax.Array, num_samples: int, num_epochs: int, num_minibatches: int
 ) -> jax.Array:
-    """Indices of every minibatch of every epoch: each epoch visits each sample once.
+    """Draw the indices of all minibatches; each epoch visits each sample once.
 
     Args:
         key: consumed.
@@ -70,43 +73,43 @@ def minibatch_indices(
     return orders.reshape(num_epochs * num_minibatches, num_samples // num_minibatches)
 
 
-def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, most: int) -> Any:
-    """`fn(rows)` for a function that is a mean over rows, computed piece by piece.
+def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, max_rows: int) -> Any:
+    """Compute `fn(rows)` piece by piece, for a function that is a mean over rows.
 
-    The mean over equal pieces is the mean over all, up to rounding; only one piece's
-    intermediate results are alive at a time.
+    The mean over equal pieces is the mean over all rows, up to rounding, and only one piece's
+    intermediate results are alive at a time. With a gradient for `fn` this is gradient
+    accumulation.
 
     Args:
         fn: from a pytree of `[n, ...]` arrays to a pytree of means over `n`.
-        rows: pytree of arrays with the rows first.
-        most: rows in a piece; the largest divisor of their number that does not exceed it is
-            taken. 0 takes all rows at once.
+        rows: pytree of `[N, ...]` arrays.
+        max_rows: rows in a piece at most: a piece has as many as the largest divisor of N that
+            does not exceed it. 0 takes all rows at once.
+
+    Returns:
+        The pytree that `fn` returns.
     """
     num_rows = jax.tree.leaves(rows)[0].shape[0]
-    if not 0 < most < num_rows:
+    if not 0 < max_rows < num_rows:
         return fn(rows)
-    size = next(d for d in range(most, 0, -1) if num_rows % d == 0)
+    size = next(d for d in range(max_rows, 0, -1) if num_rows % d == 0)
     pieces = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(fn, _first(pieces)))
-    total, _ = jax.lax.scan(functools.partial(_add_piece, fn), zeros, pieces)
+
+    def add(total: Any, piece: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, fn(piece)), None
+
+    shapes = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], pieces))
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), pieces)
     return jax.tree.map(lambda x: x * (size / num_rows), total)
 
 
-def _first(pieces: Any) -> Any:
-    return jax.tree.map(lambda x: x[0], pieces)
-
-
-def _add_piece(fn: Callable[[Any], Any], total: Any, piece: Any) -> tuple[Any, None]:
-    return jax.tree.map(jnp.add, total, fn(piece)), None
-
-
 def _balanced_divisor(n: int) -> int:
-    """The largest divisor of `n` that is at most its square root."""
+    """Return the largest divisor of `n` that is at most its square root."""
     return next(d for d in range(math.isqrt(n), 0, -1) if n % d == 0)
 
 
 def _mix(x: jax.Array, salt: jax.Array) -> jax.Array:
-    """A 32-bit mixing function (the finaliser of MurmurHash3), salted."""
+    """Mix the 32 bits of `x` with a salt (the finaliser of MurmurHash3)."""
     x = (x ^ salt) * jnp.uint32(0x9E3779B1)
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)

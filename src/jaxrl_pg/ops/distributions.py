@@ -1,5 +1,12 @@
 """The distributions of policies, each as a record of pure functions.
 
+A policy network returns a distribution's parameters, and a `Distribution` says what they mean:
+
+    family = distributions.family(discrete=True)
+    noise = family.noise(key, (num_steps, num_envs), num_actions)  # once, for a whole rollout
+    action = family.sample(logits, noise[t])
+    log_prob = family.log_prob(logits, action)
+
 Randomness comes in as *noise*, drawn beforehand and for a whole rollout in one call; sampling
 is then a deterministic function of parameters and noise. (All large draws in this library are
 flat and reshaped: JAX's counters compile in half the time for one axis.)
@@ -9,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +32,8 @@ __all__ = [
     "tanh_normal_sample",
 ]
 
-_LOG_2PI = 1.8378770664093453
-_LOG_2 = 0.6931471805599453
+_LOG_2 = math.log(2.0)
+_LOG_2PI = math.log(2.0 * math.pi)
 
 
 class Distribution(NamedTuple):
@@ -37,17 +43,17 @@ class Distribution(NamedTuple):
         noise: `(key, batch_shape, num_actions) -> noise`, for `sample`.
         sample: `(params, noise) -> action`.
         mode: `(params) -> action`, the most probable one.
-        log_prob: `(params, action) -> [...]` in nats.
+        log_prob: `(params, action) -> [...]` in nats, the logarithm of a probability or a density.
         entropy: `(params) -> [...]` in nats.
-        kl: `(params_p, params_q) -> [...]`, `KL(p || q)` in nats.
+        kl: `(params_p, params_q) -> [...]`, `KL(p || q) = E_p[log p - log q]` in nats.
     """
 
-    noise: Callable[..., jax.Array]
-    sample: Callable[..., jax.Array]
-    mode: Callable[..., jax.Array]
-    log_prob: Callable[..., jax.Array]
-    entropy: Callable[..., jax.Array]
-    kl: Callable[..., jax.Array]
+    noise: Callable[[jax.Array, tuple[int, ...], int], jax.Array]
+    sample: Callable[[Any, jax.Array], jax.Array]
+    mode: Callable[[Any], jax.Array]
+    log_prob: Callable[[Any, jax.Array], jax.Array]
+    entropy: Callable[[Any], jax.Array]
+    kl: Callable[[Any, Any], jax.Array]
 
 
 class Normal(NamedTuple):
@@ -57,8 +63,12 @@ class Normal(NamedTuple):
     log_std: jax.Array
 
 
-def _uniform(key: jax.Array, batch_shape: tuple[int, ...], num_actions: int) -> jax.Array:
-    del num_actions
+def family(discrete: bool) -> Distribution:
+    """Return the distribution of policies over finite action sets, or over real vectors."""
+    return CATEGORICAL if discrete else DIAGONAL_NORMAL
+
+
+def _uniform(key: jax.Array, batch_shape: tuple[int, ...], _: int) -> jax.Array:
     return jax.random.uniform(key, (math.prod(batch_shape),)).reshape(batch_shape)
 
 
@@ -70,10 +80,6 @@ def _categorical_sample(logits: jax.Array, uniform: jax.Array) -> jax.Array:
     sums = jnp.cumsum(jnp.exp(logits - peak), axis=-1)
     reached = uniform[..., None] * sums[..., -1:] >= sums[..., :-1]
     return jnp.sum(reached, axis=-1, dtype=jnp.int32)
-
-
-def _categorical_mode(logits: jax.Array) -> jax.Array:
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
 
 def _categorical_log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
@@ -93,26 +99,28 @@ def _categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
 
 
+CATEGORICAL: Distribution = Distribution(
+    noise=_uniform,
+    sample=_categorical_sample,
+    mode=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.int32),
+    log_prob=_categorical_log_prob,
+    entropy=_categorical_entropy,
+    kl=_categorical_kl,
+)
+"""Over a finite action set; `params` are logits `[..., A]`, actions int32 `[...]`.
+
+A logit of -1e9 masks an action: it has probability 0 and is never sampled.
+"""
+
+
 def _standard_normal(key: jax.Array, batch_shape: tuple[int, ...], num_actions: int) -> jax.Array:
     shape = (*batch_shape, num_actions)
     return jax.random.normal(key, (math.prod(shape),)).reshape(shape)
 
 
-def _normal_sample(params: Normal, noise: jax.Array) -> jax.Array:
-    return params.mean + jnp.exp(params.log_std) * noise
-
-
-def _normal_mode(params: Normal) -> jax.Array:
-    return params.mean
-
-
 def _normal_log_prob(params: Normal, action: jax.Array) -> jax.Array:
     z = (action - params.mean) * jnp.exp(-params.log_std)
     return -jnp.sum(0.5 * z * z + params.log_std + 0.5 * _LOG_2PI, axis=-1)
-
-
-def _normal_entropy(params: Normal) -> jax.Array:
-    return jnp.sum(params.log_std + 0.5 * (_LOG_2PI + 1.0), axis=-1)
 
 
 def _normal_kl(p: Normal, q: Normal) -> jax.Array:
@@ -121,39 +129,25 @@ def _normal_kl(p: Normal, q: Normal) -> jax.Array:
     return jnp.sum(q.log_std - p.log_std + 0.5 * (ratio + scaled - 1.0), axis=-1)
 
 
-CATEGORICAL: Distribution = Distribution(
-    _uniform,
-    _categorical_sample,
-    _categorical_mode,
-    _categorical_log_prob,
-    _categorical_entropy,
-    _categorical_kl,
-)
-"""Over a finite action set; `params` are logits `[..., A]`, actions int32 `[...]`."""
-
 DIAGONAL_NORMAL: Distribution = Distribution(
-    _standard_normal,
-    _normal_sample,
-    _normal_mode,
-    _normal_log_prob,
-    _normal_entropy,
-    _normal_kl,
+    noise=_standard_normal,
+    sample=lambda params, noise: params.mean + jnp.exp(params.log_std) * noise,
+    mode=lambda params: params.mean,
+    log_prob=_normal_log_prob,
+    entropy=lambda params: jnp.sum(params.log_std + 0.5 * (_LOG_2PI + 1.0), axis=-1),
+    kl=_normal_kl,
 )
 """Over real vectors; `params` is a `Normal`, actions `[..., A]`."""
 
 
-def family(discrete: bool) -> Distribution:
-    """The distribution of policies over finite action sets, or over real vectors."""
-    return CATEGORICAL if discrete else DIAGONAL_NORMAL
-
-
 def tanh_normal_sample(params: Normal, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """A draw `a = tanh(u)`, `u = mean + std * noise`, and the logarithm of its density.
+    """Draw `a = tanh(u)`, `u = mean + std * noise`, and return it with its log-density.
 
         log pi(a) = sum_i log N(u_i) - log(1 - tanh(u_i)^2)
 
-    Source: Haarnoja et al. 2018 (arXiv 1801.01290), equation 21. Given the noise, both are
-    differentiable in the parameters.
+    Given the noise, both are differentiable in the parameters: this is the reparameterised draw
+    of soft actor-critic. Noise of 0 gives `tanh(mean)`, the usual action of an evaluation. Source:
+    Haarnoja et al. 2018 (arXiv 1801.01290), equation 21.
 
     Args:
         params: of the normal of u, `[..., A]`.
@@ -168,33 +162,44 @@ def tanh_normal_sample(params: Normal, noise: jax.Array) -> tuple[jax.Array, jax
 
 
 def tanh_log_volume(u: jax.Array) -> jax.Array:
-    """What tanh does to a volume at u: `sum_i log(1 - tanh(u_i)^2)`, `[...]` from `[..., A]`.
+    """Return the log-determinant of tanh's Jacobian at u: `sum_i log(1 - tanh(u_i)^2)`.
 
         log(1 - tanh(u)^2) = 2 (log 2 - |u| - log(1 + exp(-2 |u|)))
 
-    The right side is exact where the left one rounds `1 - tanh(u)^2` to 0; nothing is clipped. A
-    density of u less this is one of tanh(u), and its mean is what tanh adds to an entropy.
+    The right side is exact where the left one rounds `1 - tanh(u)^2` to 0; nothing is clipped. The
+    log-density of u less this is that of tanh(u), and its mean is what tanh adds to an entropy.
+
+    Args:
+        u: `[..., A]`.
+
+    Returns:
+        `[...]`, never positive.
     """
     size = jnp.abs(u)
     return jnp.sum(2.0 * (_LOG_2 - size - jax.nn.softplus(-2.0 * size)), axis=-1)
 
 
 def correlated(noise: jax.Array, correlation: jax.Array | float) -> jax.Array:
-    """Standard normal noise that remembers: `z_t = c z_{t-1} + sqrt(1 - c^2) e_t`, `z_0 = e_0`.
+    """Correlate standard normal noise in time, for exploration that persists.
 
-    Every z is standard normal again; z of `k` steps apart have correlation `c^k`.
+        z_t = c z_{t-1} + sqrt(1 - c^2) e_t,    z_0 = e_0
+
+    This is the stationary first-order autoregressive process, an Ornstein-Uhlenbeck process seen
+    at equal intervals: every z is standard normal, and z of `k` steps apart have correlation
+    `c^k`. c = 0 is independent noise and c = 1 the first draw for ever.
 
     Args:
         noise: e, `[T, ...]`, independent and standard normal.
         correlation: c, from 0 to 1.
+
+    Returns:
+        z, `[T, ...]`.
     """
     correlation = jnp.asarray(correlation)
-    step = partial(_remember, correlation, jnp.sqrt(1.0 - correlation**2))
+    fresh = jnp.sqrt(1.0 - correlation**2)
+
+    def step(last: jax.Array, draw: jax.Array) -> tuple[jax.Array, jax.Array]:
+        z = correlation * last + fresh * draw
+        return z, z
+
     return jnp.concatenate([noise[:1], jax.lax.scan(step, noise[0], noise[1:])[1]])
-
-
-def _remember(
-    correlation: jax.Array, fresh: jax.Array, last: jax.Array, draw: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    now = correlation * last + fresh * draw
-    return now, now

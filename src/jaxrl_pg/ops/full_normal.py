@@ -11,6 +11,7 @@ every CPU.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import chex
@@ -21,7 +22,7 @@ from jaxrl_pg.ops.distributions import DIAGONAL_NORMAL, Distribution
 
 __all__ = ["FULL_NORMAL", "FullNormal", "covariance", "factor", "make", "num_below", "solve"]
 
-_LOG_2PI = 1.8378770664093453
+_LOG_2PI = math.log(2.0 * math.pi)
 
 
 class FullNormal(NamedTuple):
@@ -39,47 +40,57 @@ class FullNormal(NamedTuple):
 
 
 def num_below(size: int) -> int:
-    """Numbers below the diagonal of a `[size, size]` matrix."""
+    """Return how many numbers stand below the diagonal of a `[size, size]` matrix."""
     return size * (size - 1) // 2
 
 
 def make(mean: jax.Array, log_scale: jax.Array, entries: jax.Array) -> FullNormal:
-    """A normal from plain vectors, as a network gives them.
+    """Make a normal of plain vectors, as a network gives them.
+
+    Entries of 0 make it `distributions.DIAGONAL_NORMAL` with `log_std = log_scale`.
 
     Args:
         mean: `[..., A]`.
         log_scale: `[..., A]`.
         entries: `[..., A (A - 1) / 2]` of N, row by row: N21, N31, N32, N41, ...
+
+    Raises:
+        AssertionError: if the shapes do not fit together.
     """
     size = mean.shape[-1]
     chex.assert_equal_shape([mean, log_scale])
     chex.assert_axis_dimension(entries, -1, num_below(size))
-    nothing = jnp.zeros_like(mean)
+    zeros = jnp.zeros_like(mean)
     rows = [
-        jnp.concatenate([entries[..., num_below(i) : num_below(i + 1)], nothing[..., i:]], axis=-1)
+        jnp.concatenate([entries[..., num_below(i) : num_below(i + 1)], zeros[..., i:]], axis=-1)
         for i in range(size)
     ]
     return FullNormal(mean, log_scale, jnp.stack(rows, axis=-2))
 
 
 def factor(params: FullNormal) -> jax.Array:
-    """L `[..., A, A]`, lower triangular with a positive diagonal."""
+    """Return L `[..., A, A]`, lower triangular with a positive diagonal."""
     unit = jnp.broadcast_to(jnp.eye(params.mean.shape[-1]), params.below.shape)
     return jnp.exp(params.log_scale)[..., None] * (unit + params.below)
 
 
 def covariance(params: FullNormal) -> jax.Array:
-    """`L L^T` `[..., A, A]`."""
+    """Return the covariance `L L^T`, `[..., A, A]`."""
     lower = factor(params)
     return jnp.sum(lower[..., :, None, :] * lower[..., None, :, :], axis=-1)
 
 
 def solve(params: FullNormal, x: jax.Array) -> jax.Array:
-    """`L^-1 x` by forward substitution: `z_i = x_i / exp(log_scale_i) - sum_{j<i} N_ij z_j`.
+    """Return `L^-1 x` by forward substitution.
+
+        z_i = x_i / exp(log_scale_i) - sum_{j<i} N_ij z_j
 
     Args:
         params: `[..., A]` and `[..., A, A]`, which broadcast against x.
         x: `[..., A, M]`, M right-hand sides.
+
+    Returns:
+        z, `[..., A, M]`.
     """
     scaled = x * jnp.exp(-params.log_scale)[..., None]
     rows: list[jax.Array] = []
@@ -96,21 +107,13 @@ def _sample(params: FullNormal, noise: jax.Array) -> jax.Array:
     return params.mean + jnp.exp(params.log_scale) * mixed
 
 
-def _mode(params: FullNormal) -> jax.Array:
-    return params.mean
-
-
 def _log_prob(params: FullNormal, action: jax.Array) -> jax.Array:
     z = solve(params, (action - params.mean)[..., None])[..., 0]
     return -jnp.sum(0.5 * z * z + params.log_scale + 0.5 * _LOG_2PI, axis=-1)
 
 
-def _entropy(params: FullNormal) -> jax.Array:
-    return jnp.sum(params.log_scale + 0.5 * (_LOG_2PI + 1.0), axis=-1)
-
-
 def _kl(p: FullNormal, q: FullNormal) -> jax.Array:
-    """`log|L_q| - log|L_p| + (|L_q^-1 L_p|^2 + |L_q^-1 (mean_p - mean_q)|^2 - A) / 2`."""
+    """Return `log|L_q| - log|L_p| + (|L_q^-1 L_p|^2 + |L_q^-1 (mean_p - mean_q)|^2 - A) / 2`."""
     sides = jnp.concatenate([factor(p), (p.mean - q.mean)[..., None]], axis=-1)
     squares = jnp.sum(jnp.square(solve(q, sides)), axis=(-2, -1))
     logs = jnp.sum(q.log_scale - p.log_scale, axis=-1)
@@ -118,6 +121,11 @@ def _kl(p: FullNormal, q: FullNormal) -> jax.Array:
 
 
 FULL_NORMAL: Distribution = Distribution(
-    DIAGONAL_NORMAL.noise, _sample, _mode, _log_prob, _entropy, _kl
+    noise=DIAGONAL_NORMAL.noise,
+    sample=_sample,
+    mode=lambda params: params.mean,
+    log_prob=_log_prob,
+    entropy=lambda params: jnp.sum(params.log_scale + 0.5 * (_LOG_2PI + 1.0), axis=-1),
+    kl=_kl,
 )
 """Over real vectors; `params` is a `FullNormal`, actions `[..., A]`."""

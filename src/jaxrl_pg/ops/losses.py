@@ -1,6 +1,12 @@
 """Policy and value losses, and the diagnostics that go with them.
 
-Each takes arrays of any one shape and returns a scalar mean over all of them.
+Each takes arrays of any one shape and returns a scalar, the mean over all of them. `log_ratio` is
+`log pi_new(a|s) - log pi_old(a|s)` of actions that pi_old took; where both are the same policy it
+is 0, and the surrogates' gradients are the policy gradient.
+
+    log_ratio = family.log_prob(policy(obs), action) - old_log_prob
+    loss = losses.clipped_surrogate_loss(log_ratio, advantage, 0.2)
+    loss += 0.5 * losses.value_loss(critic(obs), target)
 """
 
 from __future__ import annotations
@@ -15,6 +21,8 @@ __all__ = [
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "explained_variance",
+    "is_watched",
+    "leave_one_out_ratio",
     "policy_gradient_loss",
     "surrogate_loss",
     "value_loss",
@@ -22,27 +30,45 @@ __all__ = [
 
 
 def policy_gradient_loss(log_prob: jax.Array, weight: jax.Array) -> jax.Array:
-    """The score function's, to be minimised: `-mean(log pi(a|s) * weight)`.
+    """Return the loss of the score-function estimator: `-mean(log pi(a|s) weight)`.
 
-    Its gradient is minus the policy gradient where the weight estimates a return or an advantage
-    (Williams 1992; Sutton et al. 2000), which is held constant.
+    Its gradient is minus the policy gradient, and its value means nothing. The weight is held
+    constant and decides the estimator:
+
+        return of the episode                 REINFORCE (Williams 1992)
+        return less a baseline of the state   REINFORCE with a baseline, of less variance
+        Q(s, a)                               the policy gradient theorem (Sutton et al. 2000)
+        advantage, e.g. `returns.gae`         advantage actor-critic
+
+    For the gradient of the discounted objective, step t's weight carries a factor `gamma^t`, which
+    is usually left out.
 
     Args:
-        log_prob: `log pi(a|s)` of the actions taken.
-        weight: the same shape.
+        log_prob: `log pi(a|s)` of the actions taken, in nats.
+        weight: the same shape, in units of reward.
+
+    Raises:
+        AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_prob, weight])
     return -jnp.mean(log_prob * jax.lax.stop_gradient(weight))
 
 
 def surrogate_loss(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
-    """Importance-sampled surrogate, to be minimised: `-mean(ratio * A)`.
+    """Return the importance-sampled surrogate, to be minimised: `-mean(ratio A)`.
 
-    Source: Schulman et al. 2017 (arXiv 1707.06347), equation 6.
+    It estimates the new policy's gain over the old one on the old one's states, to first order
+    `(1 - gamma) (J(pi_old) - J(pi_new))` where states are weighted by their discounted visits. It
+    is what TRPO optimises inside its trust region, and `clipped_surrogate_loss` with an endless
+    `clip_eps`. Source: Schulman et al. 2015 (arXiv 1502.05477), equation 14; Schulman et al. 2017
+    (arXiv 1707.06347), equation 6.
 
     Args:
         log_ratio: `log pi_new(a|s) - log pi_old(a|s)`.
         advantage: the same shape.
+
+    Raises:
+        AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_ratio, advantage])
     return -jnp.mean(jnp.exp(log_ratio) * advantage)
@@ -51,7 +77,15 @@ def surrogate_loss(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
 def clipped_surrogate_loss(
     log_ratio: jax.Array, advantage: jax.Array, clip_eps: jax.Array | float
 ) -> jax.Array:
-    """PPO's objective, to be minimised: `-mean(min(ratio A, clip(ratio, 1-eps, 1+eps) A))`.
+    """Return PPO's clipped objective, to be minimised.
+
+        -mean(min(ratio A, clip(ratio, 1 - eps, 1 + eps) A))
+
+    The minimum makes it a pessimistic bound of `surrogate_loss`. A sample has no gradient where
+    its ratio has left the band in the direction that its advantage asks for: above `1 + eps` with
+    A > 0, below `1 - eps` with A < 0. On the other sides the gradient stays, so that a policy that
+    has gone too far comes back. At ratio 1, the first minibatch of an iteration, loss and gradient
+    are those of `surrogate_loss`, whatever eps is.
 
     Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
 
@@ -59,6 +93,9 @@ def clipped_surrogate_loss(
         log_ratio: `log pi_new(a|s) - log pi_old(a|s)`.
         advantage: the same shape.
         clip_eps: half-width of the band around ratio 1.
+
+    Raises:
+        AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_ratio, advantage])
     ratio = jnp.exp(log_ratio)
@@ -67,7 +104,15 @@ def clipped_surrogate_loss(
 
 
 def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
-    """Half the mean squared error of a value estimate: `mean((V - target)^2) / 2`."""
+    """Return half the mean squared error of a value estimate: `mean((V - target)^2) / 2`.
+
+    Args:
+        value: V.
+        target: the same shape, for example the lambda-return `returns.gae(...) + value`.
+
+    Raises:
+        AssertionError: if the shapes differ.
+    """
     chex.assert_equal_shape([value, target])
     return 0.5 * jnp.mean(jnp.square(value - target))
 
@@ -75,16 +120,21 @@ def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
 def clipped_value_loss(
     value: jax.Array, old_value: jax.Array, target: jax.Array, clip_eps: jax.Array | float
 ) -> jax.Array:
-    """Value loss that stops rewarding moves beyond `clip_eps` from the old estimate.
+    """Return a value loss that stops rewarding moves beyond `clip_eps` from the old estimate.
 
-    `mean(max((V - target)^2, (V_old + clip(V - V_old, -eps, eps) - target)^2)) / 2`, as in the
-    authors' code of PPO (OpenAI baselines, `ppo2/model.py`).
+        mean(max((V - target)^2, (V_old + clip(V - V_old, -eps, eps) - target)^2)) / 2
+
+    It is the counterpart of `clipped_surrogate_loss` in the authors' code of PPO (OpenAI
+    baselines, `ppo2/model.py`), and not in their paper; an endless eps gives `value_loss`.
 
     Args:
-        value: current estimates.
-        old_value: the estimates made when the data were collected.
-        target: lambda-returns.
-        clip_eps: half-width of the band, in units of value.
+        value: the current estimates.
+        old_value: the estimates made when the data were collected, the same shape.
+        target: the lambda-returns, the same shape.
+        clip_eps: half-width of the band, in units of value: it depends on the scale of rewards.
+
+    Raises:
+        AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([value, old_value, target])
     clipped = old_value + jnp.clip(value - old_value, -clip_eps, clip_eps)
@@ -92,24 +142,75 @@ def clipped_value_loss(
     return 0.5 * jnp.mean(error)
 
 
-def approx_kl(log_ratio: jax.Array) -> jax.Array:
-    """Estimate of `KL(pi_old || pi_new)` from old-policy samples: `mean(ratio - 1 - log ratio)`.
+def leave_one_out_ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Array:
+    """Return `sum_{j != i} numerator_j / sum_{j != i} denominator_j` for every i.
 
-    Unbiased and never negative. Source: Schulman 2020, "Approximating KL divergence", k3.
+    This is a baseline for `policy_gradient_loss`. A constant baseline that is estimated from the
+    very returns it is subtracted from biases the gradient; one that is estimated from all other
+    samples does not. With `s_i` the sum of sample i's scores `grad log pi` and `u_i` that of its
+    scores times returns, the arguments choose which constant is estimated:
+
+        sum of returns, number of steps   the others' mean return (RLOO, for one-step samples)
+        u_i . s_i, s_i . s_i              the constant of least variance, `E[u.s] / E[s.s]`
+
+    Source: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; the constant of
+    least variance is that of Greensmith, Bartlett and Baxter 2004, "Variance reduction techniques
+    for gradient estimates in reinforcement learning".
+
+    Args:
+        numerator: `[N]`, N at least 2.
+        denominator: `[N]`, not negative; where the others' sum is 0, so is the ratio.
+
+    Returns:
+        `[N]`.
+    """
+    # Summing the others, instead of subtracting from the sum, keeps small ones exact.
+    others = 1.0 - jnp.eye(numerator.shape[0])
+    above, below = others @ numerator, others @ denominator
+    return jnp.where(below > 0, above / jnp.where(below > 0, below, 1.0), 0.0)
+
+
+def approx_kl(log_ratio: jax.Array) -> jax.Array:
+    """Estimate `KL(pi_old || pi_new)` in nats: `mean(ratio - 1 - log ratio)`.
+
+    It is the k3 of Schulman 2020, "Approximating KL divergence" (joschu.net/blog/kl-approx.html),
+    for samples from pi_old. Of the three named there,
+
+        k1 = -log ratio                 is unbiased and may be negative,
+        k2 = (log ratio)^2 / 2          is biased and never negative,
+        k3 = (ratio - 1) - log ratio    is unbiased and never negative;
+
+    k3 is k1 with `ratio - 1`, whose mean is 0, as a control variate.
+
+    Args:
+        log_ratio: `log pi_new(a|s) - log pi_old(a|s)`.
     """
     return jnp.mean(jnp.expm1(log_ratio) - log_ratio)
 
 
 def clip_fraction(log_ratio: jax.Array, clip_eps: jax.Array | float) -> jax.Array:
-    """Share of the samples whose ratio lies outside `[1 - eps, 1 + eps]`."""
+    """Return the share of samples whose ratio lies outside `[1 - eps, 1 + eps]`.
+
+    Not all of these lose their gradient: see `clipped_surrogate_loss`.
+    """
     return jnp.mean(jnp.abs(jnp.expm1(log_ratio)) > clip_eps)
 
 
 def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
-    """`1 - Var(target - V) / Var(target)`: 1 is perfect, 0 no better than a constant.
+    """Return `1 - Var(target - V) / Var(target)`, the critic's coefficient of determination.
 
-    A constant target has no variance to explain: 0 is returned.
+    1 is a perfect critic but for an offset, 0 one no better than a constant, and less than 0 one
+    that is worse. A constant target has no variance to explain: 0 is returned.
+
+    Args:
+        value: V.
+        target: the same shape, the returns.
     """
     total = jnp.var(target)
     varies = (jnp.max(target) > jnp.min(target)) & (total > 0)
     return jnp.where(varies, 1.0 - jnp.var(target - value) / jnp.where(varies, total, 1.0), 0.0)
+
+
+def is_watched(metric: str) -> bool:
+    """Say whether a metric must stay finite: a loss, or the norm of a gradient."""
+    return metric.startswith("loss/") or metric == "grad_norm"
