@@ -71,15 +71,15 @@ def test_derivatives_of_the_dual(absorbed):
 
 
 def test_a_batch_on_two_devices_is_one_batch():
-    def all_of(delta, reward, terminated):
+    def all_of(delta, terminated):
         absorbed = reps.absorbed_mass(terminated, 0.5)
         eta = reps.temperature(delta, 0.2, absorbed)
-        dual = reps.dual(delta, reward, eta, 0.2, absorbed)
-        return (absorbed, eta, dual), reps.log_weights(delta, eta, absorbed)
+        kl = reps.weights_kl(delta, eta, absorbed)
+        return (absorbed, eta, kl), reps.log_weights(delta, eta, absorbed)
 
     terminated = jnp.arange(8) < 3
-    whole, weights = all_of(DELTA, REWARD, terminated)
-    rows = [x.reshape(2, 4) for x in (DELTA, REWARD, terminated)]
+    whole, weights = all_of(DELTA, terminated)
+    rows = [x.reshape(2, 4) for x in (DELTA, terminated)]
     halves, split = jax.vmap(all_of, axis_name=collectives.AXIS)(*rows)
     for one, two in zip(whole, halves, strict=True):
         assert_allclose(two, jnp.full(2, one), rtol=1e-4)

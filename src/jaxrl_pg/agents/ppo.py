@@ -145,11 +145,11 @@ def _loss(
     family = model.family
     dist, values = model.network.apply(params, rows.obs)
     log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
-    approx_kl = losses.approx_kl(log_ratio)
     if config.objective == "clip":
         policy_loss = losses.clipped_surrogate_loss(log_ratio, rows.advantage, config.clip_eps)
     else:
-        policy_loss = losses.surrogate_loss(log_ratio, rows.advantage) + kl_coef * approx_kl
+        policy_loss = losses.surrogate_loss(log_ratio, rows.advantage)
+        policy_loss += kl_coef * losses.approx_kl(log_ratio)
     if config.clip_eps_vf is None:
         value_loss = losses.value_loss(values, rows.target)
     else:
@@ -161,7 +161,7 @@ def _loss(
         "loss/policy": policy_loss,
         "loss/value": value_loss,
         "policy/entropy": entropy,
-        "policy/approx_kl": approx_kl,
+        "policy/approx_kl": losses.approx_kl(log_ratio),
         "policy/clip_fraction": losses.clip_fraction(log_ratio, config.clip_eps),
     }
 

@@ -115,7 +115,7 @@ def dual(
 
     Its gradient in V, through delta, is `E_q[(w - 1) grad delta]`, and its derivative in eta is
     `epsilon - KL(p || q)`. Its minimum is `E_p r` of the best p, and it is never below `E_q r`, as
-    p = q is allowed.
+    p = q is allowed. Like any loss it is of the rows at hand: devices average its gradients.
 
     Args:
         delta: `[N]`.
@@ -131,13 +131,19 @@ def dual(
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([delta, reward])
-    start_value = collectives.mean(jnp.mean(reward - delta)) / (1.0 + absorbed)
-    return eta * (epsilon + _log_partition(delta, eta, absorbed)) + start_value
+    start_value = jnp.mean(reward - delta) / (1.0 + absorbed)
+    own = jax.nn.logsumexp(delta / eta) - math.log(delta.shape[0])
+    return eta * (epsilon + _with_absorbed(own, absorbed)) + start_value
 
 
 def _log_partition(delta: jax.Array, eta: Scalar, absorbed: Scalar) -> jax.Array:
     """Return `log E_q exp(delta / eta)`: N rows of 1 / N each, and the absorbed with exp(0)."""
     own = jax.nn.logsumexp(delta / eta) - math.log(delta.shape[0])
     shift = collectives.mean(own)
-    taken = shift + jnp.log(collectives.mean(jnp.exp(own - shift)))
-    return jnp.logaddexp(taken, jnp.log(jnp.asarray(absorbed, delta.dtype))) - jnp.log1p(absorbed)
+    return _with_absorbed(shift + jnp.log(collectives.mean(jnp.exp(own - shift))), absorbed)
+
+
+def _with_absorbed(log_partition: jax.Array, absorbed: Scalar) -> jax.Array:
+    """Return the logarithm of the partition with the absorbed visits counted."""
+    log_absorbed = jnp.log(jnp.asarray(absorbed, log_partition.dtype))
+    return jnp.logaddexp(log_partition, log_absorbed) - jnp.log1p(absorbed)
