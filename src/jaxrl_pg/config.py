@@ -140,7 +140,8 @@ class PytreeDataclass:
 
     def __post_init__(self) -> None:
         """Turn values into their field's type where nothing is lost by it, and check them."""
-        for name, kind in _kinds(type(self)).items():
+        cls: Any = type(self)
+        for name, kind in _kinds(cls).items():
             object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
         self.check()
 
@@ -238,7 +239,7 @@ def value_range(hint: Any) -> str | None:
 
 def to_dict(config: BaseConfig) -> dict[str, Any]:
     """Return a config as plain JSON values; an environment object becomes its class's name."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
@@ -251,7 +252,7 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
 
 
 @functools.cache
-def _kinds(cls: type) -> dict[str, _Kind]:
+def _kinds(cls: Any) -> dict[str, _Kind]:
     """What the annotations of a dataclass's fields say, by name."""
     hints = typing.get_type_hints(cls, include_extras=True)
     return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(cls)}
@@ -297,17 +298,18 @@ def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:
     """An int or a float; an array stays one, and a tracer is not looked into."""
     if isinstance(value, jax.core.Tracer):
         return value
-    arrays = () if whole else (float, np.floating, np.ndarray, jax.Array)
+    arrays: tuple[Any, ...] = () if whole else (float, np.floating, np.ndarray, jax.Array)
     if isinstance(value, (int, np.integer, *arrays)) and not isinstance(value, bool):
         numbers = np.asarray(value)
         if numbers.dtype.kind in "iuf" and allowed.holds(numbers):
-            as_given = isinstance(value, np.ndarray | jax.Array)
-            return value if as_given else int(value) if whole else float(value)
+            if isinstance(value, np.ndarray | jax.Array):
+                return value
+            return int(numbers) if whole else float(numbers)
     raise ValueError(f"{name}={value!r:.80}: give {allowed.describe(whole)}")
 
 
 @functools.cache
-def _layout(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _layout(cls: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the fields that are leaves, and of those that are static."""
     kinds = _kinds(cls)
     leaves = tuple(n for n, kind in kinds.items() if kind.base in (float, dict[str, float]))
@@ -315,12 +317,13 @@ def _layout(cls: type) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _flatten(data: Any) -> Any:
-    leaves, static = _layout(type(data))
+    cls: Any = type(data)
+    leaves, static = _layout(cls)
     children = [(jax.tree_util.GetAttrKey(n), getattr(data, n)) for n in leaves]
     return children, tuple(getattr(data, n) for n in static)
 
 
-def _unflatten(cls: type, static: Any, children: Any) -> Any:
+def _unflatten(cls: Any, static: Any, children: Any) -> Any:
     data: Any = object.__new__(cls)
     names = _layout(cls)
     for name, value in (*zip(names[0], children, strict=True), *zip(names[1], static, strict=True)):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl_pg.components.networks import WIDEST_COLUMN, Dense, Torso
+from jaxrl_pg.components.networks import WIDEST_COLUMN, Dense, Network, Torso
 from jaxrl_pg.types import EnvSpec, Params
 
 __all__ = ["Critic", "Critics", "q_of"]
@@ -23,7 +23,7 @@ def q_of(network: Critics, params: Params, obs: jax.Array, action: jax.Array) ->
     return jnp.sum(q * taken[None], axis=-1)
 
 
-class Critic(nn.Module):
+class Critic(Network):
     """Values of observations: one number, or one for each of a finite set of actions.
 
     Attributes:
@@ -47,7 +47,7 @@ class Critic(nn.Module):
         return values.T if columns else values
 
 
-class Critics(nn.Module):
+class Critics(Network):
     """Several critics of one kind that share nothing.
 
     Attributes:

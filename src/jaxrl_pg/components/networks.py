@@ -9,7 +9,7 @@ would cost more than it saves. Outside, batches are rows `[N, ...]` as everywher
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,13 @@ from flax import linen as nn
 
 from jaxrl_pg.ops import full_normal
 from jaxrl_pg.ops.distributions import Normal
-from jaxrl_pg.types import EnvSpec
+from jaxrl_pg.types import EnvSpec, Params
 
 __all__ = [
     "WIDEST_COLUMN",
     "ActorCritic",
     "Dense",
+    "Network",
     "Policy",
     "Torso",
     "init_params",
@@ -40,7 +41,7 @@ def init_params(
     key: jax.Array,
     obs_shape: tuple[int, ...],
     action_shape: tuple[int, ...] = (),
-) -> Any:
+) -> Params:
     """Return initial parameters: orthogonal kernels, everything else zero.
 
     A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
@@ -116,6 +117,17 @@ def orthonormal_columns(a: jax.Array) -> jax.Array:
     return jax.lax.scan(add_column, jnp.zeros_like(a), columns)[0]
 
 
+class Network(nn.Module):
+    """A flax module whose results are arrays, or distributions' parameters, and nothing else."""
+
+    if TYPE_CHECKING:
+
+        def apply(  # type: ignore[override]
+            self, params: Params, *inputs: jax.Array, method: str | None = None
+        ) -> Any:
+            """Return what the network, or one of its methods by name, makes of the inputs."""
+
+
 class Dense(nn.Module):
     """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`."""
 
@@ -182,7 +194,7 @@ class Torso(nn.Module):
         return x
 
 
-class ActorCritic(nn.Module):
+class ActorCritic(Network):
     """A policy and a value, on torsos of their own or on a shared one.
 
     Attributes:
@@ -237,7 +249,7 @@ class ActorCritic(nn.Module):
         return Normal(head, jnp.broadcast_to(self.log_std[None], head.shape))
 
 
-class Policy(nn.Module):
+class Policy(Network):
     """A policy alone: logits `[N, A]`, or a normal whose spread depends on the state.
 
     Attributes:
