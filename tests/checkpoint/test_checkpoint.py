@@ -129,7 +129,7 @@ def test_empty_trees_and_lone_leaves(tmp_path, state):
 
 
 def test_a_state_of_many_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "CHUNK", 1 << 10)
+    monkeypatch.setattr(checkpoint.store, "CHUNK", 1 << 10)
     state = {"big": jnp.arange(12_347), "flag": jnp.array([True]), "odd": jnp.arange(5.0)}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(0, state, {})

@@ -20,14 +20,11 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from jaxrl_pg.running import files, progress
-from jaxrl_pg.running.run_folder import (
-    Progress,
-    RunFolder,
-    TensorBoard,
-    known_return,
-    require_tensorboard,
-    save_curve,
-)
+from jaxrl_pg.running.curve import save_curve
+from jaxrl_pg.running.loggers import TensorBoard, require_tensorboard
+from jaxrl_pg.running.progress import Progress
+from jaxrl_pg.running.rows import known_return
+from jaxrl_pg.running.run_folder import RunFolder
 
 CONFIG = {"agent": "ppo", "env": "CartPole-v1", "learning_rate": 3e-4, "layers": [64, 64]}
 
@@ -246,7 +243,7 @@ def spawn(code, *args, **options):
 
 HOLD = """
     import sys, time
-    from jaxrl_pg.record import RunFolder
+    from jaxrl_pg.running.run_folder import RunFolder
     with RunFolder.open(sys.argv[1]):
         print("held", flush=True)
         time.sleep(60)
@@ -396,7 +393,7 @@ def screen_of(output):
 
 LIVE = """
     import sys, time
-    from jaxrl_pg.record import Progress
+    from jaxrl_pg.running.progress import Progress
     with Progress(1000) as progress:
         time.sleep(0.1)
         for i in range(1, 11):
@@ -487,7 +484,7 @@ def test_save_curve_is_a_png(tmp_path, name):
 def test_save_curve_leaves_pyplot_alone(tmp_path):
     code = """
         import sys
-        from jaxrl_pg.record import save_curve
+        from jaxrl_pg.running.curve import save_curve
         assert not {"matplotlib", "rich", "tensorboardX", "jax"} & sys.modules.keys()
         save_curve([], sys.argv[1], "")
         assert "matplotlib.pyplot" not in sys.modules
