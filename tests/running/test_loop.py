@@ -23,6 +23,7 @@ from jaxrl_pg import checkpoint, ppo
 from jaxrl_pg.running import loop, run_folder
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.loop import DivergedError, Options
+from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.training import program
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations
 
@@ -104,7 +105,7 @@ def test_a_run_learns_what_train_learns_bit_for_bit(finished):
         np.testing.assert_array_equal(finished.metrics[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 8}])
+@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_seconds": 0}, {"num_evals": 8}])
 def test_how_often_it_evaluates_and_saves_changes_nothing(finished, options, tmp_path, monkeypatch):
     monkeypatch.setattr(program, "_CHUNK_TIMESTEPS", 5 * STEPS)
     result = jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, "keep_last": 99, **options})
@@ -194,14 +195,14 @@ def test_a_quiet_run_prints_nothing_and_another_its_progress(copied, capfd):
 
 
 def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(finished, tmp_path, monkeypatch):
-    update = run_folder.Progress.update
+    update = Progress.update
 
     def interrupt_at_half(progress, timesteps, row):
         update(progress, timesteps, row)
         if timesteps == CONFIG.total_timesteps // 2:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(run_folder.Progress, "update", interrupt_at_half)
+    monkeypatch.setattr(Progress, "update", interrupt_at_half)
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(KeyboardInterrupt, match=f"jaxrl-pg resume {tmp_path}"):
         jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **OPTIONS)
@@ -404,8 +405,8 @@ def test_a_run_in_use_is_refused(copied):
         ({"num_evals": -1}, r"num_evals=-1: give a whole number >= 0"),
         ({"num_eval_episodes": 0}, r"num_eval_episodes=0: give a whole number >= 1"),
         ({"keep_last": 0}, r"keep_last=0: give a whole number >= 1"),
-        ({"checkpoint_minutes": -0.5}, r"checkpoint_minutes=-0\.5: give a number >= 0"),
-        ({"checkpoint_minutes": float("nan")}, r"checkpoint_minutes=nan: give a number >= 0"),
+        ({"checkpoint_seconds": -0.5}, r"checkpoint_seconds=-0\.5: give a number >= 0"),
+        ({"checkpoint_seconds": float("nan")}, r"checkpoint_seconds=nan: give a number >= 0"),
         ({"quite": True}, "unknown option 'quite': did you mean 'quiet'"),
         ({"num_evals": 2.5}, r"num_evals=2\.5"),
         ({"num_eval_episodes": 1.5}, r"num_eval_episodes=1\.5"),
