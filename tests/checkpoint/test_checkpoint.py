@@ -20,7 +20,7 @@ from flax import struct
 from orbax.checkpoint import v1 as ocp
 
 from jaxrl_pg import checkpoint
-from jaxrl_pg.checkpoint.store import Checkpoints, restore, spec, steps
+from jaxrl_pg.checkpoint import Checkpoints, restore, spec, steps
 
 
 class Pair(NamedTuple):
