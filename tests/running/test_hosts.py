@@ -61,7 +61,9 @@ def check_they_agree(folder, monkeypatch):
 
 
 def check_what_the_first_reads_all_have(folder, monkeypatch):
-    monkeypatch.setattr(hosts, "_PIECE", 1000)  # several messages, and a last one of odd size
+    monkeypatch.setattr(
+        hosts, "_MESSAGE_BYTES", 1000
+    )  # several messages, and a last one of odd size
     given = {"bytes": np.arange(4321, dtype=np.uint16), "text": "\u2713", "minus zero": -0.0}
     received = hosts.from_first(lambda: given if jax.process_index() == 0 else 1 / 0)
     np.testing.assert_array_equal(received["bytes"], given["bytes"], strict=True)
@@ -490,7 +492,7 @@ def test_a_cluster_manager_is_asked_only_if_that_is_wanted(initialized):
 
 
 def test_who_is_not_there_is_named(monkeypatch, initialized):
-    monkeypatch.setattr(hosts, "_STARTUP", 0)
+    monkeypatch.setattr(hosts, "_STARTUP_SECONDS", 0)
     address = free_address()
     message = f"coordinator={address}: no answer in 0 seconds .*: start process 0"
     with pytest.raises(ValueError, match=message):
