@@ -1,20 +1,17 @@
 """The run folder, its rows and lock, and what a run shows while it goes on."""
 
-import fcntl
 import io
 import json
 import math
 import os
-import pty
 import re
-import signal
 import struct
 import subprocess
 import sys
-import termios
 import textwrap
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
@@ -107,7 +104,8 @@ def test_create_refuses_a_folder_with_anything_else(tmp_path, name):
 
 
 def test_create_takes_an_empty_folder_and_what_a_killed_create_left(tmp_path):
-    (tmp_path / "lock").write_text("1")
+    (tmp_path / "lock").write_text("")
+    (tmp_path / "lock.owner").write_text("1 on here")
     (tmp_path / "config.json.tmp").write_text('{"age')
     assert RunFolder.create(tmp_path, CONFIG).config == CONFIG
     assert tree(tmp_path) == ["config.json", "lock"]
@@ -258,10 +256,15 @@ def test_another_process_is_named_and_its_death_frees_the_run(run):
             pass
         assert RunFolder.open(run.path).rows() == []  # reading takes no lock
     finally:
-        holder.send_signal(signal.SIGKILL)
+        holder.kill()
         holder.communicate()
+    assert tree(run.path) == ["config.json", "lock", "lock.owner"]
     with run:
         run.append([row(1)])
+        in_use = rf"demo is in use by process {os.getpid()} on "
+        with pytest.raises(ValueError, match=in_use), RunFolder.open(run.path):
+            pass
+    assert tree(run.path) == ["config.json", "lock", "metrics.jsonl"]
 
 
 def test_a_second_writer_in_this_process_is_refused_too(run):
@@ -286,10 +289,9 @@ def test_writing_needs_the_lock(run):
 
 
 def test_create_yields_to_another_process_at_the_same_path(tmp_path):
-    with (tmp_path / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"in use by process \(just started\)"):
-            RunFolder.create(tmp_path, CONFIG)
+    in_use = r"in use by process \(just started\)"
+    with filelock.FileLock(tmp_path / "lock"), pytest.raises(ValueError, match=in_use):
+        RunFolder.create(tmp_path, CONFIG)
 
 
 # --- progress -----------------------------------------------------------------------------------
@@ -408,6 +410,7 @@ LIVE = """
 
 def on_a_terminal(code, columns, **variables):
     """Run code with stderr on a pseudo-terminal; return what it wrote there and to stdout."""
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
