@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl_pg import agents, checkpoint, envs
+from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.running import hosts, memory_estimate
+from jaxrl_pg.running import hosts, initial_state, memory_estimate
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.loggers import require_tensorboard
@@ -24,7 +24,6 @@ from jaxrl_pg.running.options import Options, saved_options, with_changes
 from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
-from jaxrl_pg.running.trained_policy import state_shapes
 from jaxrl_pg.training import devices
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations, iterations
@@ -79,7 +78,9 @@ def run(
     hosts.require_agreement(lambda: _check(config, options), description)
     folder = RunFolder(hosts.from_first(_create, run_dir, description))
     with _locked(folder), Interrupt() as interrupt:
-        return _go_on(config, folder, _fresh(config, seed), options, interrupt, seconds=0.0)
+        return _go_on(
+            config, folder, initial_state.fresh(config, seed), options, interrupt, seconds=0.0
+        )
 
 
 def resume(
@@ -110,7 +111,7 @@ def resume(
     description = _describe(config, saved["seed"], options)
     hosts.require_agreement(lambda: _check(config, options), description)
     with _locked(folder), Interrupt() as interrupt:
-        restored = _restore(config, folder, saved["seed"])
+        restored = initial_state.restored(config, folder, saved["seed"])
         if total_timesteps is not None and restored.step > config.num_iterations:
             done = restored.step * config.steps_per_iteration
             raise ValueError(
@@ -213,12 +214,6 @@ class _Session:
         return state, rows[-1].get("eval/return_mean")
 
 
-def _fresh(config: BaseConfig, seed: int) -> TrainState:
-    """Return the state that a run of this seed starts from, laid out over its devices."""
-    shardings = devices.state_shardings(config.num_devices)
-    return jax.jit(agents.find(config).init, out_shardings=shardings)(config, jax.random.key(seed))
-
-
 def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
     """Make a run folder, named after the run and the time unless a name is given."""
     if run_dir is None:
@@ -236,35 +231,6 @@ def _locked(folder: RunFolder) -> Iterator[None]:
         yield
     finally:
         folder.unlock()
-
-
-def _restore(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Restored:
-    """Return the newest good checkpoint, or the run's beginning where none was finished yet."""
-    shapes = state_shapes(config, config.num_devices)
-    found = hosts.from_first(lambda: _find(config, folder, shapes))
-    if found is None:
-        line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
-        return checkpoint.Restored(0, _fresh(config, seed), {"seconds": 0.0}, (line,))
-    if jax.tree.leaves(shapes.memory) and not any(k.startswith("memory/") for k in found.leaves):
-        replay = _fresh(config, seed).memory
-        state = checkpoint.place(found, shapes._replace(memory=()))._replace(memory=replay)
-        line = f"checkpoint {found.step} was saved without the replay: filling a new one first"
-        return checkpoint.Restored(found.step, state, found.host, (*found.skipped, line))
-    state = checkpoint.place(found, shapes)
-    return checkpoint.Restored(found.step, state, found.host, found.skipped)
-
-
-def _find(config: BaseConfig, folder: RunFolder, shapes: TrainState) -> checkpoint.Found | None:
-    """Read the newest good checkpoint, if the run's config is still the one it was saved with."""
-    if not checkpoint.steps(folder.checkpoints_dir):
-        return None
-    saved = checkpoint.newest_host(folder.checkpoints_dir).get("config", {})
-    now = configs.to_dict(config)
-    differ = [k for k in now if saved.get(k) != now[k] and k not in ("total_timesteps", "env")]
-    if saved and differ:
-        lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
-        raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
 
 
 def _check(config: BaseConfig, options: Options) -> None:

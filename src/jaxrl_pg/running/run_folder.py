@@ -267,7 +267,7 @@ def _no_run_message(path: Path) -> str:
     message = f"no run in {path}: expected {path / 'config.json'}"
     if (parent / "config.json").is_file():
         return f"{message}; did you mean {path.parent}?"
-    names = sorted(found.parent.name for found in parent.glob("*/config.json"))
+    names = sorted(config.parent.name for config in parent.glob("*/config.json"))
     if not names:
         return f"{message}; there are no runs in {path.parent}"
     close = difflib.get_close_matches(path.name, names, n=3)

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from jaxrl_pg import agents, checkpoint, envs
 from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.running.initial_state import state_shapes
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices
 from jaxrl_pg.types import TrainState
 
-__all__ = ["Policy", "load", "state_shapes"]
+__all__ = ["Policy", "load"]
 
 
 class Policy:
@@ -67,13 +67,6 @@ def load(run_dir: str | os.PathLike[str], *, step: int | None = None, env: Any =
     shapes = state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
     return Policy(config, restored.state, restored.step)
-
-
-def state_shapes(config: BaseConfig, num_devices: int = 1) -> TrainState:
-    """Return the `ShapeDtypeStruct`s of a train state, laid out over `num_devices`."""
-    init = agents.find(config).init
-    shapes = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
-    return devices.place_shapes(shapes, num_devices)
 
 
 @partial(jax.jit, static_argnums=4)
