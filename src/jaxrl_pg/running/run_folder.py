@@ -223,19 +223,20 @@ def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
         ValueError: if the file lacks a part or names an unknown agent, or if the environment
             was an object and none is given.
     """
-    from jaxrl_pg import agents, config
+    from jaxrl_pg import agents
+    from jaxrl_pg import config as configs
 
     for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
         if not isinstance(saved.get(part), kind):
             raise ValueError(f"{run}/config.json has no good {part!r}: restore the file")
     name, values = saved["agent"], dict(saved["config"])
     if name not in agents.AGENTS:
-        raise ValueError(f"{run} is a run of {name!r}: {config.nearest(name, agents.AGENTS)}")
+        raise ValueError(f"{run} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
     if env is not None:
         values["env"] = env
     elif ":" in values.get("env", ""):
         raise ValueError(f"{run} was given an object of {values['env']}: pass env=...")
-    return config.from_dict(agents.AGENTS[name].Config, values)
+    return configs.from_dict(agents.AGENTS[name].Config, values)
 
 
 def _plain(value: Any, where: str, finite: bool = False) -> Any:
@@ -267,7 +268,7 @@ def _no_run_message(path: Path) -> str:
     message = f"no run in {path}: expected {path / 'config.json'}"
     if (parent / "config.json").is_file():
         return f"{message}; did you mean {path.parent}?"
-    names = sorted(config.parent.name for config in parent.glob("*/config.json"))
+    names = sorted(file.parent.name for file in parent.glob("*/config.json"))
     if not names:
         return f"{message}; there are no runs in {path.parent}"
     close = difflib.get_close_matches(path.name, names, n=3)
