@@ -122,6 +122,7 @@ ROOMS = {
         "storage",
     ],
     "chex": ["ops"],
+    "filelock": ["running.files"],
     "flax": ["networks"],
     "optax": ["optim"],
     "gymnax": ["envs"],

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import traceback
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -29,9 +28,6 @@ from jaxrl_pg.training import devices
 from two_devices import CLI, CONFIG, OPTIONS, assert_same_state
 
 NUM = 4  # iterations, in chunks of two
-ALONE = (
-    "import pathlib, sys, test_hosts; test_hosts.alone_on_two_devices(pathlib.Path(sys.argv[1]))"
-)
 TOGETHER = """
 import pathlib, sys, test_hosts
 test_hosts.main(pathlib.Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
@@ -61,7 +57,8 @@ def check_they_agree(folder, monkeypatch):
 
 
 def check_what_the_first_reads_all_have(folder, monkeypatch):
-    monkeypatch.setattr(hosts, "_PIECE", 1000)  # several messages, and a last one of odd size
+    # Several messages, the last of odd size.
+    monkeypatch.setattr(hosts, "_MESSAGE_BYTES", 1000)
     given = {"bytes": np.arange(4321, dtype=np.uint16), "text": "\u2713", "minus zero": -0.0}
     received = hosts.from_first(lambda: given if jax.process_index() == 0 else 1 / 0)
     np.testing.assert_array_equal(received["bytes"], given["bytes"], strict=True)
@@ -93,7 +90,7 @@ def check_what_differs_is_named(folder, monkeypatch):
         hosts.require_agreement(lambda: None, {**same, "seed": me})
     message = ["process 1: does not fit", "does not fit"][me]
     with pytest.raises(ValueError, match=f"^{message}$"):
-        hosts.require_agreement(partial([int, refuse][me]), same)
+        hosts.require_agreement([int, refuse][me], same)
 
 
 def refuse():
@@ -101,9 +98,9 @@ def refuse():
 
 
 def check_the_parts_are_gathered_and_placed_again(folder, monkeypatch):
-    place = partial(NamedSharding, jax.make_mesh((2,), ("devices",)))
-    specs = {"rows": PartitionSpec("devices"), "keys": PartitionSpec("devices"), "same": None}
-    shardings = {name: place(spec or PartitionSpec()) for name, spec in specs.items()}
+    mesh = jax.make_mesh((2,), ("devices",))
+    split = NamedSharding(mesh, PartitionSpec("devices"))
+    shardings = {"rows": split, "keys": split, "same": NamedSharding(mesh, PartitionSpec())}
     made = jax.jit(make_leaves, out_shardings=shardings)(jax.random.key(0))
     assert not made["rows"].is_fully_replicated
     whole = hosts.gather(made)
@@ -217,12 +214,6 @@ def main(folder, address, process_id):
     (folder / f"outcomes_{process_id}.json").write_text(json.dumps(outcomes))
 
 
-def alone_on_two_devices(folder):
-    """The same run in one process; and the half of it that two processes left."""
-    jaxrl_pg.run(CONFIG, folder / "alone", 3, **OPTIONS)
-    jaxrl_pg.resume(folder / "half_for_one")
-
-
 def free_address():
     with socket.socket() as listener:
         listener.bind(("localhost", 0))
@@ -258,9 +249,9 @@ def folder(environ, tmp_path_factory):
     (folder / "said.txt").write_text("\n".join(said))
     if any("".join(outcomes_of(folder, number).values()) for number in range(2)):
         return folder  # the tests of the checks will say what went wrong
-    command = [sys.executable, "-c", ALONE, str(folder)]
-    env = {**environ, "JAX_NUM_CPU_DEVICES": "2"}
-    subprocess.run(command, env=env, timeout=240, check=True)
+    # The same run in one process with two devices, and the rest of the half that two left.
+    jaxrl_pg.run(CONFIG, folder / "alone", 3, **OPTIONS)
+    jaxrl_pg.resume(folder / "half_for_one")
     return folder
 
 
@@ -490,7 +481,7 @@ def test_a_cluster_manager_is_asked_only_if_that_is_wanted(initialized):
 
 
 def test_who_is_not_there_is_named(monkeypatch, initialized):
-    monkeypatch.setattr(hosts, "_STARTUP", 0)
+    monkeypatch.setattr(hosts, "_STARTUP_SECONDS", 0)
     address = free_address()
     message = f"coordinator={address}: no answer in 0 seconds .*: start process 0"
     with pytest.raises(ValueError, match=message):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -19,11 +18,12 @@ from flax import struct
 from gymnax.environments import environment, spaces
 
 import jaxrl_pg
-from jaxrl_pg import checkpoint, ppo
+from jaxrl_pg import checkpoint, cli, ppo
 from jaxrl_pg.running import loop, run_folder
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.loop import DivergedError, Options
-from jaxrl_pg.training import program
+from jaxrl_pg.running.progress import Progress
+from jaxrl_pg.training import devices, program
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations
 
 SIZES = {
@@ -39,7 +39,6 @@ CONFIG = ppo.Config(**SIZES, learning_rate=0.01, total_timesteps=NUM * STEPS)
 OPTIONS = {"quiet": True, "num_evals": 20, "num_eval_episodes": 2}  # chunks of two iterations
 SEED = 3
 CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
-RESUME = "import sys, jaxrl_pg; jaxrl_pg.resume(sys.argv[1])"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +103,7 @@ def test_a_run_learns_what_train_learns_bit_for_bit(finished):
         np.testing.assert_array_equal(finished.metrics[name], values, err_msg=name)
 
 
-@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_minutes": 0}, {"num_evals": 8}])
+@pytest.mark.parametrize("options", [{"num_evals": 0, "checkpoint_seconds": 0}, {"num_evals": 8}])
 def test_how_often_it_evaluates_and_saves_changes_nothing(finished, options, tmp_path, monkeypatch):
     monkeypatch.setattr(program, "_CHUNK_TIMESTEPS", 5 * STEPS)
     result = jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **{**OPTIONS, "keep_last": 99, **options})
@@ -193,23 +192,27 @@ def test_a_quiet_run_prints_nothing_and_another_its_progress(copied, capfd):
 # --- going on -------------------------------------------------------------------------------------
 
 
-def test_half_a_run_and_the_rest_in_a_new_process_are_the_whole(finished, tmp_path, monkeypatch):
-    update = run_folder.Progress.update
+def interrupt_at(monkeypatch, timesteps):
+    """Send this process SIGINT once, after the rows of the chunk that ends there are shown."""
+    update = Progress.update
 
-    def interrupt_at_half(progress, timesteps, row):
-        update(progress, timesteps, row)
-        if timesteps == CONFIG.total_timesteps // 2:
+    def update_and_interrupt(progress, done, row):
+        update(progress, done, row)
+        if done == timesteps:
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(run_folder.Progress, "update", interrupt_at_half)
+    monkeypatch.setattr(Progress, "update", update_and_interrupt)
+
+
+def test_half_a_run_and_the_rest_are_the_whole(finished, tmp_path, monkeypatch):
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with pytest.raises(KeyboardInterrupt, match=f"jaxrl-pg resume {tmp_path}"):
-        jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **OPTIONS)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, CONFIG.total_timesteps // 2)
+        with pytest.raises(KeyboardInterrupt, match=f"jaxrl-pg resume {tmp_path}"):
+            jaxrl_pg.run(CONFIG, tmp_path / "run", SEED, **OPTIONS)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == NUM // 2
-    command = [sys.executable, "-c", RESUME, str(tmp_path / "run")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
+    jaxrl_pg.resume(tmp_path / "run")
     assert_same_run(tmp_path / "run", finished)
 
 
@@ -220,6 +223,19 @@ def test_a_finished_run_is_resumed_by_doing_nothing(finished, copied, monkeypatc
     assert_same_state(result.state, finished.state)
     assert rows_of(copied) == rows
     np.testing.assert_array_equal(result.metrics["loss/policy"], finished.metrics["loss/policy"])
+
+
+def test_a_run_of_an_earlier_version_keeps_its_minutes_as_seconds(copied):
+    path = copied / "config.json"
+    values = json.loads(path.read_text())
+    assert values["options"].pop("checkpoint_seconds") == 300.0
+    values["options"]["checkpoint_minutes"] = 2.5
+    path.write_text(json.dumps(values))
+    jaxrl_pg.resume(copied)
+    options = json.loads(path.read_text())["options"]
+    assert options == {**dataclasses.asdict(Options(**OPTIONS)), "checkpoint_seconds": 150.0}
+    with pytest.raises(ValueError, match="unknown option 'checkpoint_minutes': did you mean"):
+        jaxrl_pg.resume(copied, checkpoint_minutes=1)
 
 
 def test_fewer_timesteps_than_are_done_are_refused(copied):
@@ -270,12 +286,6 @@ def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice
 # --- being stopped --------------------------------------------------------------------------------
 
 
-def start_cli(*command):
-    return subprocess.Popen(
-        [*CLI, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
 def train_command(run_dir):
     return [
         *("train", "ppo", "--num-envs", "8", "--num-steps", "8", "--num-epochs", "2"),
@@ -285,25 +295,17 @@ def train_command(run_dir):
     ]
 
 
-def wait_for_rows(run_dir, process, num_rows):
-    """Until so many rows and some checkpoint are there, or the process has ended."""
-    metrics, saves = run_dir / "metrics.jsonl", run_dir / "checkpoints"
-    while process.poll() is None:
-        found = metrics.read_bytes().count(b"\n") if checkpoint.steps(saves) else 0
-        if found >= num_rows:
-            return
-        time.sleep(0.005)
-
-
-def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, tmp_path):
+def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, tmp_path, monkeypatch, capfd):
     run_dir = tmp_path / "run"
-    process = start_cli(*train_command(run_dir))
-    wait_for_rows(run_dir, process, 8)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 130, output
+    with monkeypatch.context() as patch:
+        patch.setattr(devices, "prepare", lambda num_devices: None)  # JAX is in use already
+        interrupt_at(patch, 8 * STEPS)
+        status = cli.main(train_command(run_dir))
+    printed, errors = capfd.readouterr()
+    output = printed + errors
+    assert status == 130, output
     saved = checkpoint.steps(run_dir / "checkpoints")[-1]
-    assert rows_of(run_dir)[-1]["iteration"] == saved < NUM
+    assert rows_of(run_dir)[-1]["iteration"] == saved == 8
     last = output.splitlines()[-1]
     assert last == f"interrupted: saved; go on with: jaxrl-pg resume {run_dir}"
     assert "Traceback" not in output
@@ -311,21 +313,83 @@ def test_ctrl_c_saves_says_how_to_go_on_and_loses_nothing(finished, tmp_path):
     assert_same_run(run_dir, finished)
 
 
-def test_killed_again_and_again_it_ends_as_if_never_killed(finished, tmp_path):
-    run_dir, chance = tmp_path / "run", random.Random(0)
-    kills, rows = 0, 0
-    for session in range(3):
-        command = ["resume", str(run_dir)] if session else train_command(run_dir)
-        process = start_cli(*command)
-        wait_for_rows(run_dir, process, rows + chance.randint(3, 15))
-        time.sleep(chance.uniform(0, 0.1))
-        process.kill()
-        output, _ = process.communicate(timeout=120)
-        assert process.returncode in (0, -signal.SIGKILL), output
-        kills += process.returncode == -signal.SIGKILL
-        rows = len(rows_of(run_dir))
-    assert kills >= 2
+def test_killed_in_another_process_it_ends_as_if_never_killed(finished, tmp_path):
+    run_dir = tmp_path / "run"
+    metrics, saves = run_dir / "metrics.jsonl", run_dir / "checkpoints"
+    process = subprocess.Popen(
+        [*CLI, *train_command(run_dir)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while process.poll() is None:
+        if checkpoint.steps(saves) and metrics.read_bytes().count(b"\n") >= 9:
+            break
+        time.sleep(0.005)
+    process.kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL, output
     jaxrl_pg.resume(run_dir, quiet=True)
+    assert_same_run(run_dir, finished)
+
+
+class KilledError(Exception):
+    """Ends a save where a process is killed."""
+
+
+def kill_at(monkeypatch, run_dir, operation, is_there, left_behind):
+    """End a run before a file operation of a save, and copy the folder as a kill would leave it.
+
+    Args:
+        monkeypatch: undoes it.
+        run_dir: the run's folder.
+        operation: module and name of the operation.
+        is_there: says of the operation's paths whether the run ends there.
+        left_behind: where the copy goes.
+    """
+    call = getattr(*operation)
+
+    def kill_or_call(*paths, **options):
+        if is_there(*map(str, paths)):
+            # Checkpoints first, for rows are written meanwhile: a kill may leave rows without
+            # their checkpoint, but never a checkpoint without its rows.
+            shutil.copytree(run_dir / "checkpoints", left_behind / "checkpoints")
+            others = shutil.ignore_patterns("checkpoints")
+            shutil.copytree(run_dir, left_behind, dirs_exist_ok=True, ignore=others)
+            raise KilledError
+        return call(*paths, **options)
+
+    monkeypatch.setattr(*operation, kill_or_call)
+
+
+RENAME, REMOVE = (os, "rename"), (shutil, "rmtree")
+MOMENTS = {
+    "before the first checkpoint is complete": (
+        RENAME,
+        lambda a, b: a.endswith("/2.orbax-checkpoint-tmp"),
+    ),
+    "before a later one is complete": (RENAME, lambda a, b: a.endswith("/14.orbax-checkpoint-tmp")),
+    "before an old one is renamed": (RENAME, lambda a, b: b.endswith(".deleted")),
+    "before an old one is deleted": (REMOVE, lambda a: a.endswith(".deleted")),
+}
+
+
+def start_or_resume(run_dir):
+    if run_dir.exists():
+        jaxrl_pg.resume(run_dir)
+    else:
+        jaxrl_pg.run(CONFIG, run_dir, SEED, **OPTIONS)
+
+
+def test_killed_again_and_again_it_ends_as_if_never_killed(finished, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    for session, (operation, is_there) in enumerate(MOMENTS.values()):
+        left_behind = tmp_path / f"killed{session}"
+        with monkeypatch.context() as patch:
+            kill_at(patch, run_dir, operation, is_there, left_behind)
+            with pytest.raises(RuntimeError, match="KilledError"):
+                start_or_resume(run_dir)
+        run_dir = left_behind
+        saved = checkpoint.steps(run_dir / "checkpoints")
+        assert saved[-1:] == [[], [12], [14], [16]][session]
+    jaxrl_pg.resume(run_dir)
     assert_same_run(run_dir, finished)
 
 
@@ -404,8 +468,8 @@ def test_a_run_in_use_is_refused(copied):
         ({"num_evals": -1}, r"num_evals=-1: give a whole number >= 0"),
         ({"num_eval_episodes": 0}, r"num_eval_episodes=0: give a whole number >= 1"),
         ({"keep_last": 0}, r"keep_last=0: give a whole number >= 1"),
-        ({"checkpoint_minutes": -0.5}, r"checkpoint_minutes=-0\.5: give a number >= 0"),
-        ({"checkpoint_minutes": float("nan")}, r"checkpoint_minutes=nan: give a number >= 0"),
+        ({"checkpoint_seconds": -0.5}, r"checkpoint_seconds=-0\.5: give a number >= 0"),
+        ({"checkpoint_seconds": float("nan")}, r"checkpoint_seconds=nan: give a number >= 0"),
         ({"quite": True}, "unknown option 'quite': did you mean 'quiet'"),
         ({"num_evals": 2.5}, r"num_evals=2\.5"),
         ({"num_eval_episodes": 1.5}, r"num_eval_episodes=1\.5"),

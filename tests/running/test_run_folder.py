@@ -1,33 +1,27 @@
 """The run folder, its rows and lock, and what a run shows while it goes on."""
 
-import fcntl
 import io
 import json
 import math
 import os
-import pty
 import re
-import signal
 import struct
 import subprocess
 import sys
-import termios
 import textwrap
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
 from jaxrl_pg.running import files, progress
-from jaxrl_pg.running.run_folder import (
-    Progress,
-    RunFolder,
-    TensorBoard,
-    known_return,
-    require_tensorboard,
-    save_curve,
-)
+from jaxrl_pg.running.curve import save_curve
+from jaxrl_pg.running.loggers import TensorBoard, require_tensorboard
+from jaxrl_pg.running.progress import Progress
+from jaxrl_pg.running.rows import known_return
+from jaxrl_pg.running.run_folder import RunFolder
 
 CONFIG = {"agent": "ppo", "env": "CartPole-v1", "learning_rate": 3e-4, "layers": [64, 64]}
 
@@ -110,7 +104,8 @@ def test_create_refuses_a_folder_with_anything_else(tmp_path, name):
 
 
 def test_create_takes_an_empty_folder_and_what_a_killed_create_left(tmp_path):
-    (tmp_path / "lock").write_text("1")
+    (tmp_path / "lock").write_text("")
+    (tmp_path / "lock.owner").write_text("1 on here")
     (tmp_path / "config.json.tmp").write_text('{"age')
     assert RunFolder.create(tmp_path, CONFIG).config == CONFIG
     assert tree(tmp_path) == ["config.json", "lock"]
@@ -246,7 +241,7 @@ def spawn(code, *args, **options):
 
 HOLD = """
     import sys, time
-    from jaxrl_pg.record import RunFolder
+    from jaxrl_pg.running.run_folder import RunFolder
     with RunFolder.open(sys.argv[1]):
         print("held", flush=True)
         time.sleep(60)
@@ -261,10 +256,15 @@ def test_another_process_is_named_and_its_death_frees_the_run(run):
             pass
         assert RunFolder.open(run.path).rows() == []  # reading takes no lock
     finally:
-        holder.send_signal(signal.SIGKILL)
+        holder.kill()
         holder.communicate()
+    assert tree(run.path) == ["config.json", "lock", "lock.owner"]
     with run:
         run.append([row(1)])
+        in_use = rf"demo is in use by process {os.getpid()} on "
+        with pytest.raises(ValueError, match=in_use), RunFolder.open(run.path):
+            pass
+    assert tree(run.path) == ["config.json", "lock", "metrics.jsonl"]
 
 
 def test_a_second_writer_in_this_process_is_refused_too(run):
@@ -289,10 +289,9 @@ def test_writing_needs_the_lock(run):
 
 
 def test_create_yields_to_another_process_at_the_same_path(tmp_path):
-    with (tmp_path / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match=r"in use by process \(just started\)"):
-            RunFolder.create(tmp_path, CONFIG)
+    in_use = r"in use by process \(just started\)"
+    with filelock.FileLock(tmp_path / "lock"), pytest.raises(ValueError, match=in_use):
+        RunFolder.create(tmp_path, CONFIG)
 
 
 # --- progress -----------------------------------------------------------------------------------
@@ -396,7 +395,7 @@ def screen_of(output):
 
 LIVE = """
     import sys, time
-    from jaxrl_pg.record import Progress
+    from jaxrl_pg.running.progress import Progress
     with Progress(1000) as progress:
         time.sleep(0.1)
         for i in range(1, 11):
@@ -411,6 +410,7 @@ LIVE = """
 
 def on_a_terminal(code, columns, **variables):
     """Run code with stderr on a pseudo-terminal; return what it wrote there and to stdout."""
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
@@ -487,7 +487,7 @@ def test_save_curve_is_a_png(tmp_path, name):
 def test_save_curve_leaves_pyplot_alone(tmp_path):
     code = """
         import sys
-        from jaxrl_pg.record import save_curve
+        from jaxrl_pg.running.curve import save_curve
         assert not {"matplotlib", "rich", "tensorboardX", "jax"} & sys.modules.keys()
         save_curve([], sys.argv[1], "")
         assert "matplotlib.pyplot" not in sys.modules

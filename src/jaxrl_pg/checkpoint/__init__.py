@@ -1,16 +1,14 @@
-"""Any pytree on disk, saved atomically and checked when it is read."""
+"""Checkpoints: any pytree on disk, saved atomically and checked when it is read.
 
-from jaxrl_pg.checkpoint.store import (
-    Checkpoints,
-    Found,
-    Restored,
-    find,
-    newest_host,
-    place,
-    restore,
-    spec,
-    steps,
-)
+with checkpoint.Checkpoints(folder) as saves:
+    saves.save(10, state, {"seconds": 3.5})
+restored = checkpoint.restore(folder, fresh_state)
+"""
+
+from jaxrl_pg.checkpoint.manifest import steps
+from jaxrl_pg.checkpoint.packing import spec
+from jaxrl_pg.checkpoint.reading import Found, Restored, find, newest_host, place, restore
+from jaxrl_pg.checkpoint.store import Checkpoints
 
 __all__ = [
     "Checkpoints",

@@ -1,4 +1,4 @@
-"""One array and its metadata on disk: all that is asked of Orbax, and the place that knows it."""
+"""One array and its metadata on disk: the only file that uses Orbax."""
 
 import logging
 from pathlib import Path
@@ -11,18 +11,18 @@ from orbax.checkpoint import v1 as ocp
 
 __all__ = ["load", "metadata", "save"]
 
-# Orbax logs through absl; what matters of it is raised to those who call.
+# Orbax logs through absl; what goes wrong is raised anyway.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 Json = dict[str, Any]
 
 
 def save(path: Path, packed: np.ndarray, described: Json, chunk: int) -> None:
-    """Write a new folder, which has its name only once it is complete.
+    """Write a new folder, which gets its name only once it is complete.
 
     Args:
-        path: of the folder.
-        packed: the array; nobody else may write to it meanwhile.
+        path: the folder.
+        packed: the array; it must not change meanwhile.
         described: JSON values to keep with it.
         chunk: bytes compressed and written as one piece.
     """
@@ -37,22 +37,22 @@ def save(path: Path, packed: np.ndarray, described: Json, chunk: int) -> None:
 
 
 def load(path: Path) -> np.ndarray:
-    """The array; whatever Orbax raises if it cannot be read."""
+    """Read the array; raises whatever Orbax raises if it cannot be read."""
     with _reading():
         return np.asarray(ocp.load(path)["leaves"])
 
 
 def metadata(path: Path) -> Json:
-    """What was kept with it; whatever Orbax raises if it cannot be read."""
+    """Read the JSON values kept with it; raises whatever Orbax raises if they cannot be read."""
     with _reading():
         return dict(ocp.metadata(path).custom_metadata)
 
 
 def _save_alone(path: Path, packed: np.ndarray, described: Json, chunk: int) -> None:
-    """The same from one of several processes, the others knowing nothing of it.
+    """Do the same from one of several processes, without the others taking part.
 
-    The older half of Orbax's interface can do that. The newer one, which reads what this writes,
-    would compare the path with all processes, in the middle of what they are doing.
+    Orbax's older interface can do that. The newer one, which reads what this writes, would
+    synchronise the path with all processes, in the middle of what they are doing.
     """
     me = jax.process_index()
     alone = orbax.options.MultiprocessingOptions(primary_host=me, active_processes={me})
@@ -67,7 +67,7 @@ def _save_alone(path: Path, packed: np.ndarray, described: Json, chunk: int) -> 
 
 
 def _reading() -> ocp.Context:
-    """Settings for reading: of several processes, this one acts alone."""
+    """Return the settings for reading, by which this process acts alone among several."""
     context = ocp.Context()
     if jax.process_count() > 1:
         context.multiprocessing_options.primary_host = jax.process_index()

@@ -1,4 +1,4 @@
-"""A pytree as bytes with a description of each leaf, and back: what a checkpoint holds."""
+"""A pytree as bytes with a description of each leaf, and back: the content of a checkpoint."""
 
 import math
 from typing import Any
@@ -12,13 +12,17 @@ Json = dict[str, Any]
 
 
 def spec(tree: Any) -> dict[str, str]:
-    """Type and shape of every leaf by its path: `{"params/kernel": "float32[4,64]"}`."""
+    """Return every leaf's type and shape by its path: `{"params/kernel": "float32[4,64]"}`."""
     leaves = leaves_by_path(tree)
     return {name: f"{x.dtype}{list(x.shape)}".replace(" ", "") for name, x in leaves.items()}
 
 
 def leaves_by_path(tree: Any) -> dict[str, Any]:
-    """The leaves by path, in the tree's order; ValueError if one is no array."""
+    """Return the leaves by path, in the tree's order.
+
+    Raises:
+        ValueError: if one is no array, or two have the same path.
+    """
     leaves: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
@@ -52,20 +56,20 @@ def pack(leaves: dict[str, Any], chunk: int) -> tuple[np.ndarray, Json]:
 
 
 def split(packed: np.ndarray, leaves: Json) -> dict[str, np.ndarray]:
-    """The bytes of each leaf, of what `pack` gave."""
+    """Split what `pack` returned into the bytes of each leaf."""
     ends = np.cumsum([leaf["bytes"] for leaf in leaves.values()], dtype=np.int64)
     return dict(zip(leaves, np.split(packed.reshape(-1), ends)[:-1], strict=True))
 
 
 def place(data: np.ndarray, described: Json, leaf: Any) -> Any:
-    """The bytes of a leaf as an array like `leaf`, where `leaf` is."""
+    """Turn the bytes of a leaf into an array like `leaf`, on the same devices."""
     impl = described["key_impl"]
     value: Any = data.view(np.uint32 if impl else leaf.dtype).reshape(described["shape"])
     if isinstance(leaf, np.ndarray | np.generic):
         return value.copy()
     fresh = isinstance(leaf, jax.Array) and not leaf.committed
     where = None if fresh else leaf.sharding
-    if where is not None and not where.is_fully_addressable:  # parts are other processes'
+    if where is not None and not where.is_fully_addressable:  # other processes hold parts of it
         value = jax.make_array_from_callback(value.shape, where, value.__getitem__)
         return jax.random.wrap_key_data(value, impl=impl) if impl else value
     if impl:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrl_pg.running.run_folder import RunFolder, known_return
+from jaxrl_pg.running.rows import known_return
+from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.sweeps import results
 from jaxrl_pg.sweeps.results import Table
 

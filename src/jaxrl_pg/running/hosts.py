@@ -1,8 +1,8 @@
-"""One run over several processes, of one machine or of many: to meet, to agree, to share.
+"""How the processes of one run, on one machine or on many, meet, agree and share values.
 
-Every process runs the same program on its share of the devices. The first alone touches files;
-what it reads it gives to the others, and what is decided by a clock or a signal is agreed on.
-With one process nothing is sent and nothing is done.
+Every process runs the same program on its share of the devices. Only the first touches files; it
+sends the others what it reads, and all agree on what a clock or a signal decides. With a single
+process nothing is sent, and every function here returns at once.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ __all__ = [
 
 T = TypeVar("T")
 
-_PIECE = 1 << 26  # bytes sent at once
-_STARTUP = 300  # seconds that processes wait for each other when they start
-_PATIENCE = 60  # seconds that a process which ends waits for the others
+_MESSAGE_BYTES = 1 << 26  # sent at once
+_STARTUP_SECONDS = 300  # how long processes wait for each other when they start
+_SHUTDOWN_SECONDS = 60  # how long a process that ends waits for the others
 
 
 def start(processes: Processes, num_devices: int | None) -> None:
-    """Meet the other processes; to be called before JAX is used.
+    """Connect to the other processes; call it before JAX is used.
 
     Args:
         processes: where they meet, and which of them this is.
-        num_devices: of all processes together, so that a CPU can be split into this process's
-            share; None leaves it as it is.
+        num_devices: number of devices of all processes together, so that a CPU can be split
+            into this process's share; None leaves it as it is.
 
     Raises:
-        ValueError: if they cannot have equal shares, no cluster manager is there to ask, or
-            the others cannot be met.
+        ValueError: if the processes cannot have equal shares, no cluster manager is there to
+            ask, or the others cannot be reached.
     """
     count = processes.num_processes
     if num_devices is not None and count is not None:
@@ -62,7 +62,7 @@ def start(processes: Processes, num_devices: int | None) -> None:
         if num_devices > count:
             jax.config.update("jax_num_cpu_devices", num_devices // count)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # The run's own handlers see to SIGTERM: JAX's would swallow it.
+    # The run handles SIGTERM itself; JAX's handler would swallow it.
     jax.config.update("jax_enable_preemption_service", False)
     automatic = processes.coordinator == "auto"
     if processes.coordinator and not automatic and processes.process_id:
@@ -72,8 +72,8 @@ def start(processes: Processes, num_devices: int | None) -> None:
             None if automatic else processes.coordinator,
             count,
             processes.process_id,
-            initialization_timeout=_STARTUP,
-            shutdown_timeout_seconds=_PATIENCE,
+            initialization_timeout=_STARTUP_SECONDS,
+            shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
@@ -84,17 +84,17 @@ def start(processes: Processes, num_devices: int | None) -> None:
 
 
 def alone() -> bool:
-    """Whether this process is the only one of the run."""
+    """Return whether this process is the only one of the run."""
     return jax.process_count() == 1
 
 
 def is_first() -> bool:
-    """Whether this is the process that reads and writes the run folder, prints and plots."""
+    """Return whether this process is the one that uses files and prints: process 0."""
     return jax.process_index() == 0
 
 
 def highest(*values: int) -> list[int]:
-    """The largest of each value over all processes, in one message."""
+    """Return the largest of each value over all processes, in one message."""
     if alone():
         return list(values)
     everyone = multihost_utils.process_allgather(np.array(values, np.int32))
@@ -102,7 +102,7 @@ def highest(*values: int) -> list[int]:
 
 
 def from_first(fn: Callable[..., T], *args: Any) -> T:
-    """What `fn(*args)` gives on the first process, on all of them; what it raises there, too."""
+    """Call `fn(*args)` on process 0, and return or raise the outcome on all processes."""
     if alone():
         return fn(*args)
     value: Any = None
@@ -121,14 +121,14 @@ def from_first(fn: Callable[..., T], *args: Any) -> T:
 
 
 def require_agreement(check: Callable[[], None], given: dict[str, Any]) -> None:
-    """Go on only if every process can, and was asked for the same.
+    """Go on only if every process can, and all were given the same arguments.
 
     Args:
-        check: raises `ValueError` if this process cannot.
-        given: what this process was given, JSON values by name.
+        check: raises `ValueError` if this process cannot go on.
+        given: this process's arguments, JSON values by name.
 
     Raises:
-        ValueError: on all processes, naming what the first that cannot go on says.
+        ValueError: on all processes, with the message of the first that cannot go on.
     """
     if alone():
         check()
@@ -139,37 +139,40 @@ def require_agreement(check: Callable[[], None], given: dict[str, Any]) -> None:
     except ValueError as error:
         problem = str(error)
     everyone = [json.loads(text) for text in _exchange(json.dumps([problem, given], default=str))]
-    for number, (its_problem, its) in enumerate(everyone):
+    _, first = everyone[0]
+    for number, (its_problem, other) in enumerate(everyone):
         if its_problem:
             raise ValueError(problem or f"process {number}: {its_problem}")
-        ours = everyone[0][1]
-        for name in {**ours, **its}:
-            if its.get(name) != ours.get(name):
+        for name in {**first, **other}:
+            if other.get(name) != first.get(name):
                 raise ValueError(
-                    f"process {number} was given {name}={its.get(name)!r}, process 0 "
-                    f"{name}={ours.get(name)!r}: give the same to all"
+                    f"process {number} was given {name}={other.get(name)!r}, process 0 "
+                    f"{name}={first.get(name)!r}: give the same to all"
                 )
 
 
 def require_all_devices(num_devices: int) -> None:
-    """Refuse a run that would leave a process, or part of one, without work.
+    """Refuse a run that would leave some devices of its processes without work.
 
     Raises:
         ValueError: saying how many devices there are.
     """
-    have, count = jax.device_count(), jax.process_count()
-    if not alone() and num_devices != have:
+    available, count = jax.device_count(), jax.process_count()
+    if not alone() and num_devices != available:
         raise ValueError(
-            f"num_devices={num_devices} but {count} processes have {have} devices: give "
-            f"num_devices={have} (a run uses all devices of its processes)"
+            f"num_devices={num_devices} but {count} processes have {available} devices: give "
+            f"num_devices={available} (a run uses all devices of its processes)"
         )
 
 
 def require_alone(what: str) -> None:
-    """Refuse to do over several processes what one process does.
+    """Refuse work that one process must do alone.
+
+    Args:
+        what: names the work in the message.
 
     Raises:
-        ValueError: saying how to share the work out instead.
+        ValueError: saying how to distribute it instead.
     """
     if not alone():
         raise ValueError(
@@ -179,68 +182,71 @@ def require_alone(what: str) -> None:
 
 
 def gather(tree: Any) -> Any:
-    """The whole of every array, whose parts are on several processes, on this one.
+    """Return whole arrays on this process, whose parts are on several processes.
 
-    All processes must call it together; the leaves come one after the other, so that no more
+    All processes must call it together. Leaves are gathered one after the other, so that no more
     than one is held twice.
     """
-    return tree if alone() else jax.tree.map(_whole, tree)
+
+    def whole(leaf: jax.Array) -> Any:
+        if not leaf.is_fully_replicated:
+            assert isinstance(leaf.sharding, NamedSharding)
+            replicated = NamedSharding(leaf.sharding.mesh, PartitionSpec())
+            leaf = jax.jit(_identity, out_shardings=replicated)(leaf)
+        local = leaf.addressable_data(0)
+        is_key = jax.dtypes.issubdtype(local.dtype, jax.dtypes.prng_key)
+        return local if is_key else np.asarray(local)
+
+    return tree if alone() else jax.tree.map(whole, tree)
 
 
 def _wait_for_first(address: str) -> None:
-    """Until process 0 listens: JAX itself would end this process without a word to the user."""
+    """Wait until process 0 listens; JAX itself would end this process without a message."""
     host, _, port = address.rpartition(":")
-    give_up = time.monotonic() + _STARTUP
+    deadline = time.monotonic() + _STARTUP_SECONDS
     while True:
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
             return
         except OSError as error:
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 raise ValueError(
-                    f"coordinator={address}: no answer in {_STARTUP} seconds ({error}): start "
-                    "process 0, and give its HOST:PORT to all"
+                    f"coordinator={address}: no answer in {_STARTUP_SECONDS} seconds ({error}): "
+                    "start process 0, and give its HOST:PORT to all"
                 ) from error
         time.sleep(0.5)
 
 
-def _whole(leaf: jax.Array) -> Any:
-    if not leaf.is_fully_replicated:
-        assert isinstance(leaf.sharding, NamedSharding)
-        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())
-        leaf = jax.jit(_same, out_shardings=everywhere)(leaf)
-    here = leaf.addressable_data(0)
-    return here if jax.dtypes.issubdtype(here.dtype, jax.dtypes.prng_key) else np.asarray(here)
-
-
-def _same(x: jax.Array) -> jax.Array:
+def _identity(x: jax.Array) -> jax.Array:
+    """Return x. A function of the module, so that a save compiles nothing that the last one did."""
     return x
 
 
 def _pickled(value: Any, error: Exception | None) -> bytes:
+    """Pickle an outcome; an error that cannot be rebuilt from its message becomes another one."""
     try:
         pickle.loads(pickle.dumps(error))
-    except Exception:  # some cannot be rebuilt from what they print
+    except Exception:
         error = RuntimeError(f"{type(error).__name__}: {error}")
     return pickle.dumps((value, error))
 
 
 def _from_first(data: bytes) -> bytes:
-    """The first process's bytes, on all: as words, for adding up is how they are sent."""
-    sizes = np.array(divmod(len(data), _PIECE), np.int32)
-    pieces, rest = (int(size) for size in multihost_utils.broadcast_one_to_all(sizes))
+    """Return the first process's bytes on all: as 32-bit words, since JAX sends them by adding."""
+    sizes = np.array(divmod(len(data), _MESSAGE_BYTES), np.int32)
+    full, rest = (int(size) for size in multihost_utils.broadcast_one_to_all(sizes))
     received = []
-    for number, size in enumerate([_PIECE] * pieces + [rest]):
+    for number, size in enumerate([_MESSAGE_BYTES] * full + [rest]):
         words = np.zeros(-(-size // 4), np.uint32)
         if is_first():
-            part = np.frombuffer(data, np.uint8)[number * _PIECE :][:size]
+            part = np.frombuffer(data, np.uint8)[number * _MESSAGE_BYTES :][:size]
             words.view(np.uint8)[:size] = part
         received.append(multihost_utils.broadcast_one_to_all(words).tobytes()[:size])
     return b"".join(received)
 
 
 def _exchange(text: str) -> list[str]:
-    """Every process's text, on all of them, in order."""
+    """Return every process's text on all of them, in order."""
     data = np.frombuffer(text.encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.array(data.size, np.int32))
     padded = np.zeros(int(sizes.max()), np.uint8)

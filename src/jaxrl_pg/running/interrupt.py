@@ -11,27 +11,31 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """While open, the first SIGINT or SIGTERM only sets `wanted`; a second acts at once."""
+    """Turns the first SIGINT or SIGTERM into a request; a second one acts at once.
+
+    Attributes:
+        wanted: the number of the signal that arrived inside `with`, or None.
+    """
 
     def __init__(self) -> None:
-        """Nothing is asked for yet."""
+        """Start without a request; the handlers are installed by `with`."""
         self.wanted: int | None = None
-        self._before: dict[int, Any] = {}
+        self._handlers: dict[int, Any] = {}  # those that were installed before ours
 
     def __enter__(self) -> Self:
-        """Install the handlers; signals are the main thread's, elsewhere nothing is done."""
+        """Install the handlers; in another thread than the main one, which may not, do nothing."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+                self._handlers[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Put the handlers back."""
-        while self._before:
-            signal.signal(*self._before.popitem())
+        """Restore the earlier handlers."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
 
     def raise_if_wanted(self, message: str) -> None:
-        """End as the signal asked, with a message for the user if there is one.
+        """End the process as the signal asked, with a message for the user if there is one.
 
         Raises:
             KeyboardInterrupt: after SIGINT.
@@ -44,7 +48,6 @@ class Interrupt:
                 print(message, flush=True)
             raise SystemExit(128 + signal.SIGTERM)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _request(self, number: int, _: FrameType | None) -> None:
         self.wanted = number
         self.__exit__()

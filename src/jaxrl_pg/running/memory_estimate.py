@@ -1,24 +1,26 @@
-"""How much memory an iteration will want, estimated before anything is compiled."""
+"""The memory that an iteration will need, estimated before anything is compiled."""
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
-from functools import partial
+import sys
 from typing import Any
 
 import jax
-import jax.extend
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxrl_pg import agents
+from jaxrl_pg.config import BaseConfig
 
 __all__ = ["available", "estimate", "inner_jaxprs", "require"]
 
-_SIZES = ("num_envs", "num_steps", "buffer_size")  # what makes an iteration large
-_SHARED = ("num_envs", "buffer_size")  # and is split over devices
+_SIZES = ("num_envs", "num_steps", "buffer_size")  # the fields that make an iteration large
+_SPLIT = ("num_envs", "buffer_size")  # those of them that are split over devices
 
 
-def require(config: Any) -> None:
+def require(config: BaseConfig) -> None:
     """Refuse a config whose iteration does not fit this machine.
 
     Raises:
@@ -33,70 +35,65 @@ def require(config: Any) -> None:
         )
 
 
-def estimate(config: Any) -> int:
-    """Bytes alive at the worst moment of one iteration, on each device.
+def estimate(config: BaseConfig) -> int:
+    """Return the bytes alive at the worst moment of one iteration, on each device.
 
-    Read off the traced program: an array counts from the operation that makes it to the last
-    that reads it. The compiler fuses and reuses, so the truth is usually lower.
+    They are read off the traced program: an array counts from the operation that makes it to
+    the last that reads it. The compiler fuses and reuses, so the truth is usually lower.
     """
-    share = {k: v // config.num_devices for k, v in _counts(config, _SHARED).items()}
+    share = {k: v // config.num_devices for k, v in _counts(config, _SPLIT).items()}
     one_device = config.replace(num_devices=1, **share)
     agent = agents.find(config)
-    state = jax.eval_shape(partial(agent.init, one_device), jax.random.key(0))
-    return _peak(jax.make_jaxpr(partial(agent.iterate, one_device))(state).jaxpr)
+    state = jax.eval_shape(lambda key: agent.init(one_device, key), jax.random.key(0))
+    return _peak(jax.make_jaxpr(lambda state: agent.iterate(one_device, state))(state).jaxpr)
 
 
 def available() -> int:
-    """Bytes of memory of this process's first device, or of its machine when that is a CPU."""
+    """Return the bytes of memory of this process's first device, or of the machine for a CPU."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"])
+    if sys.platform == "win32":
+        kilobytes = ctypes.c_ulonglong()
+        ctypes.windll.kernel32.GetPhysicallyInstalledSystemMemory(ctypes.byref(kilobytes))
+        return 1024 * kilobytes.value
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _counts(config: Any, names: tuple[str, ...]) -> dict[str, int]:
-    """Those of the fields that the config has, with their values."""
-    has = {field.name for field in dataclasses.fields(config)}
-    return {name: getattr(config, name) for name in names if name in has}
+def _counts(config: BaseConfig, names: tuple[str, ...]) -> dict[str, int]:
+    """Return the values of those of the fields that this agent's config has."""
+    fields = {field.name for field in dataclasses.fields(config)}
+    return {name: getattr(config, name) for name in names if name in fields}
 
 
-def _peak(jaxpr: Any) -> int:
-    """Largest sum of the sizes of live arrays; an inner program's own peak adds to it."""
-    last_use = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if _is_var(v)}
-    last_use |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if _is_var(v)}
+def _peak(jaxpr: Jaxpr) -> int:
+    """Return the largest sum of the sizes of live arrays; an inner program's peak adds to it."""
+    last_use = {v: i for i, eqn in enumerate(jaxpr.eqns) for v in eqn.invars if isinstance(v, Var)}
+    last_use |= {v: len(jaxpr.eqns) for v in jaxpr.outvars if isinstance(v, Var)}
     live = {v: _size(v) for v in (*jaxpr.invars, *jaxpr.constvars)}
     peak = now = sum(live.values())
     for i, eqn in enumerate(jaxpr.eqns):
         made = sum(_size(v) for v in eqn.outvars)
-        inner = max((_peak(j) - _inputs(j) for j in inner_jaxprs(eqn)), default=0)
-        peak = max(peak, now + max(made, inner))
+        extra = [_peak(inner) - sum(map(_size, inner.invars)) for inner in inner_jaxprs(eqn)]
+        peak = max(peak, now + max(made, *extra, 0))
         live |= {v: _size(v) for v in eqn.outvars}
         now += made
-        for v in [v for v in eqn.invars if _is_var(v) and last_use[v] == i]:
+        for v in [v for v in eqn.invars if isinstance(v, Var) and last_use[v] == i]:
             now -= live.pop(v, 0)
     return peak
 
 
-def inner_jaxprs(eqn: Any) -> list[Any]:
-    """The programs inside one equation of a traced program: bodies, branches, calls."""
-    values = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_closed)
-    return [value.jaxpr for value in values if _is_closed(value)]
+def inner_jaxprs(eqn: JaxprEqn) -> list[Jaxpr]:
+    """Return the programs inside one equation of a traced program: bodies, branches, calls."""
+    leaves = jax.tree.leaves(
+        list(eqn.params.values()), is_leaf=lambda value: isinstance(value, ClosedJaxpr)
+    )
+    return [value.jaxpr for value in leaves if isinstance(value, ClosedJaxpr)]
 
 
-def _is_closed(value: Any) -> bool:
-    return isinstance(value, jax.extend.core.ClosedJaxpr)
-
-
-def _inputs(jaxpr: Any) -> int:
-    return sum(_size(v) for v in jaxpr.invars)
-
-
-def _is_var(v: Any) -> bool:
-    return isinstance(v, jax.extend.core.Var)
-
-
-def _size(v: Any) -> int:
-    aval = v.aval
+def _size(v: Var | Literal) -> int:
+    """Return the bytes of one array of a traced program."""
+    aval: Any = v.aval  # an array's; its base class declares neither dtype nor size
     if jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key):
         return 8 * aval.size
     return aval.size * aval.dtype.itemsize

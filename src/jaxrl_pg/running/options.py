@@ -1,4 +1,4 @@
-"""How a run is watched and kept."""
+"""Options of the host: how a run or a sweep is watched and saved, and over which processes."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from jaxrl_pg.config import check_choice, nearest
 
-__all__ = ["LAYOUTS", "Options", "Processes", "SweepOptions", "with_changes"]
+__all__ = ["LAYOUTS", "Options", "Processes", "SweepOptions", "saved_options", "with_changes"]
 
 LAYOUTS = ("auto", "map", "vmap")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run is watched and kept; nothing here changes what is learned."""
+    """How a run is watched and saved; nothing here changes what is learned."""
 
     num_evals: int = 10
     """evaluations, evenly spread over the run"""
     num_eval_episodes: int = 128
     """episodes in each evaluation"""
-    checkpoint_minutes: float = 5.0
-    """save at every evaluation, and when this long has passed since the last save"""
+    checkpoint_seconds: float = 300.0
+    """save at every evaluation, and when this many seconds have passed since the last save"""
     keep_last: int = 3
     """newest checkpoints to keep, beside the best"""
     save_replay: bool = True
@@ -33,13 +33,13 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse numbers that are too low, or of the wrong kind."""
-        lowest = {"num_evals": 0, "num_eval_episodes": 1, "checkpoint_minutes": 0, "keep_last": 1}
-        for name, low in lowest.items():
+        for name, low in (("num_evals", 0), ("num_eval_episodes", 1), ("keep_last", 1)):
             given = getattr(self, name)
-            kind = int | float if name == "checkpoint_minutes" else int
-            if not isinstance(given, kind) or not given >= low:
-                what = "number" if name == "checkpoint_minutes" else "whole number"
-                raise ValueError(f"{name}={given!r}: give a {what} >= {low}")
+            if not isinstance(given, int) or given < low:
+                raise ValueError(f"{name}={given!r}: give a whole number >= {low}")
+        seconds = self.checkpoint_seconds
+        if not isinstance(seconds, int | float) or not seconds >= 0:  # NaN is not >= 0
+            raise ValueError(f"checkpoint_seconds={seconds!r}: give a number >= 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,12 +51,12 @@ class SweepOptions:
     layout: str = "auto"
     """agents of a device one after the other (map) or at once (vmap); auto: map on a CPU"""
     checkpoint_seconds: float = 60.0
-    """save an unfinished batch when this long has passed since the last save"""
+    """save an unfinished batch when this many seconds have passed since the last save"""
     quiet: bool = False
     """print nothing"""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse an unknown layout and negative numbers."""
         check_choice("layout", self.layout, LAYOUTS)
         for name in ("max_agents", "checkpoint_seconds"):
             if not getattr(self, name) >= 0:
@@ -65,17 +65,17 @@ class SweepOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processes:
-    """The processes of one run, each started with the same command and an id of its own."""
+    """The processes of one run, each started with the same command and its own id."""
 
     coordinator: str | None = None
     """HOST:PORT of process 0, where all meet; auto: ask Slurm, Open MPI, Kubernetes or the TPU"""
     num_processes: int | None = None
-    """how many there are; with auto on a CPU too, to share out num_devices"""
+    """number of processes; with auto, needed on a CPU only, to divide num_devices among them"""
     process_id: int | None = None
     """which of them this is, from 0; auto knows it"""
 
     def __post_init__(self) -> None:
-        """Refuse processes that cannot meet."""
+        """Refuse a description from which the processes could not find each other."""
         count, number = self.num_processes, self.process_id
         if self.coordinator is None:
             if count is not None or number is not None:
@@ -85,8 +85,8 @@ class Processes:
         if count is not None and count < 1:
             raise ValueError(f"num_processes={count}: give a whole number >= 1")
         if number is not None and not 0 <= number < (count or number + 1):
-            most = "" if count is None else f" to {count - 1} (num_processes={count})"
-            raise ValueError(f"process_id={number}: give a whole number from 0{most}")
+            limit = "" if count is None else f" to {count - 1} (num_processes={count})"
+            raise ValueError(f"process_id={number}: give a whole number from 0{limit}")
         if self.coordinator == "auto":
             return
         host, _, port = self.coordinator.rpartition(":")
@@ -101,7 +101,7 @@ class Processes:
 
 
 def with_changes(options: Options, changes: dict[str, Any]) -> Options:
-    """The options with some replaced by name.
+    """Return the options with some of them replaced.
 
     Raises:
         ValueError: for an unknown name (the nearest is named) or a bad value.
@@ -111,3 +111,18 @@ def with_changes(options: Options, changes: dict[str, Any]) -> Options:
         if name not in names:
             raise ValueError(f"unknown option {name!r}: {nearest(name, names)}")
     return dataclasses.replace(options, **changes)
+
+
+def saved_options(values: dict[str, Any]) -> Options:
+    """Return the options that a run's config.json holds.
+
+    Runs of earlier versions hold `checkpoint_minutes`, which becomes `checkpoint_seconds`.
+
+    Raises:
+        ValueError: for an unknown name or a bad value.
+    """
+    values = dict(values)
+    minutes = values.pop("checkpoint_minutes", None)
+    if isinstance(minutes, int | float):
+        values.setdefault("checkpoint_seconds", 60.0 * minutes)
+    return with_changes(Options(), values)

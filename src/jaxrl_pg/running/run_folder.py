@@ -2,13 +2,15 @@
 
     config.json     what the run was asked to do
     metrics.jsonl   one JSON object a line, in the order of training
-    curve.png       the learning curve
-    checkpoints/    owned by `jaxrl_pg.checkpoint`
-    lock            locked while a process writes; the kernel frees it however that process ends
+    curve.png       the learning curve, see `jaxrl_pg.running.curve`
+    checkpoints/    see `jaxrl_pg.checkpoint`
+    lock            locked while a process writes, and free however that process ends
+    lock.owner      which process that is
 
-What a run shows while it goes on (progress, curve, TensorBoard) is `jaxrl_pg.plot`, given again
-here. Neither room knows an agent, or an array library but numpy.
+Reading a folder needs no JAX: reports open many, and should start at once.
 """
+
+from __future__ import annotations
 
 import difflib
 import json
@@ -17,33 +19,21 @@ import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from jaxrl_pg.running import files
-from jaxrl_pg.running.progress import (
-    Progress,
-    TensorBoard,
-    known_return,
-    require_tensorboard,
-    save_curve,
-)
+from jaxrl_pg.running.rows import Row
 
-__all__ = [
-    "Progress",
-    "RunFolder",
-    "TensorBoard",
-    "known_return",
-    "require_tensorboard",
-    "save_curve",
-]
+if TYPE_CHECKING:
+    from jaxrl_pg.config import BaseConfig
 
-Row = dict[str, Any]
+__all__ = ["RunFolder", "config_of"]
 
 
 class RunFolder:
-    """One run on disk: read it freely; write it inside ``with run:``, which holds its lock."""
+    """One run on disk: read it freely; write it inside `with run:`, which holds its lock."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Name the folder and touch nothing; see `create` and `open`."""
@@ -51,22 +41,22 @@ class RunFolder:
         self.checkpoints_dir = self.path / "checkpoints"
         self._config_path = self.path / "config.json"
         self._metrics_path = self.path / "metrics.jsonl"
-        self._lock_file: int | None = None
+        self._lock: files.Lock | None = None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: Row) -> Self:
-        """Start a new run. Whatever is wrong is found before anything is written.
+        """Make the folder of a new run; whatever is wrong is found before anything is written.
 
         Args:
-            path: The folder, absent or empty.
-            config: JSON values and numpy scalars; "agent" and "env" name the run in messages.
+            path: a folder that is absent or empty.
+            config: JSON values and NumPy scalars; "agent" and "env" name the run in messages.
 
         Returns:
             The folder, holding config.json, not locked.
 
         Raises:
-            ValueError: The folder holds a run or another file, is in use, cannot be written, or
-                the config is not JSON.
+            ValueError: if the folder holds a run or another file, is in use or cannot be
+                written, or if the config is not JSON.
         """
         run = cls(path)
         _plain(config, "config", finite=True)
@@ -83,17 +73,17 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
-        """Open an existing run, to read or (inside ``with``) to write.
+        """Open an existing run, to read it or (inside `with`) to write it.
 
         Args:
-            path: A folder that `create` made.
+            path: a folder that `create` made.
 
         Returns:
             The folder, not locked.
 
         Raises:
-            ValueError: No run is there (the message lists those beside it), or its config.json
-                cannot be read.
+            ValueError: if no run is there (the message lists those beside it), or its
+                config.json cannot be read.
         """
         run = cls(path)
         if not run._config_path.is_file():
@@ -102,24 +92,38 @@ class RunFolder:
         return run
 
     def __enter__(self) -> Self:
-        """Take the lock and cut a torn last row; ValueError when another holds the lock."""
-        try:
-            self._lock_file = files.lock(self.path)
-            _cut_torn_line(self._metrics_path)
-        except OSError as error:
-            self.__exit__()
-            raise files.unwritable(self.path, error.strerror) from error
+        """Take the lock, see `lock`."""
+        self.lock()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Free the lock. Its file stays: once removed, two processes could hold two locks."""
-        if self._lock_file is not None:
-            os.close(self._lock_file)
-            self._lock_file = None
+        """Free the lock."""
+        self.unlock()
+
+    def lock(self) -> None:
+        """Take the lock, and cut a last row that a killed process left half written.
+
+        Raises:
+            ValueError: if another process holds the lock, or the folder cannot be written.
+        """
+        try:
+            self._lock = files.lock(self.path)
+            if self._metrics_path.exists():
+                with self._metrics_path.open("r+b") as file:
+                    file.truncate(file.read().rfind(b"\n") + 1)
+        except OSError as error:
+            self.unlock()
+            raise files.unwritable(self.path, error.strerror) from error
+
+    def unlock(self) -> None:
+        """Free the lock; does nothing if it is not held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     @property
     def config(self) -> Row:
-        """The config as config.json holds it now."""
+        """The content of config.json as it is now."""
         try:
             config = json.loads(self._config_path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -141,7 +145,7 @@ class RunFolder:
         """Add rows to metrics.jsonl. They outlive this process and, after `sync`, the machine.
 
         Args:
-            rows: Scalars by name, "iteration" among them; what is not finite is written as null.
+            rows: scalars by name, "iteration" among them; what is not finite is written as null.
         """
         self._require_lock()
         text = "".join(_line(row) for row in rows)
@@ -155,10 +159,10 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def drop_after(self, iteration: int) -> int:
-        """Drop, in one step, the rows past a restored checkpoint.
+        """Drop, in one step, the rows that are newer than a restored checkpoint.
 
         Args:
-            iteration: Of the checkpoint; rows of this iteration stay.
+            iteration: the checkpoint's; rows of this iteration stay.
 
         Returns:
             The number of rows dropped.
@@ -171,7 +175,7 @@ class RunFolder:
         return len(rows) - len(kept)
 
     def rows(self) -> list[Row]:
-        """Read every whole row; a last line torn, or still being written, is left out."""
+        """Read every whole row; a last line that is torn or still being written is left out."""
         if not self._metrics_path.exists():
             return []
         rows = []
@@ -186,7 +190,7 @@ class RunFolder:
         return rows
 
     def _require_lock(self) -> None:
-        if self._lock_file is None:
+        if self._lock is None:
             raise RuntimeError(f"{self.path} is not locked: write inside `with run:`")
 
     def _require_new(self) -> None:
@@ -201,14 +205,42 @@ class RunFolder:
                 f"{path} already holds a run{f' ({named})' if named else ''}: resume it with "
                 f"`jaxrl-pg resume {shlex.quote(str(path))}`, or choose another --run-dir"
             )
-        held = sorted(set(os.listdir(path)) - {"lock", "config.json.tmp"})
+        held = sorted(set(os.listdir(path)) - {"lock", "lock.owner", "config.json.tmp"})
         if held:
             listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
             raise ValueError(f"{path} is not empty (it holds {listed}): choose another --run-dir")
 
 
+def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
+    """Return the agent's config that a run was started with.
+
+    Args:
+        run: the run's folder, named in messages.
+        saved: the content of its config.json.
+        env: the environment object, for a run that was given one.
+
+    Raises:
+        ValueError: if the file lacks a part or names an unknown agent, or if the environment
+            was an object and none is given.
+    """
+    from jaxrl_pg import agents
+    from jaxrl_pg import config as configs
+
+    for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
+        if not isinstance(saved.get(part), kind):
+            raise ValueError(f"{run}/config.json has no good {part!r}: restore the file")
+    name, values = saved["agent"], dict(saved["config"])
+    if name not in agents.AGENTS:
+        raise ValueError(f"{run} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
+    if env is not None:
+        values["env"] = env
+    elif ":" in values.get("env", ""):
+        raise ValueError(f"{run} was given an object of {values['env']}: pass env=...")
+    return configs.from_dict(agents.AGENTS[name].Config, values)
+
+
 def _plain(value: Any, where: str, finite: bool = False) -> Any:
-    """Turn what numpy can read into JSON values; NaN and inf become None, or are refused."""
+    """Turn what NumPy can read into JSON values; NaN and inf become None, or are refused."""
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, dict):
@@ -226,14 +258,8 @@ def _plain(value: Any, where: str, finite: bool = False) -> Any:
 
 
 def _line(row: Row) -> str:
+    """Write a row as a line of metrics.jsonl."""
     return json.dumps({key: _plain(value, key) for key, value in row.items()}) + "\n"
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Cut what follows the last newline: the half row of a killed process."""
-    if path.exists():
-        with path.open("r+b") as file:
-            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _no_run_message(path: Path) -> str:
@@ -242,7 +268,7 @@ def _no_run_message(path: Path) -> str:
     message = f"no run in {path}: expected {path / 'config.json'}"
     if (parent / "config.json").is_file():
         return f"{message}; did you mean {path.parent}?"
-    names = sorted(found.parent.name for found in parent.glob("*/config.json"))
+    names = sorted(file.parent.name for file in parent.glob("*/config.json"))
     if not names:
         return f"{message}; there are no runs in {path.parent}"
     close = difflib.get_close_matches(path.name, names, n=3)

@@ -23,9 +23,10 @@ from typing import Any
 
 import jax
 
-from jaxrl_pg.running import files, hosts, memory_estimate, run_folder
+from jaxrl_pg.running import files, hosts, memory_estimate
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.options import SweepOptions
+from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.sweeps import batch as batches
 from jaxrl_pg.sweeps import results, time_estimate
 from jaxrl_pg.sweeps.batch import Batch, BatchRun
@@ -125,7 +126,7 @@ def train_groups(
     finished = finished_rows(folder)
     plan = [b for group in some_groups for b in _plan(folder, group, finished, options)]
     total = sum(_timesteps(point) for batch in plan for point in batch.points)
-    with run_folder.Progress(total, quiet=options.quiet) as progress:
+    with Progress(total, quiet=options.quiet) as progress:
         while plan and not interrupt.wanted:
             batch = plan.pop(0)
             try:
@@ -187,7 +188,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
         files.write_atomic(folder / "sweep.json", json.dumps(described, indent=1) + "\n")
         yield
     finally:
-        os.close(lock)
+        lock.release()
 
 
 def folder_of(experiment: Experiment, run_dir: str | os.PathLike[str] | None) -> Path:
@@ -209,7 +210,7 @@ def _train(
     experiment: Experiment,
     folder: Path,
     options: SweepOptions,
-    progress: run_folder.Progress,
+    progress: Progress,
     interrupt: Interrupt,
 ) -> None:
     place = folder / "batches" / batch.id
