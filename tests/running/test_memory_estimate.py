@@ -16,7 +16,7 @@ CONFIGS = {
 
 def planned(config):
     """Bytes that XLA sets aside for one iteration."""
-    agent = agents.find(config)
+    agent = agent_of(config)
     state = jax.eval_shape(partial(agent.init, config), jax.random.key(0))
     iterate = jax.jit(partial(agent.iterate, config), donate_argnums=0)
     compiled = iterate.lower(state).compile({"xla_backend_optimization_level": 0})

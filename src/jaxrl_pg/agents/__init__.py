@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import Any
 
 from jaxrl_pg import AGENT_NAMES
-from jaxrl_pg.config import defined_configs, nearest
+from jaxrl_pg.config import BaseConfig, agent_of, defined_configs, nearest
 from jaxrl_pg.types import Agent
 
-__all__ = ["AGENTS", "by_name"]
+__all__ = ["AGENTS", "by_name", "config_class", "names_of"]
 
 AGENTS: dict[str, Agent[Any, Any]] = {
     name: import_module(f"jaxrl_pg.agents.{name}").AGENT for name in AGENT_NAMES
@@ -28,3 +28,32 @@ def by_name(name: str) -> Agent[Any, Any]:
     if name not in others:
         raise ValueError(f"unknown agent {name!r}: {nearest(name, {*AGENTS, *others})}")
     return others[name]
+
+
+def names_of(config: BaseConfig) -> dict[str, str]:
+    """Return what a run's folder keeps to find a config's class again.
+
+    The agent's name; and where the class is not one of this package's, `config_class` as well.
+    """
+    agent, cls = agent_of(config), type(config)
+    if agent.name in AGENTS and AGENTS[agent.name].Config is cls:
+        return {"agent": agent.name}
+    return {"agent": agent.name, "config_class": f"{cls.__module__}:{cls.__qualname__}"}
+
+
+def config_class(name: str, path: str | None = None) -> type[BaseConfig]:
+    """Return the config class of what `names_of` gave.
+
+    A class from elsewhere is looked for among those that the program has defined by itself:
+    nothing that a folder says makes this import code.
+
+    Raises:
+        ValueError: for an unknown agent, or a class that the program has not defined.
+    """
+    if path is None:
+        return by_name(name).Config
+    if path not in defined_configs():
+        raise ValueError(
+            f"its config is a {path}, which this program has not defined: import its module first"
+        )
+    return defined_configs()[path]

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 
-from jaxrl_pg import agents, checkpoint
+from jaxrl_pg import checkpoint
 from jaxrl_pg import config as configs
-from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.training import devices
 from jaxrl_pg.types import TrainState
 
-__all__ = ["fresh", "restored", "state_shapes"]
+__all__ = ["fresh", "restored"]
 
 
-def fresh(config: BaseConfig, seed: int) -> TrainState:
+def fresh(config: BaseConfig, seed: int) -> TrainState[Any]:
     """Return the state that a run of this seed starts from, laid out over its devices."""
     shardings = devices.state_shardings(config.num_devices)
-    return jax.jit(agents.find(config).init, out_shardings=shardings)(config, jax.random.key(seed))
+    return jax.jit(agent_of(config).init, out_shardings=shardings)(config, jax.random.key(seed))
 
 
 def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Restored:
@@ -29,7 +31,7 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
     Raises:
         ValueError: if the config is not the one that was saved, or no checkpoint is good.
     """
-    shapes = state_shapes(config, config.num_devices)
+    shapes = devices.state_shapes(config, config.num_devices)
     found = hosts.from_first(lambda: _find(config, folder, shapes))
     if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
@@ -43,7 +45,9 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
     return checkpoint.Restored(found.step, state, found.host, found.skipped)
 
 
-def _find(config: BaseConfig, folder: RunFolder, shapes: TrainState) -> checkpoint.Found | None:
+def _find(
+    config: BaseConfig, folder: RunFolder, shapes: TrainState[Any]
+) -> checkpoint.Found | None:
     """Read the newest good checkpoint, if the run's config is still the one it was saved with."""
     if not checkpoint.steps(folder.checkpoints_dir):
         return None
@@ -54,10 +58,3 @@ def _find(config: BaseConfig, folder: RunFolder, shapes: TrainState) -> checkpoi
         lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
     return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
-
-
-def state_shapes(config: BaseConfig, num_devices: int = 1) -> TrainState:
-    """Return the `ShapeDtypeStruct`s of a train state, laid out over `num_devices`."""
-    init = agents.find(config).init
-    shapes = jax.eval_shape(lambda key: init(config, key), jax.random.key(0))
-    return devices.place_shapes(shapes, num_devices)

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
-from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts, initial_state, memory_estimate
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
@@ -42,7 +42,7 @@ class Result(NamedTuple):
         run_dir: the run's folder.
     """
 
-    state: TrainState
+    state: TrainState[Any]
     metrics: dict[str, np.ndarray]
     config: BaseConfig
     run_dir: Path
@@ -250,7 +250,7 @@ def _describe(config: BaseConfig, seed: int, options: Options) -> Row:
     """Return the content of config.json."""
     values = configs.to_dict(config)
     return {
-        "agent": agents.find(config).name,
+        **agents.names_of(config),
         "env": values["env"],
         "seed": seed,
         "config": values,
@@ -261,4 +261,4 @@ def _describe(config: BaseConfig, seed: int, options: Options) -> Row:
 def _title(config: BaseConfig) -> str:
     """Return the title of the learning curve."""
     env = config.env if isinstance(config.env, str) else type(config.env).__name__
-    return f"{agents.find(config).name} on {env}"
+    return f"{agent_of(config).name} on {env}"

@@ -11,8 +11,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-from jaxrl_pg import agents
-from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.config import BaseConfig, agent_of
 
 __all__ = ["available", "estimate", "inner_jaxprs", "require"]
 
@@ -43,7 +42,7 @@ def estimate(config: BaseConfig) -> int:
     """
     share = {k: v // config.num_devices for k, v in _counts(config, _SPLIT).items()}
     one_device = config.replace(num_devices=1, **share)
-    agent = agents.find(config)
+    agent = agent_of(config)
     state = jax.eval_shape(lambda key: agent.init(one_device, key), jax.random.key(0))
     return _peak(jax.make_jaxpr(lambda state: agent.iterate(one_device, state))(state).jaxpr)
 

@@ -229,14 +229,16 @@ def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
     for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
         if not isinstance(saved.get(part), kind):
             raise ValueError(f"{run}/config.json has no good {part!r}: restore the file")
-    name, values = saved["agent"], dict(saved["config"])
-    if name not in agents.AGENTS:
-        raise ValueError(f"{run} is a run of {name!r}: {configs.nearest(name, agents.AGENTS)}")
+    values = dict(saved["config"])
+    try:
+        config_class = agents.config_class(saved["agent"], saved.get("config_class"))
+    except ValueError as error:
+        raise ValueError(f"{run} cannot be read here: {error}") from None
     if env is not None:
         values["env"] = env
     elif ":" in values.get("env", ""):
         raise ValueError(f"{run} was given an object of {values['env']}: pass env=...")
-    return configs.from_dict(agents.AGENTS[name].Config, values)
+    return configs.from_dict(config_class, values)
 
 
 def _plain(value: Any, where: str, finite: bool = False) -> Any:

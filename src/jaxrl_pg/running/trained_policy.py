@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import agents, checkpoint, envs
-from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.running.initial_state import state_shapes
+from jaxrl_pg import checkpoint, envs
+from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
+from jaxrl_pg.training import devices
 from jaxrl_pg.types import TrainState
 
 __all__ = ["Policy", "load"]
@@ -27,7 +27,7 @@ class Policy:
         step: the iteration of that checkpoint.
     """
 
-    def __init__(self, config: BaseConfig, state: TrainState, step: int) -> None:
+    def __init__(self, config: BaseConfig, state: TrainState[Any], step: int) -> None:
         """Wrap a train state; `load` makes one from a run folder."""
         self.config, self.state, self.step = config, state, step
 
@@ -64,7 +64,7 @@ def load(run_dir: str | os.PathLike[str], *, step: int | None = None, env: Any =
     """
     run = RunFolder.open(run_dir)
     config = config_of(run.path, run.config, env)
-    shapes = state_shapes(config)._replace(memory=())  # a policy replays nothing
+    shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
     return Policy(config, restored.state, restored.step)
 
@@ -75,5 +75,5 @@ def _act(
 ) -> jax.Array:
     """Act on a batch of observations."""
     env = envs.make(config.env, config.env_params)
-    raw = agents.find(config).act(config, learner, obs, key, deterministic)
+    raw = agent_of(config).act(config, learner, obs, key, deterministic)
     return envs.to_env_action(env, raw)
