@@ -181,7 +181,7 @@ def _evaluate_run(
 
 
 def _sweep(args: list[str]) -> int:
-    from jaxrl_pg.running.options import SweepOptions
+    from jaxrl_pg.sweeps.batch import SweepOptions
 
     _sweep_experiment.__annotations__.update(options=SweepOptions)
     return _call(_sweep_experiment, "jaxrl-pg sweep", args)
@@ -218,7 +218,7 @@ def _sweep_experiment(
     if launcher == "ray":
         folder = launch_ray.run_with_ray(wanted, run_dir, options, num_devices or 1)
     else:
-        folder = sweep.run_sweep(wanted, run_dir, options)
+        folder = sweep.sweep(wanted, run_dir, options)
     print(f"results are in {folder / 'results.csv'}; report: {report.write([folder])}")
     return 0
 

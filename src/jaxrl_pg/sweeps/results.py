@@ -127,7 +127,8 @@ def read(path: str | os.PathLike[str]) -> Table:
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
             raise ValueError(
-                f"{path} line {number} has {len(line)} cells, the header {len(header)}: mend it"
+                f"{path} line {number} has {len(line)} cells, the header {len(header)}: "
+                "fix that line"
             )
     return _of_cells(header, lines, path, os.fspath(path.parent))
 
