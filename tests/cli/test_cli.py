@@ -1,5 +1,7 @@
 """The command line: what it refuses, in a line and before any work, and one run from end to end."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 import jax
 import pytest
@@ -16,64 +19,76 @@ from jaxrl_pg.cli import commands
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.running.run_folder import RunFolder
 
-CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
+CLI = [sys.executable, "-m", "jaxrl_pg.cli"]
 TINY = [
     *("--num-envs", "8", "--num-steps", "8", "--num-epochs", "2", "--num-minibatches", "2"),
     *("--hidden-sizes", "8", "8", "--learning-rate", "0.01", "--total-timesteps", "2560"),
     *("--num-evals", "20", "--num-eval-episodes", "2"),
 ]
+# Its programs are compiled by no other test, so that none is in memory.
+OTHER = [*TINY, "--num-steps", "4"]
 # Packages that take long to import; the late ones only when they are used.
-LATE = {"gymnax", "matplotlib", "tyro", "tensorboardX"}
+LATE = {"gymnax", "matplotlib", "tensorboardX"}
 HEAVY = LATE | {"jax", "numpy", "flax", "optax", "orbax", "rich"}
 
 
-@pytest.fixture(scope="module")
-def environ(tmp_path_factory):
-    return {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-        "XLA_FLAGS": "",
-    }
-
-
-@pytest.fixture(autouse=True)
-def compiled(tmp_path_factory):
-    """A folder that gets a file for everything compiled; JAX's settings are put back."""
+@contextlib.contextmanager
+def settings_put_back():
+    """Undo what the command line sets in JAX."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
-    folder = tmp_path_factory.mktemp("compiled")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    compilation_cache.reset_cache()
-    yield folder
+    yield
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
 
 
+@pytest.fixture(autouse=True)
+def _settings_put_back():
+    with settings_put_back():
+        yield
+
+
+@pytest.fixture
+def compiled(tmp_path_factory):
+    """Return a folder that gets a file for everything compiled."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()
+    return folder
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty working directory."""
+    """Return an empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call(*command):
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = commands.main(command)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="module")
-def trained(environ, tmp_path_factory):
-    """A run that the command line made, and what it printed."""
+def trained(tmp_path_factory):
+    """Return a run that the command line made, and what it printed."""
     run_dir = tmp_path_factory.mktemp("cli") / "run"
-    command = ["train", "ppo", *TINY, "--seed", "3", "--run-dir", str(run_dir)]
-    return run_dir, call(environ, *command)
-
-
-def call(environ, *command):
-    return subprocess.run(
-        [*CLI, *command], env=environ, capture_output=True, text=True, timeout=120
-    )
+    with settings_put_back():
+        return run_dir, call("train", "ppo", *TINY, "--seed", "3", "--run-dir", str(run_dir))
 
 
 def refusal(capsys, *command):
-    """What a refused command says: one line, with no frame around it."""
+    """Return what a refused command says: one line, with no frame around it."""
     assert commands.main(command) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -156,7 +171,7 @@ def test_what_cannot_run_is_refused_before_any_work(here, compiled, capsys, comm
 
 
 def programs(compiled):
-    """The agent's programs among all that was compiled (drawing a key is one, too)."""
+    """Return the agent's programs among all that was compiled (drawing a key is one, too)."""
     names = [path.name for path in compiled.iterdir()]
     return [name for name in names if name.startswith(("jit_i", "jit_train", "jit_evaluat"))]
 
@@ -172,7 +187,7 @@ def test_what_does_not_fit_in_memory_is_refused(here, compiled, capsys, monkeypa
 
 def test_a_folder_that_cannot_be_made_is_refused(here, compiled, capsys):
     (here / "file").write_text("")
-    message = refusal(capsys, "train", "ppo", *TINY, "--run-dir", "file/run")
+    message = refusal(capsys, "train", "ppo", *OTHER, "--run-dir", "file/run")
     assert message == (
         "jaxrl-pg: cannot write file/run (file is not a folder): choose another --run-dir"
     )
@@ -183,7 +198,7 @@ def test_a_folder_that_cannot_be_made_is_refused(here, compiled, capsys):
 def test_a_run_that_is_there_is_never_written_over(here, compiled, capsys, trained):
     run_dir, _ = trained
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
-    message = refusal(capsys, "train", "ppo", *TINY, "--run-dir", str(run_dir))
+    message = refusal(capsys, "train", "ppo", *OTHER, "--run-dir", str(run_dir))
     resume = f"jaxrl-pg resume {run_dir}"
     assert f"already holds a run (ppo on CartPole-v1): resume it with `{resume}`" in message
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
@@ -215,8 +230,7 @@ def test_a_broken_config_is_refused(here, capsys, trained, command, text, messag
     assert message in refusal(capsys, command, "run")
 
 
-def test_a_diverged_run_ends_with_status_1_and_one_line(here, environ, capsys):
-    jax.config.update("jax_compilation_cache_dir", environ["JAX_COMPILATION_CACHE_DIR"])
+def test_a_diverged_run_ends_with_status_1_and_one_line(here, capsys):
     command = ["train", "ppo", *TINY, "--learning-rate", "1e30", "--run-dir", "run"]
     assert commands.main(command) == 1
     error = capsys.readouterr().err
@@ -237,14 +251,14 @@ def python(code):
 
 
 def imported(code):
-    """Packages in memory after some code."""
+    """Return the packages in memory after some code."""
     last = python(f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})")
     return set(last.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("argument", ["'--help'", "'help'", "'-h'", ""])
-def test_help_needs_no_library(argument):
-    code = f"from jaxrl_pg.cli import main; assert main([{argument}]) == 0"
+def test_help_needs_no_library():
+    every = "[['--help'], ['help'], ['-h'], []]"
+    code = f"from jaxrl_pg.cli import main; assert [main(x) for x in {every}] == [0] * 4"
     assert not HEAVY & imported(code)
 
 
@@ -260,10 +274,16 @@ def test_help_answers_at_once():
 
 
 def test_importing_the_package_imports_nothing_else():
-    assert not HEAVY & imported("import jaxrl_pg")
-    every = "import jaxrl_pg; [getattr(jaxrl_pg, name) for name in jaxrl_pg.__all__]"
-    assert not LATE & imported(every)
-    assert not (LATE | {"orbax"}) & imported("from jaxrl_pg import ppo, train, evaluate")
+    shown = "print(*{name.split('.')[0] for name in sys.modules})"
+    alone, some, every = python(
+        f"""if True:
+        import sys, jaxrl_pg; {shown}
+        from jaxrl_pg import ppo, train, evaluate; {shown}
+        [getattr(jaxrl_pg, name) for name in jaxrl_pg.__all__]; {shown}"""
+    ).splitlines()
+    assert not HEAVY & set(alone.split())
+    assert not (LATE | {"orbax"}) & set(some.split())
+    assert not LATE & set(every.split())
 
 
 @pytest.mark.parametrize(
@@ -285,8 +305,7 @@ def test_every_command_explains_its_options(capsys, command, words):
 # --- from end to end ------------------------------------------------------------------------------
 
 
-def test_train_says_what_came_out_and_where(trained, environ):
-    run_dir, result = trained
+def assert_trained(run_dir, result):
     assert result.returncode == 0, result.stderr
     last = result.stdout.splitlines()[-1]
     rows = RunFolder.open(run_dir).rows()
@@ -300,32 +319,75 @@ def test_train_says_what_came_out_and_where(trained, environ):
     assert saved["options"]["num_evals"] == 20
 
 
-def test_its_programs_were_kept_on_disk(trained, environ):
-    names = os.listdir(environ["JAX_COMPILATION_CACHE_DIR"])
+def test_train_says_what_came_out_and_where(trained):
+    assert_trained(*trained)
+
+
+def test_evaluate_prints_the_return_of_a_checkpoint(trained):
+    command = ["evaluate", str(trained[0]), "--num-episodes", "3", "--seed", "5"]
+    result = call(*command)
+    assert result.returncode == 0
+    assert result.stdout.startswith("iteration 40: return ")
+    assert " over 3 episodes (lowest " in result.stdout
+    assert call(*command).stdout == result.stdout
+    assert call(*command, "--checkpoint", "38").stdout.startswith("iteration 38: return ")
+
+
+def assert_resumed(run_dir, trained, result):
+    assert result.returncode == 0
+    assert result.stderr == ""
+    assert "after 2,560 steps; everything is in run" in result.stdout
+    rows = [RunFolder.open(run).rows() for run in (run_dir, trained)]
+    for row in (*rows[0], *rows[1]):
+        row.pop("seconds", None)
+    assert rows[0] == rows[1]
+
+
+def stopped(run_dir, trained):
+    """Make a copy of a run that lacks its last checkpoint."""
+    shutil.copytree(trained, run_dir)
+    shutil.rmtree(run_dir / "checkpoints" / "40")
+
+
+def test_resume_goes_on_from_the_newest_checkpoint(here, trained):
+    stopped(here / "run", trained[0])
+    assert_resumed(here / "run", trained[0], call("resume", "run", "--quiet", "True"))
+
+
+# --- in processes of their own --------------------------------------------------------------------
+
+
+def start(cache, *command, **environ):
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [*CLI, *command],
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_a_process_trains_and_keeps_its_programs_on_disk(tmp_path):
+    run_dir, cache = tmp_path / "run", tmp_path / "cache"
+    result = start(cache, "train", "ppo", *TINY, "--seed", "3", "--run-dir", str(run_dir))
+    assert_trained(run_dir, result)
+    names = os.listdir(cache)
     assert any(name.startswith("jit_iterations") for name in names)
     assert any(name.startswith("jit_init") for name in names)
 
 
-def test_evaluate_prints_the_return_of_a_checkpoint(trained, environ, capsys):
-    command = ["evaluate", str(trained[0]), "--num-episodes", "3", "--seed", "5"]
-    result = call(environ, *command)
+@pytest.mark.slow
+def test_processes_evaluate_and_resume_what_one_has_trained(here):
+    """With programs as users have them."""
+    as_users = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
+    cache = here / "cache"
+    train = ["train", "ppo", *TINY, "--seed", "3", "--run-dir", "one"]
+    assert start(cache, *train, **as_users).returncode == 0
+    command = ["evaluate", "one", "--num-episodes", "3", "--seed", "5"]
+    result = start(cache, *command, **as_users)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("iteration 40: return ")
-    assert " over 3 episodes (lowest " in result.stdout
-    assert commands.main(command) == 0
-    assert capsys.readouterr().out == result.stdout
-    assert commands.main([*command, "--checkpoint", "38"]) == 0
-    assert capsys.readouterr().out.startswith("iteration 38: return ")
-
-
-def test_resume_goes_on_from_the_newest_checkpoint(here, trained, environ):
-    shutil.copytree(trained[0], here / "run")
-    shutil.rmtree(here / "run" / "checkpoints" / "40")
-    result = call(environ, "resume", "run", "--quiet", "True")
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    assert "after 2,560 steps; everything is in run" in result.stdout
-    rows = [RunFolder.open(run).rows() for run in (here / "run", trained[0])]
-    for row in (*rows[0], *rows[1]):
-        row.pop("seconds", None)
-    assert rows[0] == rows[1]
+    assert call(*command).stdout == result.stdout
+    stopped(here / "run", here / "one")
+    resumed = start(cache, "resume", "run", "--quiet", "True", **as_users)
+    assert_resumed(here / "run", here / "one", resumed)
