@@ -1,4 +1,4 @@
-"""How far one iteration moves the probabilities of the actions taken, beside PPO's clip band.
+"""Measure how far one iteration moves the probabilities of the actions taken, beside PPO's band.
 
 On CartPole-v1 each agent learns for 150,000 steps. In every iteration the ratio of the new policy's
 probability to the old one's is taken for each action of the rollout, after all epochs.
@@ -7,7 +7,6 @@ Writes `ratios.png` and prints a table.
     .venv/bin/python experiments/analytical_vs_ppo/ratios.py
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from matplotlib import pyplot as plt
 
 from jaxrl_pg import agents, analytical, ppo
 from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.types import TrainState
 
 FOLDER = Path(__file__).parent
@@ -37,8 +37,8 @@ CONFIGS = {
 BAND = 0.8, 1.2
 
 
-def iterate(config: Any, state: TrainState, _: None) -> tuple[TrainState, Any]:
-    """One iteration, the log ratios of its rollout's actions, and C over eps if there is a C."""
+def iterate(config: BaseConfig, state: TrainState) -> tuple[TrainState, Any]:
+    """Do one iteration; return its actions' log ratios, and C over eps if there is a C, too."""
     after, metrics = agents.find(config).iterate(config, state)
     # The same key gives the same rollout as the iteration had.
     steps = on_policy.gather(config, state).steps
@@ -51,15 +51,20 @@ def iterate(config: Any, state: TrainState, _: None) -> tuple[TrainState, Any]:
     return after, (new - old, metrics.get("analytical/c_over_eps", jnp.nan))
 
 
-def train(config: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Log ratios `[iterations, rows]` and C over eps `[iterations]`."""
+def train(config: BaseConfig, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return log ratios `[iterations, rows]` and C over eps `[iterations]`."""
     state = agents.find(config).init(config, key)
-    _, found = jax.lax.scan(partial(iterate, config), state, length=config.num_iterations)
-    return found
+    length = config.num_iterations
+    return jax.lax.scan(lambda state, _: iterate(config, state), state, length=length)[1]
+
+
+def train_all(config: BaseConfig, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Train one member for each key."""
+    return jax.jit(lambda keys: jax.lax.map(lambda key: train(config, key), keys))(keys)
 
 
 def main() -> None:
-    """Train, count, draw."""
+    """Train, count and draw."""
     mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     edges = np.linspace(np.log(0.3), np.log(3), 121)
@@ -67,7 +72,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
     for name, config in CONFIGS.items():
-        logs, c = jax.jit(partial(jax.lax.map, partial(train, config)))(keys)
+        logs, c = train_all(config, keys)
         ratio = np.exp(np.asarray(logs, np.float64)).ravel()
         outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
         low, high = np.quantile(ratio, (0.001, 0.999))

@@ -21,9 +21,17 @@ from jaxrl_pg.running.run_folder import RunFolder
 
 CLI = [sys.executable, "-m", "jaxrl_pg.cli"]
 TINY = [
-    *("--num-envs", "8", "--num-steps", "8", "--num-epochs", "2", "--num-minibatches", "2"),
-    *("--hidden-sizes", "8", "8", "--learning-rate", "0.01", "--total-timesteps", "2560"),
-    *("--num-evals", "20", "--num-eval-episodes", "2"),
+    "--num-envs=8",
+    "--num-steps=8",
+    "--num-epochs=2",
+    "--num-minibatches=2",
+    "--learning-rate=0.01",
+    "--total-timesteps=2560",
+    "--num-evals=20",
+    "--num-eval-episodes=2",
+    "--hidden-sizes",
+    "8",
+    "8",
 ]
 # Its programs are compiled by no other test, so that none is in memory.
 OTHER = [*TINY, "--num-steps", "4"]

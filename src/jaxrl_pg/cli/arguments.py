@@ -84,7 +84,7 @@ class _Kind(NamedTuple):
         return f"{{None}}|{name}" if self.optional else name
 
     @property
-    def wanted(self) -> str:
+    def expected(self) -> str:
         """What a message asks for."""
         if typing.get_origin(self.base) is Literal:
             what = f"one of: {', '.join(map(str, typing.get_args(self.base)))}"
@@ -119,7 +119,7 @@ def read(
         namespace, unknown = parser.parse_known_args([_dashed(arg) for arg in args])
     except argparse.ArgumentError as error:  # the one that is left: an option without its value
         name = str(error.argument_name).split("/")[0].lstrip("-").replace("-", "_")
-        raise ValueError(f"{name} has no value: give {kinds[name].wanted}") from None
+        raise ValueError(f"{name} has no value: give {kinds[name].expected}") from None
     words = vars(namespace).pop("positional", [])
     if positional and not positional.many:
         unknown += words[1:]
@@ -188,7 +188,7 @@ def _value(name: str, kind: _Kind, given: Any) -> Any:
         return kind.base(given) if kind.base in (int, float) else given
     except (KeyError, ValueError):
         words = given if isinstance(given, str) else " ".join(given)
-        raise ValueError(f"{name}={words!r}: give {kind.wanted}") from None
+        raise ValueError(f"{name}={words!r}: give {kind.expected}") from None
 
 
 def _kinds(source: type) -> dict[str, _Kind]:

@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import checkpoint
-from jaxrl_pg import config as configs
-from jaxrl_pg.config import BaseConfig, check_choice
+from jaxrl_pg.config import BaseConfig, check_choice, to_dict
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.sweeps.experiment import Point
 from jaxrl_pg.training import devices, population
@@ -203,7 +202,7 @@ class BatchRun:
 
 def _describe(point: Point, timesteps: int) -> Row:
     """Return the columns that name a run: study, environment, seed, hyper-parameters."""
-    values = configs.to_dict(point.config)
+    values = to_dict(point.config)
     params = values.pop("env_params", {})
     env = values.pop("env")
     values.pop("num_devices", None)

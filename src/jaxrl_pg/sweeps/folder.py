@@ -95,8 +95,8 @@ def begin(folder: Path, batch: Batch) -> Path:
 
 def begun(folder: Path, group: str) -> list[list[str]]:
     """Return the points' ids of each unfinished batch of a group."""
-    held = [_read(path) for path in sorted((folder / "batches").glob("*/batch.json"))]
-    return [batch["points"] for batch in held if batch.get("group") == group]
+    unfinished = [_read(path) for path in sorted((folder / "batches").glob("*/batch.json"))]
+    return [batch["points"] for batch in unfinished if batch.get("group") == group]
 
 
 def discard(folder: Path, batch: Batch) -> None:

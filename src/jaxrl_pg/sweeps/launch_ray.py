@@ -65,7 +65,7 @@ def run_with_ray(
             named = (experiment.name, experiment.table)
             shared = (str(folder), options or SweepOptions(), max(1, int(num_cpus)))
             waiting = [task.remote(*named, group.id, *shared) for group in every_group]
-            _wait(ray, waiting, options is not None and options.quiet)
+            _wait(waiting, options is not None and options.quiet)
         finally:
             if ours:
                 ray.shutdown()
@@ -73,8 +73,10 @@ def run_with_ray(
     return folder
 
 
-def _wait(ray: Any, waiting: list[Any], quiet: bool) -> None:
+def _wait(waiting: list[Any], quiet: bool) -> None:
     """Wait until every task is done; raise the first error of a task at once."""
+    import ray
+
     total = len(waiting)
     while waiting:
         done, waiting = ray.wait(waiting)
