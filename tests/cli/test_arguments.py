@@ -105,6 +105,7 @@ def test_options_and_other_arguments_may_be_mixed():
     assert read("here --gamma 1", RUN) == (["here"], [Fields(gamma=1.0)])
     assert read("a b --gamma 1", MANY) == (["a", "b"], [Fields(gamma=1.0)])
     assert read("--gamma 1 a b", MANY) == (["a", "b"], [Fields(gamma=1.0)])
+    assert read("a --gamma 1 b", MANY) == (["a", "b"], [Fields(gamma=1.0)])
     assert read("", MANY) == ([], [Fields()])
     given = read("--seed 3 --gamma 1", sources=(Fields, More))
     assert given == ([], [Fields(gamma=1.0), More(seed=3)])

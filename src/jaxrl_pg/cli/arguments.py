@@ -116,7 +116,7 @@ def read(
     if {"-h", "--help"} & set(args):
         raise Help(parser.format_help())
     try:
-        namespace, unknown = parser.parse_known_args([_dashed(arg) for arg in args])
+        namespace, unknown = parser.parse_known_intermixed_args([_dashed(arg) for arg in args])
     except argparse.ArgumentError as error:  # the one that is left: an option without its value
         name = str(error.argument_name).split("/")[0].lstrip("-").replace("-", "_")
         raise ValueError(f"{name} has no value: give {kinds[name].expected}") from None
@@ -156,19 +156,23 @@ def _parser(
         )
     for source in sources:
         title = (source.__doc__ or "").partition("\n")[0].removesuffix(".")
-        group = parser if source is sources[0] else parser.add_argument_group(title)
-        docs, kinds = _docs(source), _kinds(source)
-        for field in dataclasses.fields(source):
-            kind = kinds[field.name]
-            option = f"--{field.name.replace('_', '-')}"
-            notes = "; ".join(filter(None, [kind.allowed, f"default: {_default(field)}"]))
-            text = f"{docs.get(field.name, '')} ({notes})".replace("%", "%%")
-            if kind == _Kind(bool):
-                group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
-            else:
-                nargs = "*" if kind.base in (tuple[int, ...], dict[str, float]) else None
-                group.add_argument(option, nargs=nargs, metavar=kind.metavar, help=text)
+        _add_options(parser if source is sources[0] else parser.add_argument_group(title), source)
     return parser
+
+
+def _add_options(group: argparse._ActionsContainer, source: type) -> None:
+    """Add an option for each field of a dataclass."""
+    docs, kinds = _docs(source), _kinds(source)
+    for field in dataclasses.fields(source):
+        kind = kinds[field.name]
+        option = f"--{field.name.replace('_', '-')}"
+        notes = "; ".join(filter(None, [kind.allowed, f"default: {_default(field)}"]))
+        text = f"{docs.get(field.name, '')} ({notes})".replace("%", "%%")
+        if kind == _Kind(bool):
+            group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            nargs = "*" if kind.base in (tuple[int, ...], dict[str, float]) else None
+            group.add_argument(option, nargs=nargs, metavar=kind.metavar, help=text)
 
 
 def _value(name: str, kind: _Kind, given: Any) -> Any:
