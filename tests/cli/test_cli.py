@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -40,8 +41,8 @@ LATE = {"gymnax", "matplotlib", "tensorboardX"}
 HEAVY = LATE | {"jax", "numpy", "flax", "optax", "orbax", "rich"}
 
 
-@contextlib.contextmanager
-def settings_put_back():
+@pytest.fixture(autouse=True)
+def _settings_put_back():
     """Undo what the command line sets in JAX."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
@@ -51,18 +52,17 @@ def settings_put_back():
     compilation_cache.reset_cache()
 
 
-@pytest.fixture(autouse=True)
-def _settings_put_back():
-    with settings_put_back():
-        yield
+def keep_programs_in(folder):
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture
-def compiled(tmp_path_factory):
+def compiled(tmp_path):
     """Return a folder that gets a file for everything compiled."""
-    folder = tmp_path_factory.mktemp("compiled")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    compilation_cache.reset_cache()
+    folder = tmp_path.with_name(f"{tmp_path.name}-compiled")
+    folder.mkdir()
+    keep_programs_in(folder)
     return folder
 
 
@@ -87,12 +87,29 @@ def call(*command):
     return Result(code, out.getvalue(), err.getvalue())
 
 
+def start(cache, *command, **environ):
+    """Run a command in a process of its own."""
+    return subprocess.run(
+        [*CLI, *command],
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+class Trained(NamedTuple):
+    run_dir: Path
+    result: subprocess.CompletedProcess
+    cache: Path
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Return a run that the command line made, and what it printed."""
-    run_dir = tmp_path_factory.mktemp("cli") / "run"
-    with settings_put_back():
-        return run_dir, call("train", "ppo", *TINY, "--seed", "3", "--run-dir", str(run_dir))
+    """Return a run that a process has made, what it printed, and where its programs are."""
+    folder = tmp_path_factory.mktemp("cli")
+    command = ["train", "ppo", *TINY, "--seed", "3", "--run-dir", str(folder / "run")]
+    return Trained(folder / "run", start(folder / "cache", *command), folder / "cache")
 
 
 def refusal(capsys, *command):
@@ -204,7 +221,7 @@ def test_a_folder_that_cannot_be_made_is_refused(here, compiled, capsys):
 
 
 def test_a_run_that_is_there_is_never_written_over(here, compiled, capsys, trained):
-    run_dir, _ = trained
+    run_dir = trained.run_dir
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
     message = refusal(capsys, "train", "ppo", *OTHER, "--run-dir", str(run_dir))
     resume = f"jaxrl-pg resume {run_dir}"
@@ -214,7 +231,7 @@ def test_a_run_that_is_there_is_never_written_over(here, compiled, capsys, train
 
 
 def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
-    run_dir, _ = trained
+    run_dir = trained.run_dir
     message = refusal(capsys, "evaluate", str(run_dir.with_name("runn")))
     assert message.endswith(f"did you mean {run_dir}?")
     message = refusal(capsys, "evaluate", str(run_dir), "--checkpoint", "77")
@@ -233,12 +250,13 @@ def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
 )
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
 def test_a_broken_config_is_refused(here, capsys, trained, command, text, message):
-    shutil.copytree(trained[0], here / "run")
+    shutil.copytree(trained.run_dir, here / "run")
     (here / "run" / "config.json").write_text(text)
     assert message in refusal(capsys, command, "run")
 
 
-def test_a_diverged_run_ends_with_status_1_and_one_line(here, capsys):
+def test_a_diverged_run_ends_with_status_1_and_one_line(here, trained, capsys):
+    keep_programs_in(trained.cache)
     command = ["train", "ppo", *TINY, "--learning-rate", "1e30", "--run-dir", "run"]
     assert commands.main(command) == 1
     error = capsys.readouterr().err
@@ -313,7 +331,8 @@ def test_every_command_explains_its_options(capsys, command, words):
 # --- from end to end ------------------------------------------------------------------------------
 
 
-def assert_trained(run_dir, result):
+def test_train_says_what_came_out_and_where(trained):
+    run_dir, result, _ = trained
     assert result.returncode == 0, result.stderr
     last = result.stdout.splitlines()[-1]
     rows = RunFolder.open(run_dir).rows()
@@ -327,12 +346,15 @@ def assert_trained(run_dir, result):
     assert saved["options"]["num_evals"] == 20
 
 
-def test_train_says_what_came_out_and_where(trained):
-    assert_trained(*trained)
+def test_its_programs_were_kept_on_disk(trained):
+    names = os.listdir(trained.cache)
+    assert any(name.startswith("jit_iterations") for name in names)
+    assert any(name.startswith("jit_init") for name in names)
 
 
 def test_evaluate_prints_the_return_of_a_checkpoint(trained):
-    command = ["evaluate", str(trained[0]), "--num-episodes", "3", "--seed", "5"]
+    keep_programs_in(trained.cache)
+    command = ["evaluate", str(trained.run_dir), "--num-episodes", "3", "--seed", "5"]
     result = call(*command)
     assert result.returncode == 0
     assert result.stdout.startswith("iteration 40: return ")
@@ -341,48 +363,26 @@ def test_evaluate_prints_the_return_of_a_checkpoint(trained):
     assert call(*command, "--checkpoint", "38").stdout.startswith("iteration 38: return ")
 
 
-def assert_resumed(run_dir, trained, result):
+def stopped(run_dir, finished):
+    """Make a copy of a finished run that lacks its last checkpoint."""
+    shutil.copytree(finished, run_dir)
+    shutil.rmtree(run_dir / "checkpoints" / "40")
+
+
+def assert_resumed(run_dir, finished, result):
     assert result.returncode == 0
     assert result.stderr == ""
     assert "after 2,560 steps; everything is in run" in result.stdout
-    rows = [RunFolder.open(run).rows() for run in (run_dir, trained)]
+    rows = [RunFolder.open(run).rows() for run in (run_dir, finished)]
     for row in (*rows[0], *rows[1]):
         row.pop("seconds", None)
     assert rows[0] == rows[1]
 
 
-def stopped(run_dir, trained):
-    """Make a copy of a run that lacks its last checkpoint."""
-    shutil.copytree(trained, run_dir)
-    shutil.rmtree(run_dir / "checkpoints" / "40")
-
-
 def test_resume_goes_on_from_the_newest_checkpoint(here, trained):
-    stopped(here / "run", trained[0])
-    assert_resumed(here / "run", trained[0], call("resume", "run", "--quiet", "True"))
-
-
-# --- in processes of their own --------------------------------------------------------------------
-
-
-def start(cache, *command, **environ):
-    """Run a command in a process of its own."""
-    return subprocess.run(
-        [*CLI, *command],
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), **environ},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
-
-def test_a_process_trains_and_keeps_its_programs_on_disk(tmp_path):
-    run_dir, cache = tmp_path / "run", tmp_path / "cache"
-    result = start(cache, "train", "ppo", *TINY, "--seed", "3", "--run-dir", str(run_dir))
-    assert_trained(run_dir, result)
-    names = os.listdir(cache)
-    assert any(name.startswith("jit_iterations") for name in names)
-    assert any(name.startswith("jit_init") for name in names)
+    keep_programs_in(trained.cache)
+    stopped(here / "run", trained.run_dir)
+    assert_resumed(here / "run", trained.run_dir, call("resume", "run", "--quiet", "True"))
 
 
 @pytest.mark.slow
