@@ -11,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+Layout = Literal["auto", "map", "vmap"]
 
-_LAYOUTS = ("auto", *population.LAYOUTS)
 _MEASURED = ("return_mean", "return_std", "length_mean")
 _PIECE_SECONDS = 5.0  # a piece that takes less than this is doubled
 _MEMORY_SHARE = 0.5
@@ -47,7 +47,7 @@ class SweepOptions:
 
     max_agents: int = 0
     """agents in a batch; 0: as many as half the memory is estimated to hold"""
-    layout: str = "auto"
+    layout: Layout = "auto"
     """agents of a device one after the other (map) or at once (vmap); auto: map on a CPU"""
     checkpoint_seconds: float = 60.0
     """save an unfinished batch when this long has passed since the last save"""
@@ -56,7 +56,7 @@ class SweepOptions:
 
     def __post_init__(self) -> None:
         """Refuse an unknown layout and negative numbers."""
-        check_choice("layout", self.layout, _LAYOUTS)
+        check_choice("layout", self.layout, get_args(Layout))
         for name in ("max_agents", "checkpoint_seconds"):
             given = getattr(self, name)
             if not isinstance(given, int | float) or not given >= 0:

@@ -136,7 +136,7 @@ def _tidy(block: Table) -> Table:
 
 
 def _inherit(base: Table, own: Table) -> Table:
-    """Return the base's keys and fields, but for those that the study gives itself."""
+    """Return a study's keys and fields, and those of the base that it does not give itself."""
     merged = {**base, **own}
     named = {field for part in _BLOCKS for field in own[part]}
     for part in _BLOCKS:
