@@ -1,8 +1,8 @@
-"""From `analytical_vs_ppo_tuning`'s results to the experiment `analytical_vs_ppo`, and a figure.
+"""Choose settings from the results of `analytical_vs_ppo_tuning`, and write `analytical_vs_ppo`.
 
 Each agent gets, in each environment, the setting with the highest return averaged over all
 evaluations and seeds of the tuning, so that learning early counts too. The experiment that this
-writes has twenty other seeds. `sensitivity.png` shows what the one knob of each agent does.
+script writes has twenty other seeds. `sensitivity.png` shows the effect of each agent's one knob.
 
     .venv/bin/python experiments/analytical_vs_ppo/choose.py [runs/analytical_vs_ppo_tuning]
 """
@@ -34,29 +34,29 @@ seeds = {seeds}
 
 
 def score(setting: results.Setting) -> float:
-    """The mean return of all evaluations and seeds; the lowest possible if one diverged."""
+    """Return the mean return of all evaluations and seeds; minus infinity if a seed diverged."""
     return -np.inf if setting.diverged.any() else float(setting.returns.mean())
 
 
 def best(settings: list[results.Setting]) -> dict[tuple[str, str], results.Setting]:
-    """The best setting of each agent and environment."""
-    found: dict[tuple[str, str], results.Setting] = {}
+    """Return the best setting of each agent and environment."""
+    chosen: dict[tuple[str, str], results.Setting] = {}
     for setting in settings:
         key = setting.agent, setting.env
-        if key not in found or score(setting) > score(found[key]):
-            found[key] = setting
-    return found
+        if key not in chosen or score(setting) > score(chosen[key]):
+            chosen[key] = setting
+    return chosen
 
 
 def written(value: object) -> str:
-    """A value as TOML."""
+    """Write a value as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else f"{value:g}"
 
 
 def blocks(chosen: dict[tuple[str, str], results.Setting]) -> list[str]:
-    """The experiment's studies: the tuning's, with its grid replaced by what was best."""
+    """Return the lines of the studies: the tuning's, with the grid replaced by what was best."""
     lines = []
     for study in tomllib.loads(TUNING.read_text())["study"]:
         envs = study["env"] if isinstance(study["env"], list) else [study["env"]]
@@ -70,15 +70,15 @@ def blocks(chosen: dict[tuple[str, str], results.Setting]) -> list[str]:
 
 
 def draw(settings: list[results.Setting]) -> None:
-    """For each value of a knob the scores of its learning rates: their mean, worst and best."""
+    """Draw the scores of each value of a knob: mean, worst and best over learning rates."""
     envs = list(dict.fromkeys(setting.env for setting in settings))
     mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
     figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
     for axis, env in zip(axes.flat, envs, strict=True):
         for agent, colour in zip(KNOBS, ("#2f6db3", "#c8501e"), strict=True):
-            mine = [s for s in settings if s.env == env and s.agent == agent]
-            values = sorted({s.hyper[KNOBS[agent]] for s in mine})
-            scores = [[score(s) for s in mine if s.hyper[KNOBS[agent]] == v] for v in values]
+            its_own = [s for s in settings if s.env == env and s.agent == agent]
+            values = sorted({s.hyper[KNOBS[agent]] for s in its_own})
+            scores = [[score(s) for s in its_own if s.hyper[KNOBS[agent]] == v] for v in values]
             places = np.arange(len(values))
             axis.plot(places, np.mean(scores, axis=1), "o-", color=colour, label=agent)
             low, high = np.min(scores, axis=1), np.max(scores, axis=1)

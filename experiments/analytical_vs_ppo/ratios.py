@@ -1,4 +1,4 @@
-"""How far one iteration moves the probabilities of the actions taken, beside PPO's clip band.
+"""Measure how far one iteration moves the probabilities of the actions taken, beside PPO's band.
 
 On CartPole-v1 each agent learns for 150,000 steps. In every iteration the ratio of the new policy's
 probability to the old one's is taken for each action of the rollout, after all epochs.
@@ -7,7 +7,6 @@ Writes `ratios.png` and prints a table.
     .venv/bin/python experiments/analytical_vs_ppo/ratios.py
 """
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from jaxrl_pg import agents, analytical, ppo
-from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg import analytical, ppo
+from jaxrl_pg.components import on_policy
+from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.types import TrainState
 
 FOLDER = Path(__file__).parent
@@ -37,29 +37,34 @@ CONFIGS = {
 BAND = 0.8, 1.2
 
 
-def iterate(config: Any, state: TrainState, _: None) -> tuple[TrainState, Any]:
-    """One iteration, the log ratios of its rollout's actions, and C over eps if there is a C."""
-    after, metrics = agents.find(config).iterate(config, state)
+def iterate(config: BaseConfig, state: TrainState[Any]) -> tuple[TrainState[Any], Any]:
+    """Do one iteration; return its actions' log ratios, and C over eps if there is a C, too."""
+    after, metrics = agent_of(config).iterate(config, state)
+    model = on_policy.build(config)
     # The same key gives the same rollout as the iteration had.
-    steps = on_policy.gather(config, state).steps
-    family, network = on_policy.family(config), on_policy.network(config)
+    steps = on_policy.gather(config, model, state).steps
     obs, action = on_policy.flatten(steps.obs), on_policy.flatten(steps.action)
     old, new = (
-        family.log_prob(networks.apply(network, s.learner.params, obs, "policy"), action)
+        model.family.log_prob(model.network.apply(s.learner.params, obs, method="policy"), action)
         for s in (state, after)
     )
     return after, (new - old, metrics.get("analytical/c_over_eps", jnp.nan))
 
 
-def train(config: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Log ratios `[iterations, rows]` and C over eps `[iterations]`."""
-    state = agents.find(config).init(config, key)
-    _, found = jax.lax.scan(partial(iterate, config), state, length=config.num_iterations)
-    return found
+def train(config: BaseConfig, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return log ratios `[iterations, rows]` and C over eps `[iterations]`."""
+    state = agent_of(config).init(config, key)
+    length = config.num_iterations
+    return jax.lax.scan(lambda state, _: iterate(config, state), state, length=length)[1]
+
+
+def train_all(config: BaseConfig, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Train one member for each key."""
+    return jax.jit(lambda keys: jax.lax.map(lambda key: train(config, key), keys))(keys)
 
 
 def main() -> None:
-    """Train, count, draw."""
+    """Train, count and draw."""
     mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     edges = np.linspace(np.log(0.3), np.log(3), 121)
@@ -67,7 +72,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
     for name, config in CONFIGS.items():
-        logs, c = jax.jit(partial(jax.lax.map, partial(train, config)))(keys)
+        logs, c = train_all(config, keys)
         ratio = np.exp(np.asarray(logs, np.float64)).ravel()
         outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
         low, high = np.quantile(ratio, (0.001, 0.999))

@@ -1,7 +1,7 @@
 """One process of the benchmark: this library's PPO, or the machine's matrix products.
 
-With several seeds, `devices` shares the agents out and each device trains its own one after the
-other; on one device they are vmapped. With one seed, `devices` splits the environments.
+With several seeds, they are shared out over the devices and each device trains its own
+one after the other; on one device they are vmapped. With one seed, devices share its environments.
 """
 
 import json
@@ -14,16 +14,17 @@ import timing
 
 import jaxrl_pg
 from jaxrl_pg import envs, ppo
+from jaxrl_pg.training import devices
 
 
-def train(row: dict[str, Any], hyper: dict[str, Any], devices: int, executions: int) -> None:
+def train(row: dict[str, Any], hyper: dict[str, Any], num_devices: int, executions: int) -> None:
     """Time a row of the benchmark."""
     seeds = row["seeds"]
     config = ppo.Config(
         env=row["env"],
         num_envs=row["num_envs"],
         total_timesteps=row["timesteps"],
-        num_devices=1 if seeds > 1 else devices,
+        num_devices=1 if seeds > 1 else num_devices,
         conv_features=0,
         anneal_lr=False,
         clip_eps_vf=hyper["clip_eps"],
@@ -34,7 +35,7 @@ def train(row: dict[str, Any], hyper: dict[str, Any], devices: int, executions: 
     shapes = jax.eval_shape(ppo.init, config, key)
     if seeds > 1:
         key = jax.random.split(key, seeds)
-        fn = devices.over_agents(_one_by_one, (None, 0)) if devices > 1 else _together
+        fn = devices.over_members(_one_by_one, (None, 0)) if num_devices > 1 else _together
     timing.report(
         "jaxrl-pg",
         fn,
@@ -47,11 +48,11 @@ def train(row: dict[str, Any], hyper: dict[str, Any], devices: int, executions: 
     )
 
 
-def products(devices: int, executions: int, loops: int = 4000) -> None:
+def products(num_devices: int, executions: int, loops: int = 4000) -> None:
     """Time `loops` products `[2048, 64] @ [64, 64]` on every device at once."""
-    x = jnp.ones((devices * 2048, 64))
-    fn = devices.over_agents(_multiply, (0, None, None))
-    flops = devices * loops * 2 * 2048 * 64 * 64
+    x = jnp.ones((num_devices * 2048, 64))
+    fn = devices.over_members(_multiply, (0, None, None))
+    flops = num_devices * loops * 2 * 2048 * 64 * 64
     timing.report("jaxrl-pg", fn, (x, jnp.eye(64), loops), executions, flops=flops)
 
 

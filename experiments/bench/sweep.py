@@ -1,9 +1,9 @@
-"""Sixty-four agents (8 learning rates x 8 seeds): together here, one after another, and in rejax.
+"""Time 64 runs (8 learning rates x 8 seeds): together here, one after another, and in rejax.
 
-`.venv/bin/python experiments/bench/sweep.py` prints the table in docs/benchmarks.md; it wants the
-machine for itself, and `.venv-bench`, which `make bench` builds. PPO on CartPole-v1 with 64
-environments and 100,000 steps an agent. Every program is a process of its own, they take turns,
-and compiling is timed apart.
+`.venv/bin/python experiments/bench/sweep.py` prints the table in docs/benchmarks.md. It needs the
+machine for itself, and `.venv-bench`, which `make bench` builds. Every run is PPO on CartPole-v1
+with 64 environments and 100,000 steps. Every program is a process of its own, they take turns, and
+compiling is timed apart.
 """
 
 import json
@@ -31,18 +31,18 @@ def main():
         print(json.dumps({"together": together, "single": single}[sys.argv[1]]()))
         return
     bench.prepare_venv()
-    found = {name: [] for name in PROGRAMS}
+    measured_runs = {name: [] for name in PROGRAMS}
     for _ in range(ROUNDS):
         for name, (python, program) in PROGRAMS.items():
             script = bench.HERE / "sweep_rejax.py" if program == "rejax" else __file__
             task = [python, str(script), program]
             result = subprocess.run(task, check=True, capture_output=True, text=True, timeout=600)
-            found[name].append(json.loads(result.stdout.splitlines()[-1]))
-            print(name, found[name][-1], flush=True)
+            measured_runs[name].append(json.loads(result.stdout.splitlines()[-1]))
+            print(name, measured_runs[name][-1], flush=True)
     print("| program | steps/s | times one after another | compile, s |")
     print("|---|---|---|---|")
-    base = found["here, one after another"]
-    for name, runs in found.items():
+    base = measured_runs["here, one after another"]
+    for name, runs in measured_runs.items():
         speeds = [run["steps"] / run["run_s"] for run in runs]
         ratios = [b["run_s"] / b["steps"] * s for b, s in zip(base, speeds, strict=True)]
         compiled = statistics.median(run["compile_s"] for run in runs)
@@ -53,7 +53,7 @@ def main():
 
 
 def together():
-    """The sweep's own engine on two devices."""
+    """Time the sweep's own engine on two devices."""
     import jax
     import jax.numpy as jnp
 
@@ -65,17 +65,17 @@ def together():
     keys = jnp.stack([jax.random.key(s) for s in range(SEEDS) for _ in RATES])
     start = time.perf_counter()
     init = jax.jit(population.init, static_argnums=2).lower(configs, keys, "map").compile()
-    agents = init(configs, keys)
+    members = init(configs, keys)
     advance = jax.jit(population.advance, static_argnums=(4, 5), donate_argnums=1)
-    wanted = (jnp.int32(config.num_iterations), jnp.asarray(False))
-    advance = advance.lower(configs, agents, *wanted, 1, "map").compile()
+    whole_run = (jnp.int32(config.num_iterations), jnp.asarray(False))
+    advance = advance.lower(configs, members, *whole_run, 1, "map").compile()
     compiled = time.perf_counter()
-    jax.block_until_ready(advance(configs, agents, *wanted))
+    jax.block_until_ready(advance(configs, members, *whole_run))
     return measured(config, start, compiled, time.perf_counter())
 
 
 def single():
-    """The compiled program of one agent, called for each."""
+    """Time the compiled program of one run, called for each."""
     import jax
 
     import jaxrl_pg
@@ -92,7 +92,7 @@ def single():
 
 
 def config_of():
-    """The agents' config, apart from the learning rate."""
+    """Return the config of every run, apart from the learning rate."""
     from jaxrl_pg import ppo
 
     fixed = {**bench.HYPER, "clip_eps_vf": bench.HYPER["clip_eps"], "anneal_lr": False}
@@ -100,7 +100,7 @@ def config_of():
 
 
 def measured(config, start, compiled, end):
-    """Seconds and steps of a program."""
+    """Return the seconds and steps of a program."""
     steps = config.num_iterations * config.steps_per_iteration * len(RATES) * SEEDS
     return {"compile_s": compiled - start, "run_s": end - compiled, "steps": steps}
 

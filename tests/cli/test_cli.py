@@ -1,5 +1,7 @@
 """The command line: what it refuses, in a line and before any work, and one run from end to end."""
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -7,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import pytest
@@ -16,64 +20,100 @@ from jaxrl_pg.cli import commands
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.running.run_folder import RunFolder
 
-CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exit(main())"]
+CLI = [sys.executable, "-m", "jaxrl_pg.cli"]
 TINY = [
-    *("--num-envs", "8", "--num-steps", "8", "--num-epochs", "2", "--num-minibatches", "2"),
-    *("--hidden-sizes", "8", "8", "--learning-rate", "0.01", "--total-timesteps", "2560"),
-    *("--num-evals", "20", "--num-eval-episodes", "2"),
+    "--num-envs=8",
+    "--num-steps=8",
+    "--num-epochs=2",
+    "--num-minibatches=2",
+    "--learning-rate=0.01",
+    "--total-timesteps=2560",
+    "--num-evals=20",
+    "--num-eval-episodes=2",
+    "--hidden-sizes",
+    "8",
+    "8",
 ]
+# Its programs are compiled by no other test, so that none is in memory.
+OTHER = [*TINY, "--num-steps", "4"]
 # Packages that take long to import; the late ones only when they are used.
-LATE = {"gymnax", "matplotlib", "tyro", "tensorboardX"}
+LATE = {"gymnax", "matplotlib", "tensorboardX"}
 HEAVY = LATE | {"jax", "numpy", "flax", "optax", "orbax", "rich"}
 
 
-@pytest.fixture(scope="module")
-def environ(tmp_path_factory):
-    return {
-        **os.environ,
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
-        "XLA_FLAGS": "",
-    }
-
-
 @pytest.fixture(autouse=True)
-def compiled(tmp_path_factory):
-    """A folder that gets a file for everything compiled; JAX's settings are put back."""
+def _settings_put_back():
+    """Undo what the command line sets in JAX."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
-    folder = tmp_path_factory.mktemp("compiled")
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    compilation_cache.reset_cache()
-    yield folder
+    yield
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
 
 
+def keep_programs_in(folder):
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def compiled(tmp_path):
+    """Return a folder that gets a file for everything compiled."""
+    folder = tmp_path.with_name(f"{tmp_path.name}-compiled")
+    folder.mkdir()
+    keep_programs_in(folder)
+    return folder
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch):
-    """An empty working directory."""
+    """Return an empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def trained(environ, tmp_path_factory):
-    """A run that the command line made, and what it printed."""
-    run_dir = tmp_path_factory.mktemp("cli") / "run"
-    command = ["train", "ppo", *TINY, "--seed", "3", "--run-dir", str(run_dir)]
-    return run_dir, call(environ, *command)
+class Result(NamedTuple):
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def call(environ, *command):
+def call(*command):
+    """Run a command in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = commands.main(command)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+def start(cache, *command, **environ):
+    """Run a command in a process of its own."""
     return subprocess.run(
-        [*CLI, *command], env=environ, capture_output=True, text=True, timeout=120
+        [*CLI, *command],
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), **environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
+class Trained(NamedTuple):
+    run_dir: Path
+    result: subprocess.CompletedProcess
+    cache: Path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Return a run that a process has made, what it printed, and where its programs are."""
+    folder = tmp_path_factory.mktemp("cli")
+    command = ["train", "ppo", *TINY, "--seed", "3", "--run-dir", str(folder / "run")]
+    return Trained(folder / "run", start(folder / "cache", *command), folder / "cache")
+
+
 def refusal(capsys, *command):
-    """What a refused command says: one line, with no frame around it."""
+    """Return what a refused command says: one line, with no frame around it."""
     assert commands.main(command) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -102,14 +142,14 @@ def refusal(capsys, *command):
         ("train ppo --objective clp", "objective='clp': did you mean 'clip'?"),
         ("train ppo --activation relo", "activation='relo': did you mean 'relu'?"),
         ("train ppo --learning-rate fast", "learning_rate='fast': give a number"),
-        ("train ppo --learning-rate 0", "learning_rate=0.0: give a number >= 1e-12"),
-        ("train ppo --learning-rate nan", "learning_rate=nan: give a number >= 1e-12"),
+        ("train ppo --learning-rate 0", "learning_rate=0.0: give a number > 0"),
+        ("train ppo --learning-rate nan", "learning_rate=nan: give a number > 0"),
         ("train ppo --num_envs=abc --gamma 0.5", "jaxrl-pg: num_envs='abc': give a whole number"),
         ("train ppo --no-aneal-lr", "unknown option --no-aneal-lr: did you mean --no-anneal-lr?"),
         ("train ppo --zzz", "unknown option --zzz: `jaxrl-pg train ppo --help` lists all"),
         ("train ppo --hidden-sizes 8 x", "hidden_sizes='8 x': give whole numbers"),
         ("train ppo --clip-eps-vf x", "clip_eps_vf='x': give a number, or None"),
-        ("train ppo --clip-eps -1", "jaxrl-pg: clip_eps=-1.0: give a number >= 1e-12"),
+        ("train ppo --clip-eps -1", "jaxrl-pg: clip_eps=-1.0: give a number > 0"),
         ("train ppo --gamma 1.5", "gamma=1.5: give a number from 0 to 1"),
         ("train ppo --num-envs 0", "num_envs=0: give a whole number >= 1"),
         ("train ppo --num-envs 1.5", "num_envs='1.5': give a whole number"),
@@ -156,7 +196,7 @@ def test_what_cannot_run_is_refused_before_any_work(here, compiled, capsys, comm
 
 
 def programs(compiled):
-    """The agent's programs among all that was compiled (drawing a key is one, too)."""
+    """Return the agent's programs among all that was compiled (drawing a key is one, too)."""
     names = [path.name for path in compiled.iterdir()]
     return [name for name in names if name.startswith(("jit_i", "jit_train", "jit_evaluat"))]
 
@@ -172,7 +212,7 @@ def test_what_does_not_fit_in_memory_is_refused(here, compiled, capsys, monkeypa
 
 def test_a_folder_that_cannot_be_made_is_refused(here, compiled, capsys):
     (here / "file").write_text("")
-    message = refusal(capsys, "train", "ppo", *TINY, "--run-dir", "file/run")
+    message = refusal(capsys, "train", "ppo", *OTHER, "--run-dir", "file/run")
     assert message == (
         "jaxrl-pg: cannot write file/run (file is not a folder): choose another --run-dir"
     )
@@ -181,9 +221,9 @@ def test_a_folder_that_cannot_be_made_is_refused(here, compiled, capsys):
 
 
 def test_a_run_that_is_there_is_never_written_over(here, compiled, capsys, trained):
-    run_dir, _ = trained
+    run_dir = trained.run_dir
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")}
-    message = refusal(capsys, "train", "ppo", *TINY, "--run-dir", str(run_dir))
+    message = refusal(capsys, "train", "ppo", *OTHER, "--run-dir", str(run_dir))
     resume = f"jaxrl-pg resume {run_dir}"
     assert f"already holds a run (ppo on CartPole-v1): resume it with `{resume}`" in message
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
@@ -191,7 +231,7 @@ def test_a_run_that_is_there_is_never_written_over(here, compiled, capsys, train
 
 
 def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
-    run_dir, _ = trained
+    run_dir = trained.run_dir
     message = refusal(capsys, "evaluate", str(run_dir.with_name("runn")))
     assert message.endswith(f"did you mean {run_dir}?")
     message = refusal(capsys, "evaluate", str(run_dir), "--checkpoint", "77")
@@ -210,13 +250,13 @@ def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
 )
 @pytest.mark.parametrize("command", ["resume", "evaluate"])
 def test_a_broken_config_is_refused(here, capsys, trained, command, text, message):
-    shutil.copytree(trained[0], here / "run")
+    shutil.copytree(trained.run_dir, here / "run")
     (here / "run" / "config.json").write_text(text)
     assert message in refusal(capsys, command, "run")
 
 
-def test_a_diverged_run_ends_with_status_1_and_one_line(here, environ, capsys):
-    jax.config.update("jax_compilation_cache_dir", environ["JAX_COMPILATION_CACHE_DIR"])
+def test_a_diverged_run_ends_with_status_1_and_one_line(here, trained, capsys):
+    keep_programs_in(trained.cache)
     command = ["train", "ppo", *TINY, "--learning-rate", "1e30", "--run-dir", "run"]
     assert commands.main(command) == 1
     error = capsys.readouterr().err
@@ -237,14 +277,14 @@ def python(code):
 
 
 def imported(code):
-    """Packages in memory after some code."""
+    """Return the packages in memory after some code."""
     last = python(f"{code}\nimport sys; print(*{{name.split('.')[0] for name in sys.modules}})")
     return set(last.splitlines()[-1].split())
 
 
-@pytest.mark.parametrize("argument", ["'--help'", "'help'", "'-h'", ""])
-def test_help_needs_no_library(argument):
-    code = f"from jaxrl_pg.cli import main; assert main([{argument}]) == 0"
+def test_help_needs_no_library():
+    every = "[['--help'], ['help'], ['-h'], []]"
+    code = f"from jaxrl_pg.cli import main; assert [main(x) for x in {every}] == [0] * 4"
     assert not HEAVY & imported(code)
 
 
@@ -260,10 +300,16 @@ def test_help_answers_at_once():
 
 
 def test_importing_the_package_imports_nothing_else():
-    assert not HEAVY & imported("import jaxrl_pg")
-    every = "import jaxrl_pg; [getattr(jaxrl_pg, name) for name in jaxrl_pg.__all__]"
-    assert not LATE & imported(every)
-    assert not (LATE | {"orbax"}) & imported("from jaxrl_pg import ppo, train, evaluate")
+    shown = "print(*{name.split('.')[0] for name in sys.modules})"
+    alone, some, every = python(
+        f"""if True:
+        import sys, jaxrl_pg; {shown}
+        from jaxrl_pg import ppo, train, evaluate; {shown}
+        [getattr(jaxrl_pg, name) for name in jaxrl_pg.__all__]; {shown}"""
+    ).splitlines()
+    assert not HEAVY & set(alone.split())
+    assert not (LATE | {"orbax"}) & set(some.split())
+    assert not LATE & set(every.split())
 
 
 @pytest.mark.parametrize(
@@ -285,8 +331,8 @@ def test_every_command_explains_its_options(capsys, command, words):
 # --- from end to end ------------------------------------------------------------------------------
 
 
-def test_train_says_what_came_out_and_where(trained, environ):
-    run_dir, result = trained
+def test_train_says_what_came_out_and_where(trained):
+    run_dir, result, _ = trained
     assert result.returncode == 0, result.stderr
     last = result.stdout.splitlines()[-1]
     rows = RunFolder.open(run_dir).rows()
@@ -300,32 +346,56 @@ def test_train_says_what_came_out_and_where(trained, environ):
     assert saved["options"]["num_evals"] == 20
 
 
-def test_its_programs_were_kept_on_disk(trained, environ):
-    names = os.listdir(environ["JAX_COMPILATION_CACHE_DIR"])
+def test_its_programs_were_kept_on_disk(trained):
+    names = os.listdir(trained.cache)
     assert any(name.startswith("jit_iterations") for name in names)
     assert any(name.startswith("jit_init") for name in names)
 
 
-def test_evaluate_prints_the_return_of_a_checkpoint(trained, environ, capsys):
-    command = ["evaluate", str(trained[0]), "--num-episodes", "3", "--seed", "5"]
-    result = call(environ, *command)
-    assert result.returncode == 0, result.stderr
+def test_evaluate_prints_the_return_of_a_checkpoint(trained):
+    keep_programs_in(trained.cache)
+    command = ["evaluate", str(trained.run_dir), "--num-episodes", "3", "--seed", "5"]
+    result = call(*command)
+    assert result.returncode == 0
     assert result.stdout.startswith("iteration 40: return ")
     assert " over 3 episodes (lowest " in result.stdout
-    assert commands.main(command) == 0
-    assert capsys.readouterr().out == result.stdout
-    assert commands.main([*command, "--checkpoint", "38"]) == 0
-    assert capsys.readouterr().out.startswith("iteration 38: return ")
+    assert call(*command).stdout == result.stdout
+    assert call(*command, "--checkpoint", "38").stdout.startswith("iteration 38: return ")
 
 
-def test_resume_goes_on_from_the_newest_checkpoint(here, trained, environ):
-    shutil.copytree(trained[0], here / "run")
-    shutil.rmtree(here / "run" / "checkpoints" / "40")
-    result = call(environ, "resume", "run", "--quiet", "True")
-    assert result.returncode == 0, result.stderr
+def stopped(run_dir, finished):
+    """Make a copy of a finished run that lacks its last checkpoint."""
+    shutil.copytree(finished, run_dir)
+    shutil.rmtree(run_dir / "checkpoints" / "40")
+
+
+def assert_resumed(run_dir, finished, result):
+    assert result.returncode == 0
     assert result.stderr == ""
     assert "after 2,560 steps; everything is in run" in result.stdout
-    rows = [RunFolder.open(run).rows() for run in (here / "run", trained[0])]
+    rows = [RunFolder.open(run).rows() for run in (run_dir, finished)]
     for row in (*rows[0], *rows[1]):
         row.pop("seconds", None)
     assert rows[0] == rows[1]
+
+
+def test_resume_goes_on_from_the_newest_checkpoint(here, trained):
+    keep_programs_in(trained.cache)
+    stopped(here / "run", trained.run_dir)
+    assert_resumed(here / "run", trained.run_dir, call("resume", "run", "--quiet", "True"))
+
+
+@pytest.mark.slow
+def test_processes_evaluate_and_resume_what_one_has_trained(here):
+    """With programs as users have them."""
+    as_users = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0", "XLA_FLAGS": ""}
+    cache = here / "cache"
+    train = ["train", "ppo", *TINY, "--seed", "3", "--run-dir", "one"]
+    assert start(cache, *train, **as_users).returncode == 0
+    command = ["evaluate", "one", "--num-episodes", "3", "--seed", "5"]
+    result = start(cache, *command, **as_users)
+    assert result.returncode == 0, result.stderr
+    assert call(*command).stdout == result.stdout
+    stopped(here / "run", here / "one")
+    resumed = start(cache, "resume", "run", "--quiet", "True", **as_users)
+    assert_resumed(here / "run", here / "one", resumed)

@@ -240,18 +240,3 @@ def test_explained_variance_has_no_unit():
     target = np.float32(1e-7) * np.random.default_rng(0).normal(size=100).astype(np.float32)
     got = losses.explained_variance(np.zeros(100, np.float32), target)
     np.testing.assert_allclose(got, 0.0, atol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("metric", "watched"),
-    [
-        ("loss/policy", True),
-        ("loss/value", True),
-        ("grad_norm", True),
-        ("policy/loss", False),  # a loss is named so in front
-        ("policy/grad_norm", False),
-        ("episode/return", False),
-    ],
-)
-def test_losses_and_the_norm_of_the_gradient_are_watched(metric, watched):
-    assert losses.is_watched(metric) is watched

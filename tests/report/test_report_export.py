@@ -1,4 +1,4 @@
-"""A table taken apart: a file and a TensorBoard run an agent."""
+"""Exports: a file, and a TensorBoard run, for each run of a table."""
 
 import json
 
@@ -29,7 +29,7 @@ def table(tmp_path):
 
 
 def events_of(folder):
-    """Every event in the one file of a folder: length, its checksum, the event, its checksum."""
+    """Return the events in a folder's one file: length, its checksum, the event, its checksum."""
     (path,) = folder.iterdir()
     data, events = path.read_bytes(), []
     while data:
@@ -39,7 +39,7 @@ def events_of(folder):
     return events
 
 
-def test_an_agent_is_a_file_of_rows(table, tmp_path):
+def test_a_run_is_a_file_of_rows(table, tmp_path):
     export.write_jsonl(table, tmp_path / "agents")
     a, b = sorted((tmp_path / "agents").iterdir())
     assert (a.name, b.name) == ("a.jsonl", "b.jsonl")
@@ -50,7 +50,7 @@ def test_an_agent_is_a_file_of_rows(table, tmp_path):
     assert (last["status"], last["return_mean"]) == ("diverged", None)
 
 
-def test_an_agent_is_a_tensorboard_run_with_its_hyper_parameters(table, tmp_path):
+def test_a_run_is_a_tensorboard_run_with_its_hyper_parameters(table, tmp_path):
     export.write_tensorboard(table, tmp_path / "board")
     events = events_of(tmp_path / "board" / "a")
     values = [(v.tag, e.step, v.simple_value) for e in events for v in e.summary.value]

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import pytest
 
-from jaxrl_pg import agents, ppo, sac
+from jaxrl_pg import ppo, sac
 from jaxrl_pg.running import memory_estimate
 
 CONFIGS = {

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
-from jaxrl_pg.agents import AGENTS, ppo
-from jaxrl_pg.config import agent_config
-from jaxrl_pg.sweeps import experiment
+from jaxrl_pg.agents import ppo
+from jaxrl_pg.sweeps import designs, experiment
+from jaxrl_pg.types import Agent
 
 ROOT = Path(__file__).parents[2]
 HEAD = 'agent = "ppo"\nenv = "CartPole-v1"\nseeds = 1\n'
 
 
-@agent_config
 class OtherConfig(ppo.Config):
     """Another agent's: one field more, and one that only it may leave out."""
 
@@ -29,9 +28,7 @@ class OtherConfig(ppo.Config):
     replay: int | None = 4
 
 
-@pytest.fixture
-def _two_agents(monkeypatch):
-    monkeypatch.setitem(AGENTS, "other", ppo.AGENT._replace(name="other", Config=OtherConfig))
+OTHER = Agent("other", OtherConfig, ppo.init, ppo.iterate, ppo.act, ppo.value)
 
 
 def points_of(text, head=HEAD):
@@ -109,7 +106,6 @@ def test_values_become_what_the_config_wants():
     assert all(5 <= p.config.env_params["force_mag"] <= 20 for p in points)
 
 
-@pytest.mark.usefixtures("_two_agents")
 def test_agents_share_the_drawn_settings_and_keep_their_own_configs():
     text = "[sample]\nnum = 4\ngamma = { low = 0.9, high = 0.99 }"
     points = points_of(text, 'agent = ["ppo", "other"]\nenv = "CartPole-v1"\nseeds = 1\n')
@@ -153,7 +149,7 @@ def test_ids_stay_when_the_experiment_grows():
 
 @pytest.mark.parametrize("column", range(10))
 def test_sobol_is_scipys_up_to_a_digital_shift(column):
-    drawn = np.array(experiment.draw("sobol", 256, column, seed=7))
+    drawn = np.array(designs.draw("sobol", 256, column, seed=7))
     bits = (drawn * 2**32).astype(np.uint64)
     theirs = qmc.Sobol(10, scramble=False).random(256)[:, column] * 2**32
     # The first of the unshifted points is 0, so what is drawn first is the shift itself.
@@ -163,27 +159,25 @@ def test_sobol_is_scipys_up_to_a_digital_shift(column):
     assert sorted((drawn * 256).astype(int)) == list(range(256))
 
 
-def test_latin_puts_one_point_in_every_cell():
-    columns = [experiment.draw("latin", 50, column, seed=1) for column in range(2)]
-    for column in columns:
-        assert sorted(int(u * 50) for u in column) == list(range(50))
+def test_sobol_columns_have_orders_of_their_own():
+    columns = [designs.draw("sobol", 64, column, seed=1) for column in range(2)]
     order = [np.argsort(column).tolist() for column in columns]
-    assert order[0] != order[1] != list(range(50)) != order[0]
+    assert order[0] != order[1] != list(range(64)) != order[0]
 
 
 def test_random_is_the_standard_librarys_stream():
     stream = random.Random("5/2")
-    assert experiment.draw("random", 3, 2, seed=5) == [stream.random() for _ in range(3)]
+    assert designs.draw("random", 3, 2, seed=5) == [stream.random() for _ in range(3)]
     # Pinned: Python promises this stream, and ids rest on it.
-    first = [round(u, 12) for u in experiment.draw("random", 2, 0, seed=0)]
+    first = [round(u, 12) for u in designs.draw("random", 2, 0, seed=0)]
     assert first == [0.342684257637, 0.692442077321]
 
 
-@pytest.mark.parametrize("method", ["random", "latin", "sobol"])
+@pytest.mark.parametrize("method", designs.METHODS)
 def test_designs_repeat_and_seeds_and_columns_differ(method):
-    first = experiment.draw(method, 64, 0, seed=0)
-    assert experiment.draw(method, 64, 0, seed=0) == first
-    for other in (experiment.draw(method, 64, 1, 0), experiment.draw(method, 64, 0, 1)):
+    first = designs.draw(method, 64, 0, seed=0)
+    assert designs.draw(method, 64, 0, seed=0) == first
+    for other in (designs.draw(method, 64, 1, 0), designs.draw(method, 64, 0, 1)):
         # Independent uniforms in [0, 1]: |u - v| averages 1/3 and is seldom small.
         assert np.mean(np.abs(np.subtract(first, other)) < 0.01) < 0.2
     assert 0 <= min(first) < 0.1
@@ -191,14 +185,14 @@ def test_designs_repeat_and_seeds_and_columns_differ(method):
 
 
 def test_log_spreads_over_the_decades_and_linear_over_the_range():
-    text = '[sample]\nnum = 12\nmethod = "latin"\n'
+    text = "[sample]\nnum = 16\n"
     rates = values_of(
-        text + "learning_rate = { low = 1e-5, high = 1e-2, log = true }", "learning_rate"
+        text + "learning_rate = { low = 1e-5, high = 1e-1, log = true }", "learning_rate"
     )
     decades = Counter(int(np.floor(np.log10(x))) for x in rates)
-    assert decades == {-5: 4, -4: 4, -3: 4}  # 12 cells over 3 decades
-    gammas = values_of(text + "gamma = { low = 0.9, high = 0.96 }", "gamma")
-    assert Counter(int((x - 0.9) / 0.02) for x in gammas) == {0: 4, 1: 4, 2: 4}
+    assert decades == {-5: 4, -4: 4, -3: 4, -2: 4}  # 16 cells over 4 decades
+    gammas = values_of(text + "gamma = { low = 0.9, high = 0.98 }", "gamma")
+    assert Counter(int((x - 0.9) / 0.02) for x in gammas) == {0: 4, 1: 4, 2: 4, 3: 4}
     assert all(float(f"{x:.9g}") == x for x in rates + gammas)
 
 
@@ -208,12 +202,11 @@ def test_whole_numbers_and_choices_are_equally_frequent():
     assert Counter(epochs) == {2: 4, 3: 4, 4: 4, 5: 4}
     sizes = values_of(text + "hidden_sizes = { choices = [[8], [8, 8]] }", "hidden_sizes")
     assert Counter(sizes) == {(8,): 8, (8, 8): 8}
-    # Octaves [1, 2), [2, 4), [4, 8): 7 + 1 = 8 = 2^3, so a third of a log range each.
-    latin = text.replace("16", '12\nmethod = "latin"')
+    # Octaves [1, 2), [2, 4), [4, 8), [8, 16): 15 + 1 = 2^4, so a quarter of a log range each.
     steps = values_of(
-        latin + "num_epochs = { low = 1, high = 7, whole = true, log = true }", "num_epochs"
+        text + "num_epochs = { low = 1, high = 15, whole = true, log = true }", "num_epochs"
     )
-    assert Counter(int(np.log2(n)) for n in steps) == {0: 4, 1: 4, 2: 4}
+    assert Counter(int(np.log2(n)) for n in steps) == {0: 4, 1: 4, 2: 4, 3: 4}
 
 
 def test_a_field_more_leaves_the_drawn_ones():
@@ -326,7 +319,6 @@ def test_a_group_is_one_compiled_program():
         assert len(traces) == number
 
 
-@pytest.mark.usefixtures("_two_agents")
 def test_agents_never_share_a_group():
     points = points_of("", 'agent = ["ppo", "other"]\nenv = "CartPole-v1"\nseeds = 2\n')
     found = experiment.groups(points)
@@ -391,7 +383,7 @@ def test_a_missing_or_broken_file_is_named(tmp_path, monkeypatch):
     ):
         experiment.load("frist")
     with pytest.raises(
-        ValueError, match=r"^experiments/second\.toml is not TOML \(Invalid value .*: mend it"
+        ValueError, match=r"^experiments/second\.toml is not TOML \(Invalid value .*: fix that line"
     ):
         experiment.load("experiments/second.toml")
 
@@ -449,10 +441,14 @@ REFUSED = {
         "[sample] num=None: give a whole number from 1",
     ),
     "sample without fields": ("[sample]\nnum = 2", "[sample] names no field"),
-    "sample key": ('[sample]\nnum = 2\nmetod = "latin"', "did you mean 'method'?"),
+    "sample key": ('[sample]\nnum = 2\nmetod = "sobol"', "did you mean 'method'?"),
     "method": (
-        '[sample]\nnum = 2\nmethod = "latn"\ngamma = { low = 0.1, high = 0.2 }',
-        "[sample] method='latn': did you mean 'latin'?",
+        '[sample]\nnum = 2\nmethod = "sobl"\ngamma = { low = 0.1, high = 0.2 }',
+        "[sample] method='sobl': did you mean 'sobol'?",
+    ),
+    "latin hypercube": (
+        '[sample]\nnum = 2\nmethod = "latin"\ngamma = { low = 0.1, high = 0.2 }',
+        "[sample] method='latin': allowed: random, sobol",
     ),
     "sobol's number": (
         "[sample]\nnum = 12\ngamma = { low = 0.1, high = 0.2 }",
@@ -461,7 +457,7 @@ REFUSED = {
     "sobol's dimensions": (
         "[sample]\nnum = 2\n"
         + "".join(f"env_params.p{i} = {{ low = 0, high = 1 }}\n" for i in range(11)),
-        "[sample] 11 fields with sobol: give 10 at most, or latin",
+        "[sample] 11 fields with sobol: give 10 at most, or random",
     ),
 }
 SPECS = {
@@ -527,7 +523,6 @@ def test_mistakes_are_refused_in_one_clear_line(name):
     assert "\n" not in message
 
 
-@pytest.mark.usefixtures("_two_agents")
 def test_a_field_must_be_every_agents():
     head = 'agent = ["other", "ppo"]\nenv = "CartPole-v1"\n'
     with pytest.raises(ValueError, match=r"ppo on CartPole-v1.*: unknown field 'tau'"):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from jaxrl_pg.running.options import SweepOptions
 from jaxrl_pg.sweeps import experiment, launch_ray, sweep
+from jaxrl_pg.sweeps.batch import SweepOptions
 
 TABLE = {
     "agent": "ppo",
@@ -46,7 +46,7 @@ def test_a_local_cluster_gives_the_same_table_and_survives_a_lost_worker(tmp_pat
     ray = pytest.importorskip("ray")
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     some = experiment.parse("tiny", TABLE)
-    local = sweep.run_sweep(some, tmp_path / "local", QUIET)
+    local = sweep.sweep(some, tmp_path / "local", QUIET)
     clustered = launch_ray.run_with_ray(some, tmp_path / "ray", QUIET)
     want = (local / "results.csv").read_text()
     assert (clustered / "results.csv").read_text() == want

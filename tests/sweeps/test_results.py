@@ -88,7 +88,7 @@ def test_a_row_must_have_every_fixed_column(tmp_path):
         ("CartPole-v1,0", "CartPole-v1,zero", r"line 3: seed 'zero': give a whole number"),
         (",1.0,", ",one,", r"line 3: return_mean 'one': give a number"),
         (",ok", ",fine", r"line 3: status 'fine': allowed: diverged, ok"),
-        (",ok", "", r"line 3 has 10 cells, the header 11: mend it"),
+        (",ok", "", r"line 3 has 10 cells, the header 11: fix that line"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said_with_its_line(tmp_path, old, new, message):

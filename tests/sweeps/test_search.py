@@ -1,4 +1,4 @@
-"""Search: who survives and who is copied, and that nothing else of an agent is touched."""
+"""Search: who survives and who is copied, and that nothing else of a member changes."""
 
 import functools
 
@@ -29,7 +29,7 @@ RATES = [1e-6] * 3 + [1e-2] + [1e-6] * 4 + [1e-2] + [1e-6]
 
 
 def planted():
-    """Ten stacked configs; `gamma`, which is not searched over, tells them apart."""
+    """Return ten configs, stacked too, and keys; `gamma`, which no search changes, differs."""
     members = [
         CONFIG.replace(learning_rate=rate, gamma=0.95 + 0.004 * i) for i, rate in enumerate(RATES)
     ]
@@ -47,14 +47,14 @@ _evolve = jax.jit(evolve)
 
 @functools.cache  # and no fixture, whose program would be compiled outside the strictness of tests
 def evolved():
-    """One search, the population of which is left on the device."""
+    """Run one search; its population is left on the device."""
     _, configs, keys = planted()
     found = _evolve(configs, keys, jax.random.key(1))
     return jax.device_get(found._replace(population=None)), found.population
 
 
 def uninterrupted(configs, keys):
-    """Ten agents after a whole run without a search, and their returns."""
+    """Train members to the end without a search; return them and their returns."""
     agents = search._init(configs, keys, "map")
     rest = jnp.int32(ITERATIONS), jnp.asarray(True), EPISODES, "map"
     agents, metrics = search._advance(configs, agents, *rest)
@@ -63,19 +63,19 @@ def uninterrupted(configs, keys):
 
 @functools.cache
 def unsearched():
-    """What becomes of the planted agents without a search."""
+    """Train the planted members to the end without a search."""
     return uninterrupted(*planted()[1:])
 
 
 def numbers(tree):
-    """Leaves, random keys as the numbers they are."""
+    """Yield the leaves as numbers, those of random keys too."""
     for leaf in jax.tree.leaves(tree):
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         yield np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def assert_same(left, right, i=..., j=...):
-    """Leaf by leaf, agent `i` of one and agent `j` of the other."""
+    """Compare leaf by leaf member `i` of one population with member `j` of the other."""
     for a, b in zip(numbers(left), numbers(right), strict=True):
         np.testing.assert_array_equal(a[i], b[j])
 
@@ -111,7 +111,7 @@ def test_the_first_of_equals_is_promoted_and_the_diverged_last():
     assert search.promote([-np.inf, -np.inf], 1) == [0]
 
 
-# By agent, in the order config, seed. Means 2, 15, 15; the fourth config has a diverged agent.
+# By member, in the order config, seed. Means 2, 15, 15; a member of the fourth config diverged.
 FAKE_RETURNS = [
     dict(enumerate([1.0, 3.0, 10.0, 20.0, 30.0, 0.0, 99.0, 99.0])),
     {2: 5.0, 3: 5.0, 4: 2.0, 5: 9.0},  # means 5 and 5.5: the third config is the best
@@ -160,7 +160,7 @@ def test_survivors_are_uninterrupted_runs_bit_for_bit():
     (survivor,) = found.rungs[-1].configs
     assert found.best is configs[survivor]
     assert survivor > 0  # so that it had to be moved
-    # Nobody stopped these ten; that such agents are those of `train`, the sweep's tests show.
+    # These ten are never stopped; the sweep's tests show that they equal those of `train`.
     keys = jnp.stack([jax.random.key(seed) for _ in configs for seed in (3, 5)])
     stacked = population.stack([config for config in configs for _ in (3, 5)])
     agents, returns = uninterrupted(stacked, keys)
@@ -177,7 +177,7 @@ _select = jax.jit(jax.vmap(search.select_parents, (None, 0)))
 
 
 def parents_of(scores):
-    """Of 64 draws."""
+    """Return the parents of 64 draws."""
     return np.asarray(_select(jnp.asarray(scores), jax.random.split(jax.random.key(0), 64)))
 
 
@@ -205,7 +205,7 @@ def test_the_diverged_are_the_worst_and_no_parents():
     np.testing.assert_array_equal(parents_of(scores), [expected] * 64)
 
 
-def test_copies_have_their_parents_learner_and_their_own_world():
+def test_copies_have_their_parents_learner_and_their_own_environments():
     _, configs, keys = planted()
     gravity = jnp.arange(10.0) + 9.0
     configs = configs.replace(
@@ -232,7 +232,7 @@ def test_copies_have_their_parents_learner_and_their_own_world():
 
 
 def mutants(field, value):
-    """What 0.8 and 1.2 times a value are, within the bounds."""
+    """Return 0.8 and 1.2 times a value, within the bounds."""
     low, high = np.float32(BOUNDS[field])
     value = np.float32(value)
     return [min(max(value * np.float32(factor), low), high) for factor in (0.8, 1.2)]
@@ -278,7 +278,7 @@ def test_every_round_does_what_its_scores_say():
     np.testing.assert_array_equal(found.parents[-1], np.arange(10))
 
 
-def test_an_agent_that_is_never_replaced_is_an_uninterrupted_run():
+def test_a_member_that_is_never_replaced_is_an_uninterrupted_run():
     (found, agents), (alone, returns) = evolved(), unsearched()
     own = np.flatnonzero(np.all(found.parents == np.arange(10), axis=0))
     assert len(own)
@@ -320,7 +320,7 @@ def test_a_population_that_cannot_learn_is_taken_over_by_those_that_can():
         ({"layout": "vmpa"}, "layout='vmpa': did you mean 'vmap'"),
     ],
 )
-def test_a_halving_that_cannot_be_meant_is_refused(change, message):
+def test_bad_arguments_of_halving_are_refused(change, message):
     good = {"configs": [CONFIG, CONFIG], "seeds": [0], "min_timesteps": 64}
     with pytest.raises(ValueError, match=message):
         search.successive_halving(**{**good, **change})
@@ -345,14 +345,14 @@ def test_a_halving_that_cannot_be_meant_is_refused(change, message):
         ({"configs": CONFIG}, r"float fields \[\(\)\]: stack N >= 2 of each"),
     ],
 )
-def test_a_population_that_cannot_be_meant_is_refused(change, message):
+def test_bad_arguments_of_population_based_training_are_refused(change, message):
     _, configs, keys = planted()
     good = {"configs": configs, "keys": keys, "key": jax.random.key(0)}
     with pytest.raises(ValueError, match=message):
         evolve(**{**good, **change})
 
 
-def test_agents_that_the_devices_cannot_share_are_refused(monkeypatch):
+def test_members_that_the_devices_cannot_share_are_refused(monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     _, configs, keys = planted()
     with pytest.raises(ValueError, match="10 agents on 4 devices: make it"):

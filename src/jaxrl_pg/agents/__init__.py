@@ -26,7 +26,7 @@ def by_name(name: str) -> Agent[Any, Any]:
         return AGENTS[name]
     others = {c.agent.name: c.agent for c in defined_configs().values() if c.agent is not None}
     if name not in others:
-        raise ValueError(f"unknown agent {name!r}: {nearest(name, {*AGENTS, *others})}")
+        raise ValueError(f"agent={name!r}: {nearest(name, {*AGENTS, *others})}")
     return others[name]
 
 
@@ -41,19 +41,19 @@ def names_of(config: BaseConfig) -> dict[str, str]:
     return {"agent": agent.name, "config_class": f"{cls.__module__}:{cls.__qualname__}"}
 
 
-def config_class(name: str, path: str | None = None) -> type[BaseConfig]:
-    """Return the config class of what `names_of` gave.
+def config_class(name: str) -> type[BaseConfig]:
+    """Return a config class by its agent's name, or by its own as `module:Class`.
 
     A class from elsewhere is looked for among those that the program has defined by itself:
-    nothing that a folder says makes this import code.
+    no name makes this import code.
 
     Raises:
         ValueError: for an unknown agent, or a class that the program has not defined.
     """
-    if path is None:
+    if ":" not in name:
         return by_name(name).Config
-    if path not in defined_configs():
+    if name not in defined_configs():
         raise ValueError(
-            f"its config is a {path}, which this program has not defined: import its module first"
+            f"config class {name!r} is not defined in this program: import its module first"
         )
-    return defined_configs()[path]
+    return defined_configs()[name]

@@ -1,154 +1,250 @@
-"""A command's arguments: read by tyro, and refused in one line of our own."""
+"""Command lines whose options are the fields of dataclasses, read by argparse.
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Flags:
+        "Evaluate a policy."
+
+        num_episodes: int = 128
+        "number of episodes"
+
+    _, (flags,) = read("jaxrl-pg evaluate", args, [Flags])
+
+With `--num-episodes 3` this gives `Flags(num_episodes=3)`; `--help` shows the string that stands
+below the field. argparse only sorts words into options and writes the help. What the words mean is
+decided here and in the dataclasses, so that every mistake is refused by a ValueError of one line.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import argparse
+import ast
 import dataclasses
 import difflib
-import functools
 import inspect
-import io
+import itertools
 import re
+import textwrap
+import types
 import typing
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-__all__ = ["call"]
+__all__ = ["Help", "Positional", "read"]
 
-_KINDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "True or False",
-    str: "a text",
-    tuple[int, ...]: "whole numbers",
-    dict[str, float]: "pairs of a name and a number",
+# By type of a field: the name that the help gives its value, and what a message asks for.
+_TYPES: dict[Any, tuple[str, str]] = {
+    int: ("INT", "a whole number"),
+    float: ("FLOAT", "a number"),
+    bool: ("{True,False}", "True or False"),
+    str: ("STR", "a text"),
+    Any: ("STR", "a text"),
+    tuple[int, ...]: ("INT", "whole numbers"),
+    dict[str, float]: ("NAME FLOAT", "pairs of a name and a number"),
 }
 
 
-def call(command: Callable[..., int], prog: str, args: list[str]) -> int:
-    """Call a command with the arguments of a command line; with `--help`, explain them.
+class Help(Exception):
+    """Raised, with the text to show, when the arguments ask for help."""
+
+
+class Positional(NamedTuple):
+    """Arguments of a command that are not options.
+
+    Attributes:
+        metavar: the name that the help gives one.
+        doc: what it is.
+        many: any number of them may be given; otherwise exactly one.
+    """
+
+    metavar: str
+    doc: str
+    many: bool = False
+
+
+class _Kind(NamedTuple):
+    """What the annotation of a field says.
+
+    Attributes:
+        base: its type, or a Literal.
+        optional: whether it may be None.
+        allowed: in words, what a message asks for and the help shows; empty for the type's own.
+    """
+
+    base: Any
+    optional: bool = False
+    allowed: str = ""
+
+    @property
+    def metavar(self) -> str:
+        """The name that the help gives a value."""
+        if typing.get_origin(self.base) is Literal:
+            name = f"{{{','.join(map(str, typing.get_args(self.base)))}}}"
+        else:
+            name = _TYPES[self.base][0]
+        return f"{{None}}|{name}" if self.optional else name
+
+    @property
+    def expected(self) -> str:
+        """What a message asks for."""
+        if typing.get_origin(self.base) is Literal:
+            what = f"one of: {', '.join(map(str, typing.get_args(self.base)))}"
+        else:
+            what = self.allowed or _TYPES[self.base][1]
+        return f"{what}, or None" if self.optional else what
+
+
+def read(
+    prog: str, args: Sequence[str], sources: Sequence[type], positional: Positional | None = None
+) -> tuple[list[str], list[Any]]:
+    """Read a command's arguments.
 
     Args:
-        command: documented and annotated; a parameter that is a dataclass gives an option for
-            each of its fields.
-        prog: what the user has typed to come here.
-        args: what follows that.
+        prog: the words that call the command.
+        args: the words that follow them.
+        sources: dataclasses, each field of which is an option; the first documents the command.
+        positional: the arguments that are not options, if the command takes any.
+
+    Returns:
+        The positional arguments, and an instance of each dataclass.
 
     Raises:
+        Help: if `-h` or `--help` is among the arguments.
         ValueError: one line, for arguments that are unknown, missing or bad.
     """
-    import tyro
-
-    said = io.StringIO()
+    kinds = {name: kind for source in sources for name, kind in _kinds(source).items()}
+    parser = _parser(prog, sources, positional)
+    if {"-h", "--help"} & set(args):
+        raise Help(parser.format_help())
     try:
-        with contextlib.redirect_stderr(said):
-            (given, named), unknown = tyro.cli(
-                _reader(command),
-                prog=prog,
-                args=args,
-                config=(tyro.conf.OmitArgPrefixes,),
-                return_unknown_args=True,
+        namespace, unknown = parser.parse_known_intermixed_args([_dashed(arg) for arg in args])
+    except argparse.ArgumentError as error:  # the one that is left: an option without its value
+        name = str(error.argument_name).split("/")[0].lstrip("-").replace("-", "_")
+        raise ValueError(f"{name} has no value: give {kinds[name].expected}") from None
+    words = vars(namespace).pop("positional", [])
+    if positional and not positional.many:
+        unknown += words[1:]
+        if not words:
+            raise ValueError(
+                f"Missing from {prog}: {positional.metavar} {positional.doc}. (required)"
             )
-    except SystemExit as stop:
-        if not stop.code:
-            return 0
-        _refuse(command, args, said.getvalue())
     if unknown:
-        _refuse_unknown(command, prog, unknown)
-    hints = typing.get_type_hints(command)
-    return command(*given, **{name: _checked(hints[name], x) for name, x in named.items()})
+        _refuse_unknown(prog, unknown, kinds)
+    values = {name: _value(name, kinds[name], given) for name, given in vars(namespace).items()}
+    return words, [
+        source(**{name: x for name, x in values.items() if name in _kinds(source)})
+        for source in sources
+    ]
 
 
-def _reader(command: Callable[..., int]) -> Callable[..., tuple[Any, Any]]:
-    """A function with the command's options that only returns them, dataclasses unchecked."""
-
-    @functools.wraps(command)
-    def read(*given: Any, **named: Any) -> tuple[Any, Any]:
-        return given, named
-
-    hints = {name: _unchecked(hint) for name, hint in typing.get_type_hints(command).items()}
-    signature = inspect.signature(command)
-    parameters = [p.replace(annotation=hints[name]) for name, p in signature.parameters.items()]
-    del read.__wrapped__  # it would be looked through
-    read.__annotations__ = hints
-    read.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    return read
-
-
-def _unchecked(hint: Any) -> Any:
-    """A dataclass that takes any values, for what is wrong with them is ours to say."""
-    if not isinstance(hint, type) or not dataclasses.is_dataclass(hint):
-        return hint
-    return type(hint.__name__, (hint,), {"__post_init__": _accept, "__doc__": hint.__doc__})
-
-
-def _accept(self: Any) -> None:
-    del self
+def _parser(
+    prog: str, sources: Sequence[type], positional: Positional | None
+) -> argparse.ArgumentParser:
+    """Make a parser that leaves every value as the words that were given."""
+    ending = f" {positional.metavar}{' ...' if positional.many else ''}" if positional else ""
+    parser = argparse.ArgumentParser(
+        usage=f"{prog} [OPTIONS]{ending}",
+        description=sources[0].__doc__,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    # Python 3.14's own rule: earlier ones take -1e-3 for an option.
+    parser._negative_number_matcher = re.compile(r"-\.?\d")
+    if positional:
+        parser.add_argument(
+            "positional", nargs="*", metavar=positional.metavar, help=positional.doc
+        )
+    for source in sources:
+        title = (source.__doc__ or "").partition("\n")[0].removesuffix(".")
+        _add_options(parser if source is sources[0] else parser.add_argument_group(title), source)
+    return parser
 
 
-def _checked(hint: Any, value: Any) -> Any:
-    """What `_unchecked` let pass, as the dataclass it stands for."""
-    if not dataclasses.is_dataclass(hint):
-        return value
-    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(hint)}
-    return hint(**fields)  # type: ignore[operator]
+def _add_options(group: argparse._ActionsContainer, source: type) -> None:
+    """Add an option for each field of a dataclass."""
+    docs, kinds = _docs(source), _kinds(source)
+    for field in dataclasses.fields(source):
+        kind = kinds[field.name]
+        option = f"--{field.name.replace('_', '-')}"
+        notes = "; ".join(filter(None, [kind.allowed, f"default: {_default(field)}"]))
+        text = f"{docs.get(field.name, '')} ({notes})".replace("%", "%%")
+        if kind == _Kind(bool):
+            group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
+        else:
+            nargs = "*" if kind.base in (tuple[int, ...], dict[str, float]) else None
+            group.add_argument(option, nargs=nargs, metavar=kind.metavar, help=text)
 
 
-def _options(command: Callable[..., int]) -> dict[str, Any]:
-    """The command's options and the type of each."""
-    hints = typing.get_type_hints(command)
-    options: dict[str, Any] = {}
-    for parameter in inspect.signature(command).parameters.values():
-        hint = hints[parameter.name]
-        if dataclasses.is_dataclass(hint):
-            options |= typing.get_type_hints(hint)
-        elif parameter.kind is not parameter.POSITIONAL_ONLY:
-            options[parameter.name] = hint
-    return {_option(name): hint for name, hint in options.items()}
+def _value(name: str, kind: _Kind, given: Any) -> Any:
+    """Return the value that the words of an option mean."""
+    if isinstance(given, bool):
+        return given
+    if kind.optional and given == "None":
+        return None
+    try:
+        if kind.base == tuple[int, ...]:
+            return tuple(map(int, given))
+        if kind.base == dict[str, float]:
+            pairs = zip(given[::2], given[1::2], strict=True)
+            return {key: float(number) for key, number in pairs}
+        if kind.base is bool:
+            return {"True": True, "False": False}[given]
+        return kind.base(given) if kind.base in (int, float) else given
+    except (KeyError, ValueError):
+        words = given if isinstance(given, str) else " ".join(given)
+        raise ValueError(f"{name}={words!r}: give {kind.expected}") from None
 
 
-def _option(text: str) -> str:
-    """`--num-envs` for `num_envs`, `--num_envs` and `--num-envs=3`."""
-    return "--" + text.partition("=")[0].lstrip("-").replace("_", "-")
+def _kinds(source: type) -> dict[str, _Kind]:
+    hints = typing.get_type_hints(source, include_extras=True)
+    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(source)}
 
 
-def _refuse(command: Callable[..., int], args: list[str], said: str) -> NoReturn:
-    """Say what tyro said in a box of lines: which option it is about, and what to give."""
-    options = _options(command)
-    for position, arg in enumerate(args):
-        name = _option(arg)
-        if not arg.startswith("--") or not re.search(rf"{name}(?![\w-])", said):
-            continue
-        if name not in options:
-            continue
-        values = [arg.partition("=")[2]] if "=" in arg else []
-        for value in args[position + 1 :]:
-            if value.startswith("--"):
-                break
-            values.append(value)
-        field = name[2:].replace("-", "_")
-        given = f"{field}={' '.join(values)!r}" if values else f"{field} has no value"
-        raise ValueError(f"{given}: give {_kind(options[name])}")
-    words = re.sub(r"[\u2500-\u257f]{3,}.*", "", said.split("\n", 1)[-1], flags=re.DOTALL)
-    raise ValueError(" ".join(re.sub(r"[\u2500-\u257f]", " ", words).split()))
+def _kind(hint: Any) -> _Kind:
+    if typing.get_origin(hint) is Annotated:
+        kind = _kind(typing.get_args(hint)[0])
+        markers = [m for m in typing.get_args(hint)[1:] if hasattr(m, "describe")]  # config.Range
+        return kind._replace(allowed=" and ".join(m.describe(kind.base is int) for m in markers))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (inner,) = (other for other in typing.get_args(hint) if other is not types.NoneType)
+        return _kind(inner)._replace(optional=True)
+    return _Kind(hint)
 
 
-def _kind(hint: Any) -> str:
-    """What an option of this type takes, in words."""
-    if typing.get_origin(hint) is typing.Literal:
-        return f"one of: {', '.join(map(str, typing.get_args(hint)))}"
-    others = [other for other in typing.get_args(hint) if other is not type(None)]
-    if len(others) < len(typing.get_args(hint)):
-        return f"{_kind(others[0])}, or None"
-    return _KINDS.get(hint, "another value")
+def _docs(source: type) -> dict[str, str]:
+    """Return the string that stands below each field of a dataclass and of its bases."""
+    docs = {}
+    for base in filter(dataclasses.is_dataclass, reversed(source.__mro__)):
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+        assert isinstance(definition, ast.ClassDef)
+        for field, below in itertools.pairwise(definition.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                docs[ast.unparse(field.target)] = inspect.cleandoc(ast.literal_eval(below.value))
+    return docs
 
 
-def _refuse_unknown(command: Callable[..., int], prog: str, unknown: list[str]) -> NoReturn:
+def _default(field: dataclasses.Field[Any]) -> str:
+    factory = field.default_factory
+    value = field.default if factory is dataclasses.MISSING else factory()
+    return " ".join(map(str, value)) if isinstance(value, tuple | dict) else str(value)
+
+
+def _dashed(arg: str) -> str:
+    """Write an option with dashes: `--num-envs=3` for `--num_envs=3`."""
+    name, equals, value = arg.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}" if arg.startswith("--") else arg
+
+
+def _refuse_unknown(prog: str, unknown: list[str], kinds: dict[str, _Kind]) -> NoReturn:
     given = next((arg for arg in unknown if arg.startswith("--")), unknown[0])
     if not given.startswith("-"):
         raise ValueError(f"unexpected {given!r}: `{prog} --help` lists what can be given")
-    options = _options(command)
-    switches = [f"--no-{name[2:]}" for name, hint in options.items() if hint is bool]
-    close = difflib.get_close_matches(_option(given), [*options, *switches], n=1, cutoff=0.6)
+    options = [f"--{name.replace('_', '-')}" for name in kinds]
+    switches = [
+        f"--no-{name.replace('_', '-')}" for name, kind in kinds.items() if kind.base is bool
+    ]
+    close = difflib.get_close_matches(
+        given.partition("=")[0], [*options, *switches], n=1, cutoff=0.6
+    )
     hint = f"did you mean {close[0]}? " if close else ""
     raise ValueError(f"unknown option {given}: {hint}`{prog} --help` lists all")

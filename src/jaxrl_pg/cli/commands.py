@@ -1,11 +1,19 @@
 """The command line: arguments in, calls of the Python API, exit codes out."""
 
+from __future__ import annotations
+
+import dataclasses
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxrl_pg import AGENT_NAMES
+from jaxrl_pg.cli import arguments
+
+if TYPE_CHECKING:
+    from jaxrl_pg.running.loop import Result
+    from jaxrl_pg.running.options import Processes
 
 __all__ = ["main"]
 
@@ -25,6 +33,9 @@ commands:
 
   jaxrl-pg train ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 1000000
 """
+
+
+_RUN = arguments.Positional("RUN", "the run folder")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,6 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         return commands[args[0]](args[1:])
+    except arguments.Help as shown:
+        print(shown)
+        return 0
     except ValueError as error:
         return _refuse(str(error))
     except FloatingPointError as error:
@@ -59,72 +73,65 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _TrainFlags:
+    """Train from scratch."""
+
+    run_dir: str | None = None
+    """a folder that is absent or empty; one under runs/ unless given"""
+    seed: int = 0
+    """the run's seed"""
+
+
 def _train(args: list[str]) -> int:
     if not args or args[0].startswith("-"):
         args = [AGENT_NAMES[0], *args]
-    if args[0] not in AGENT_NAMES:
-        return _refuse(f"unknown agent {args[0]!r}: give one of: {', '.join(AGENT_NAMES)}")
+    agent, *args = args
+    if agent not in AGENT_NAMES:
+        return _refuse(f"unknown agent {agent!r}: give one of: {', '.join(AGENT_NAMES)}")
     import jaxrl_pg
     from jaxrl_pg.running.options import Options, Processes
 
-    # The agent named on the command line decides what the options are.
-    config_type = getattr(jaxrl_pg, args[0]).Config
-    _train_agent.__annotations__.update(config=config_type, options=Options, processes=Processes)
-    return _call(_train_agent, f"jaxrl-pg train {args[0]}", args[1:])
-
-
-def _train_agent(
-    config: Any, options: Any, processes: Any, run_dir: str | None = None, seed: int = 0
-) -> int:
-    """Train from scratch.
-
-    Args:
-        config: the agent's.
-        options: how to watch and keep the run.
-        processes: of one run over several.
-        run_dir: a folder that is absent or empty; one under runs/ unless given.
-        seed: of the run.
-    """
-    import jaxrl_pg
-
+    config_class = getattr(jaxrl_pg, agent).Config
+    sources = [_TrainFlags, config_class, Options, Processes]
+    _, (flags, config, options, processes) = arguments.read(
+        f"jaxrl-pg train {agent}", args, sources
+    )
     _prepare(config.num_devices, processes)
-    return _done(jaxrl_pg.run(config, run_dir, seed, options))
+    return _done(jaxrl_pg.run(config, flags.run_dir, flags.seed, options))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ResumeFlags:
+    """Go on with a run from its newest good checkpoint."""
+
+    total_timesteps: int | None = None
+    """train up to here instead of where the run was to end"""
+    tensorboard: bool | None = None
+    """write TensorBoard files as well; as before unless given"""
+    quiet: bool | None = None
+    """print nothing; as before unless given"""
 
 
 def _resume(args: list[str]) -> int:
     from jaxrl_pg.running.options import Processes
 
-    _resume_run.__annotations__.update(processes=Processes)
-    return _call(_resume_run, "jaxrl-pg resume", args)
-
-
-def _resume_run(
-    run: str,
-    /,
-    processes: Any,
-    total_timesteps: int | None = None,
-    tensorboard: bool | None = None,
-    quiet: bool | None = None,
-) -> int:
-    """Go on with a run from its newest good checkpoint.
-
-    Args:
-        run: the run folder.
-        processes: of one run over several, as many as before or not.
-        total_timesteps: train up to here instead of where the run was to end.
-        tensorboard: write TensorBoard files as well; as before unless given.
-        quiet: print nothing; as before unless given.
-    """
+    (run,), (flags, processes) = arguments.read(
+        "jaxrl-pg resume", args, [_ResumeFlags, Processes], _RUN
+    )
     import jaxrl_pg
 
     _prepare(_saved_num_devices(run, processes.coordinator is not None), processes)
-    changes: dict[str, Any] = {"tensorboard": tensorboard, "quiet": quiet}
+    changes = {"tensorboard": flags.tensorboard, "quiet": flags.quiet}
     given = {name: x for name, x in changes.items() if x is not None}
-    return _done(jaxrl_pg.resume(run, total_timesteps, **given))
+    return _done(jaxrl_pg.resume(run, flags.total_timesteps, **given))
 
 
 def _saved_num_devices(run: str, may_be_elsewhere: bool) -> int | None:
-    """Of the run; None if its folder is not here, as it need not be for all of several hosts."""
+    """Return the run's number of devices.
+
+    It is None if the run's folder is not here: where a run has several hosts, not all need see it.
+    """
     from jaxrl_pg.running.run_folder import RunFolder
 
     try:
@@ -136,29 +143,27 @@ def _saved_num_devices(run: str, may_be_elsewhere: bool) -> int | None:
     return saved.get("num_devices", 1) if isinstance(saved, dict) else 1
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _EvaluateFlags:
+    """Play whole episodes with a trained policy."""
+
+    num_episodes: int = 128
+    """number of episodes"""
+    seed: int = 0
+    """seed of the episodes"""
+    stochastic: bool = False
+    """sample actions instead of taking the most probable"""
+    checkpoint: int | None = None
+    """iteration of the checkpoint; the newest good one unless given"""
+
+    def __post_init__(self) -> None:
+        """Refuse to play no episode."""
+        if self.num_episodes < 1:
+            raise ValueError(f"num_episodes={self.num_episodes}: give a whole number >= 1")
+
+
 def _evaluate(args: list[str]) -> int:
-    return _call(_evaluate_run, "jaxrl-pg evaluate", args)
-
-
-def _evaluate_run(
-    run: str,
-    /,
-    num_episodes: int = 128,
-    seed: int = 0,
-    stochastic: bool = False,
-    checkpoint: int | None = None,
-) -> int:
-    """Whole episodes of a trained policy.
-
-    Args:
-        run: the run folder.
-        num_episodes: how many.
-        seed: of the episodes.
-        stochastic: sample actions instead of taking the most probable.
-        checkpoint: its iteration; the newest good one unless given.
-    """
-    if num_episodes < 1:
-        raise ValueError(f"num_episodes={num_episodes}: give a whole number >= 1")
+    (run,), (flags,) = arguments.read("jaxrl-pg evaluate", args, [_EvaluateFlags], _RUN)
     from jaxrl_pg.running.run_folder import RunFolder
 
     RunFolder.open(run)
@@ -168,90 +173,89 @@ def _evaluate_run(
     import jaxrl_pg
 
     _prepare(1)
-    policy = jaxrl_pg.load(run, step=checkpoint)
-    key = jax.random.key(seed)
+    policy = jaxrl_pg.load(run, step=flags.checkpoint)
+    key = jax.random.key(flags.seed)
     returns = np.asarray(
-        jaxrl_pg.evaluate(policy.config, policy.state, key, num_episodes, not stochastic)
+        jaxrl_pg.evaluate(
+            policy.config, policy.state, key, flags.num_episodes, not flags.stochastic
+        )
     )
     print(
         f"iteration {policy.step}: return {returns.mean():.2f} +- {returns.std():.2f} over "
-        f"{num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
+        f"{flags.num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
     )
     return 0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _SweepFlags:
+    """Train every agent of an experiment that is not trained yet, then write the report."""
+
+    run_dir: str | None = None
+    """the sweep's folder; runs/<experiment> unless given"""
+    num_devices: int | None = None
+    """CPU devices to share the agents out over; one a core unless given"""
+    launcher: Literal["local", "ray"] = "local"
+    """local, or ray for a cluster with one group a task (extra: ray)"""
+    dry_run: bool = False
+    """say what would be done, and do nothing"""
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown launcher."""
+        if self.launcher not in ("local", "ray"):
+            raise ValueError(f"launcher={self.launcher!r}: give one of: local, ray")
+
+
 def _sweep(args: list[str]) -> int:
-    from jaxrl_pg.running.options import SweepOptions
+    from jaxrl_pg.sweeps.batch import SweepOptions
 
-    _sweep_experiment.__annotations__.update(options=SweepOptions)
-    return _call(_sweep_experiment, "jaxrl-pg sweep", args)
-
-
-def _sweep_experiment(
-    experiment: str,
-    /,
-    options: Any,
-    run_dir: str | None = None,
-    num_devices: int | None = None,
-    launcher: Literal["local", "ray"] = "local",
-    dry_run: bool = False,
-) -> int:
-    """Train every agent of an experiment that is not trained yet, then write the report.
-
-    Args:
-        experiment: the name of a file in experiments/, or the path of one.
-        options: how to run it.
-        run_dir: the sweep's folder; runs/<experiment> unless given.
-        num_devices: CPU devices to share the agents out over; one a core unless given.
-        launcher: local, or ray for a cluster with one group a task (extra: ray).
-        dry_run: say what would be done, and do nothing.
-    """
-    _prepare(num_devices or len(os.sched_getaffinity(0)))
+    experiment_file = arguments.Positional(
+        "EXPERIMENT", "the name of a file in experiments/, or the path of one"
+    )
+    (path,), (flags, options) = arguments.read(
+        "jaxrl-pg sweep", args, [_SweepFlags, SweepOptions], experiment_file
+    )
+    _prepare(flags.num_devices or len(os.sched_getaffinity(0)))
     from jaxrl_pg import report
-    from jaxrl_pg.sweeps import experiment as experiments
     from jaxrl_pg.sweeps import launch_ray, sweep
+    from jaxrl_pg.sweeps.experiment import load
 
-    wanted = experiments.load(experiment)
-    if dry_run:
-        print(sweep.dry_run(wanted, run_dir, options))
+    experiment = load(path)
+    if flags.dry_run:
+        print(sweep.dry_run(experiment, flags.run_dir, options))
         return 0
-    if launcher == "ray":
-        folder = launch_ray.run_with_ray(wanted, run_dir, options, num_devices or 1)
+    if flags.launcher == "ray":
+        num_cpus = flags.num_devices or 1
+        folder = launch_ray.run_with_ray(experiment, flags.run_dir, options, num_cpus)
     else:
-        folder = sweep.run_sweep(wanted, run_dir, options)
+        folder = sweep.sweep(experiment, flags.run_dir, options)
     print(f"results are in {folder / 'results.csv'}; report: {report.write([folder])}")
     return 0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _ReportFlags:
+    """Write figures, tables and a page about sweeps and runs."""
+
+    out: str | None = None
+    """the folder to write into; `report` in the first one unless given"""
+    jsonl: bool = False
+    """write a file of rows for each agent as well"""
+    tensorboard: bool = False
+    """write a TensorBoard run for each agent as well (extra: tensorboard)"""
+
+
 def _report(args: list[str]) -> int:
-    return _call(_report_runs, "jaxrl-pg report", args)
-
-
-def _report_runs(
-    runs: list[str], /, out: str | None = None, jsonl: bool = False, tensorboard: bool = False
-) -> int:
-    """Write figures, tables and a page about sweeps and runs.
-
-    Args:
-        runs: folders, compared with each other.
-        out: the folder to write into; `report` in the first one unless given.
-        jsonl: write a file of rows an agent as well.
-        tensorboard: write a TensorBoard run an agent as well (extra: tensorboard).
-    """
+    folders = arguments.Positional("RUN", "folders, compared with each other", many=True)
+    runs, (flags,) = arguments.read("jaxrl-pg report", args, [_ReportFlags], folders)
     from jaxrl_pg import report
 
-    print(report.write(runs, out, jsonl, tensorboard))
+    print(report.write(runs, flags.out, flags.jsonl, flags.tensorboard))
     return 0
 
 
-def _call(command: Any, prog: str, args: list[str]) -> int:
-    from jaxrl_pg.cli import arguments
-
-    return arguments.call(command, prog, args)
-
-
-def _prepare(num_devices: int | None, processes: Any = None) -> None:
-    """Ready JAX for so many devices, of all the run's processes together if there are more."""
+def _prepare(num_devices: int | None, processes: Processes | None = None) -> None:
+    """Prepare JAX for so many devices, counted over all processes of the run."""
     from jaxrl_pg.training import devices
 
     if processes is None or processes.coordinator is None:
@@ -263,7 +267,7 @@ def _prepare(num_devices: int | None, processes: Any = None) -> None:
     hosts.start(processes, num_devices)
 
 
-def _done(result: Any) -> int:
+def _done(result: Result) -> int:
     from jaxrl_pg.running import hosts
 
     if not hosts.is_first():

@@ -21,7 +21,6 @@ __all__ = [
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "explained_variance",
-    "is_watched",
     "leave_one_out_ratio",
     "policy_gradient_loss",
     "surrogate_loss",
@@ -209,8 +208,3 @@ def explained_variance(value: jax.Array, target: jax.Array) -> jax.Array:
     total = jnp.var(target)
     varies = (jnp.max(target) > jnp.min(target)) & (total > 0)
     return jnp.where(varies, 1.0 - jnp.var(target - value) / jnp.where(varies, total, 1.0), 0.0)
-
-
-def is_watched(metric: str) -> bool:
-    """Say whether a metric must stay finite: a loss, or the norm of a gradient."""
-    return metric.startswith("loss/") or metric == "grad_norm"

@@ -1,4 +1,4 @@
-"""Reports: what some sweeps and runs reached, as figures, tables and one page.
+"""Reports about sweeps and runs: figures, tables and one page.
 
     report.html     everything, in one file that needs no network
     table.md        the tables
@@ -32,14 +32,14 @@ def write(
     jsonl: bool = False,
     tensorboard: bool = False,
 ) -> Path:
-    """Write the report of some folders, compared with each other.
+    """Write a report that compares the runs of some folders.
 
     Args:
         run_dirs: folders of sweeps (results.csv) and of single runs (metrics.jsonl); runs that
             differ in nothing but the seed become one setting.
-        out: the folder to write into, made if absent; `report` in the first one if None.
-        jsonl: write `agents/<id>.jsonl` as well, the rows of each agent.
-        tensorboard: write `tensorboard/<id>/` as well, one run an agent with its hyper-parameters.
+        out: the folder to write into, made if absent; `report` in the first of `run_dirs` if None.
+        jsonl: write `agents/<id>.jsonl` as well, the rows of each run.
+        tensorboard: write `tensorboard/<id>/` as well, each run's curves and hyper-parameters.
 
     Returns:
         The path of report.html.
@@ -62,7 +62,7 @@ def write(
     command = shlex.join(["jaxrl-pg", "report", *(source.path for source in sources)])
     command += f" --out {shlex.quote(str(folder))}" if out is not None else ""
     sheets, drawn = tables.sheets(results), figures(results)
-    for key in _FIGURES:  # of an earlier report
+    for key in _FIGURES:  # an earlier report may have more of them
         (folder / f"{key}.png").unlink(missing_ok=True)
     for figure in drawn:
         (folder / f"{figure.key}.png").write_bytes(figure.png)

@@ -1,10 +1,9 @@
-"""What a report draws into one set of axes; the axes are matplotlib's, made elsewhere."""
+"""Draw one part of a report into one set of matplotlib's axes, which are made elsewhere."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +26,20 @@ Styles = dict[str, dict[str, Any]]
 _WIDE = 30  # numbers that span more than this get a logarithmic axis
 
 PALETTE = (
-    *("#c8501e", "#2f6db3", "#3a9a5b", "#8d5fb8", "#d99a1c", "#1fa3a8", "#c2477f", "#6b6b6b"),
+    "#c8501e",
+    "#2f6db3",
+    "#3a9a5b",
+    "#8d5fb8",
+    "#d99a1c",
+    "#1fa3a8",
+    "#c2477f",
+    "#6b6b6b",
 )
 
 
-def draw_curves(found: Sequence[Summary], env: str, styles: Styles, axes: Any) -> None:
-    """The learning curve of each setting, with its band."""
-    for summary in found:
+def draw_curves(summaries: Sequence[Summary], env: str, styles: Styles, axes: Any) -> None:
+    """Draw the learning curve of each setting, with its band."""
+    for summary in summaries:
         style, band, steps = styles[summary.label], curve(summary), summary.setting.timesteps
         marker = "o" if len(steps) <= 25 else ""
         axes.plot(steps, band.value, marker=marker, ms=3, lw=1.8, **style)
@@ -53,14 +59,14 @@ def draw_profiles(
     styles: Styles,
     axes: Any,
 ) -> None:
-    """The performance profile of each label's scores, with its band."""
+    """Draw the performance profile of each label's scores, with its band."""
     every_score = [task for _, scores in lines for task in scores] or [np.zeros(1)]
     low, high = np.min(np.concatenate(every_score)), np.max(np.concatenate(every_score))
     margin = 0.04 * (high - low) or 0.05 * max(1.0, abs(high))
     levels = np.linspace(low - margin, high + margin, 201)
     for label, scores in lines:
         style = styles[label]
-        band = interval(scores, partial(statistics.profile, thresholds=levels))
+        band = interval(scores, lambda some: statistics.profile(some, levels))
         axes.plot(levels, band.value, lw=1.8, drawstyle="steps-post", **style)
         axes.fill_between(
             levels, band.low, band.high, step="post", color=style["color"], alpha=0.14, lw=0
@@ -71,7 +77,7 @@ def draw_profiles(
 
 
 def draw_chances(lines: Sequence[tuple[str, list[np.ndarray]]], title: str, axes: Any) -> None:
-    """A few pairs as intervals, more settings as a table of colours."""
+    """Draw pairs of up to three settings as intervals, more settings as a table of colours."""
     if len(lines) > 3:
         _draw_chance_table(lines, title, axes)
         return
@@ -114,31 +120,33 @@ def _draw_chance_table(
     axes.set_xlabel("probability that row > column", fontsize=9)
 
 
-def draw_sensitivity(found: Sequence[Summary], env: str, name: str, axes: Any) -> None:
-    """Final returns against one hyper-parameter, a line an agent.
+def draw_sensitivity(summaries: Sequence[Summary], env: str, name: str, axes: Any) -> None:
+    """Draw final returns against one hyper-parameter, with a line for each agent.
 
     A line goes through the pooled seeds of each value; it is left out where nearly every value
     belongs to one setting and other hyper-parameters differ too, as in a random search.
     """
-    agents = sorted({s.setting.agent for s in found})
-    dash = "-" if all(_is_number(s.setting.hyper.get(name)) for s in found) else ""
-    positions, ticks = _positions([s.setting.hyper.get(name) for s in found])
+    agents = sorted({s.setting.agent for s in summaries})
+    dash = "-" if all(_is_number(s.setting.hyper.get(name)) for s in summaries) else ""
+    positions, ticks = _positions([s.setting.hyper.get(name) for s in summaries])
     for i, agent in enumerate(agents):
-        mine = [s for s in found if s.setting.agent == agent]
-        values = [s.setting.hyper.get(name) for s in mine]
+        its_own = [s for s in summaries if s.setting.agent == agent]
+        values = [s.setting.hyper.get(name) for s in its_own]
         if len(set(values)) < 2:
             continue
         color = PALETTE[i % len(PALETTE)]
         at = [positions[value] for value in values]
-        tops = [float(s.iqm.value) for s in mine]
-        axes.plot(at, tops, "o", color=color, ms=3.5, alpha=0.45, label=None, mew=0)
+        scores = [float(s.iqm.value) for s in its_own]
+        axes.plot(at, scores, "o", color=color, ms=3.5, alpha=0.45, label=None, mew=0)
         every_value = sorted(set(values), key=lambda value: positions[value])
-        alone = not any(_varies(other, mine) for other in mine[0].setting.hyper if other != name)
-        if not alone and len(every_value) > 0.6 * len(mine):
+        others = [other for other in its_own[0].setting.hyper if other != name]
+        others_vary = any(_varies(other, its_own) for other in others)
+        if others_vary and len(every_value) > 0.6 * len(its_own):
             continue
         bands = [
             interval(
-                [s.scores for s, x in zip(mine, values, strict=True) if x == value], statistics.iqm
+                [s.scores for s, x in zip(its_own, values, strict=True) if x == value],
+                statistics.iqm,
             )
             for value in every_value
         ]
@@ -157,7 +165,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _set_scale(numbers: Sequence[float], axes: Any) -> None:
-    """Logarithmic if the numbers span much; the ticks at a few numbers that stand apart."""
+    """Make the axis logarithmic if the numbers span much, with ticks at them if they are few."""
     places = np.array(numbers)
     if places[0] > 0 and places[-1] > _WIDE * places[0]:
         axes.set_xscale("log")
@@ -167,8 +175,8 @@ def _set_scale(numbers: Sequence[float], axes: Any) -> None:
         axes.set_xticks([], minor=True)
 
 
-def _varies(name: str, found: Sequence[Summary]) -> bool:
-    return len({summary.setting.hyper[name] for summary in found}) > 1
+def _varies(name: str, summaries: Sequence[Summary]) -> bool:
+    return len({summary.setting.hyper[name] for summary in summaries}) > 1
 
 
 def _draw_line(
@@ -184,7 +192,7 @@ def _draw_line(
 
 
 def _positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str] | None]:
-    """Where each value goes on the axis; names for the ticks where values are not a scale."""
+    """Return where each value goes on the axis, and names for ticks if values are no scale."""
     distinct = list(dict.fromkeys(values))
     numbers = [x for x in distinct if _is_number(x)]
     if len(numbers) == len(distinct):
@@ -213,5 +221,5 @@ def _finish(axes: Any, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def wrapped(label: str, width: int = 46) -> str:
-    """A label for matplotlib: no mathematics, lines of a bearable length."""
+    """Return a label for matplotlib: without mathematics, in lines of at most some width."""
     return "\n".join(textwrap.wrap(label, width)).replace("$", r"\$").lstrip("_") or "-"

@@ -1,6 +1,6 @@
 """The figures of a report, as PNG: curves, profiles, probabilities of improvement, sensitivity.
 
-The only room of the report that knows matplotlib, which is imported when a figure is drawn.
+The only part of the report that knows matplotlib, which is imported when a figure is drawn.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from jaxrl_pg.report.summary import Results, Summary
 
 __all__ = ["Figure", "figures"]
 
-_MOST = 8  # settings drawn in one set of axes
-_MOST_AXES = 24
+_MAX_SETTINGS = 8  # drawn in one set of axes
+_MAX_AXES = 24
 _COLUMNS = 3
 _DPI = 150
 _DASHES = ("-", "--", ":", "-.")
@@ -36,11 +36,11 @@ class Figure(NamedTuple):
     """A drawn figure.
 
     Attributes:
-        key: short name, the file's without .png.
-        title: a line.
+        key: short name; that of the file without .png.
+        title: title, one line.
         note: what is drawn.
         png: the file's bytes.
-        width: in CSS pixels.
+        width: width in CSS pixels.
     """
 
     key: str
@@ -51,7 +51,7 @@ class Figure(NamedTuple):
 
 
 def figures(results: Results) -> list[Figure]:
-    """Every figure that the results can fill."""
+    """Draw every figure for which the results suffice."""
     styles = _styles(results)
     drawn = [
         _figure(
@@ -59,7 +59,7 @@ def figures(results: Results) -> list[Figure]:
             "Learning curves",
             "Interquartile mean over seeds of the evaluations' mean return; the band is its 95% "
             f"stratified-bootstrap interval.{_best_only(results)}",
-            [partial(draw_curves, found, env, styles) for env, found in _drawn(results).items()],
+            [partial(draw_curves, some, env, styles) for env, some in _drawn(results).items()],
         )
     ]
     drawn.append(
@@ -106,13 +106,13 @@ def _figure(
     columns: int = _COLUMNS,
     height: float = 1.0,
 ) -> Figure:
-    """Lay out one set of axes a drawing, and one legend for all of them."""
+    """Lay out a set of axes for each drawing, and one legend for all of them."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Canvas
 
-    if len(draws) > _MOST_AXES:
-        note += f" Shown are the first {_MOST_AXES} of {len(draws)}."
-        draws = draws[:_MOST_AXES]
+    if len(draws) > _MAX_AXES:
+        note += f" Shown are the first {_MAX_AXES} of {len(draws)}."
+        draws = draws[:_MAX_AXES]
     columns = min(columns, len(draws))
     lines = -(-len(draws) // columns)
     size = {1: (7.2, 4.4), 2: (5.4, 3.9), 3: (4.2, 3.3)}[columns]
@@ -145,19 +145,22 @@ def _figure(
 
 
 def _drawn(results: Results) -> dict[str, list[Summary]]:
-    """The best settings of each environment, those without a score left out."""
-    scored = {env: [s for s in found if len(s.scores)] for env, found in results.by_env.items()}
-    return {env: found[:_MOST] for env, found in scored.items()}
+    """Return the best settings of each environment, without those that have no score."""
+    scored = {env: [s for s in some if len(s.scores)] for env, some in results.by_env.items()}
+    return {env: some[:_MAX_SETTINGS] for env, some in scored.items()}
 
 
 def _best_only(results: Results) -> str:
-    most = max(len(found) for found in results.by_env.values())
-    return f" Of up to {most} settings the best {_MOST} are drawn." if most > _MOST else ""
+    """Say that not all settings are drawn, where that is so."""
+    largest = max(len(summaries) for summaries in results.by_env.values())
+    if largest <= _MAX_SETTINGS:
+        return ""
+    return f" Of up to {largest} settings the best {_MAX_SETTINGS} are drawn."
 
 
 def _styles(results: Results) -> Styles:
-    """A colour and a dash for every label, the same in every figure."""
-    labels = dict.fromkeys(s.label for found in _drawn(results).values() for s in found)
+    """Return a colour and a dash for every label, the same in every figure."""
+    labels = dict.fromkeys(s.label for some in _drawn(results).values() for s in some)
     labels |= dict.fromkeys(across.label for across in results.across)
     return {
         label: {
@@ -171,11 +174,11 @@ def _styles(results: Results) -> Styles:
 
 def _profile_axes(results: Results, styles: Styles) -> list[Draw]:
     draws: list[Draw] = []
-    for env, found in _drawn(results).items():
-        lines = [(s.label, [s.scores]) for s in found]
+    for env, some in _drawn(results).items():
+        lines = [(s.label, [s.scores]) for s in some]
         draws.append(partial(draw_profiles, lines, env, "final return", styles))
     if results.across:
-        lines = [(across.label, across.scores) for across in results.across[:_MOST]]
+        lines = [(across.label, across.scores) for across in results.across[:_MAX_SETTINGS]]
         name = "all environments"
         draws.append(partial(draw_profiles, lines, name, "normalised final return", styles))
     return draws
@@ -183,11 +186,11 @@ def _profile_axes(results: Results, styles: Styles) -> list[Draw]:
 
 def _improvement_axes(results: Results) -> list[Draw]:
     draws: list[Draw] = []
-    for env, found in _drawn(results).items():
-        if len(found) > 1:
-            draws.append(partial(draw_chances, [(s.label, [s.scores]) for s in found], env))
+    for env, some in _drawn(results).items():
+        if len(some) > 1:
+            draws.append(partial(draw_chances, [(s.label, [s.scores]) for s in some], env))
     if len(results.across) > 1:
-        lines = [(across.label, across.scores) for across in results.across[:_MOST]]
+        lines = [(across.label, across.scores) for across in results.across[:_MAX_SETTINGS]]
         draws.append(partial(draw_chances, lines, "all environments"))
     return draws
 
@@ -195,8 +198,8 @@ def _improvement_axes(results: Results) -> list[Draw]:
 def _sensitivity_axes(results: Results) -> list[Draw]:
     draws: list[Draw] = []
     for name in results.varying:
-        for env, found in results.by_env.items():
-            here = [s for s in found if len(s.scores)]
-            if len({s.setting.hyper.get(name) for s in here}) > 1:
-                draws.append(partial(draw_sensitivity, here, env, name))
+        for env, summaries in results.by_env.items():
+            scored = [s for s in summaries if len(s.scores)]
+            if len({s.setting.hyper.get(name) for s in scored}) > 1:
+                draws.append(partial(draw_sensitivity, scored, env, name))
     return draws

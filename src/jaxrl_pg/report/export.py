@@ -1,6 +1,6 @@
-"""A table taken apart again: one file, or one TensorBoard run, an agent.
+"""Export a table run by run: each as a file of JSON lines, or as a run of TensorBoard.
 
-TensorBoard's hparams plugin compares the agents by their hyper-parameters and last return.
+TensorBoard's hparams plugin compares the runs by their hyper-parameters and last return.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _SCALARS = ("return_mean", "return_std", "length_mean")
 
 
 def write_jsonl(results: Table, folder: Path) -> None:
-    """`<folder>/<id>.jsonl`: an agent's rows as JSON objects."""
+    """Write each run's rows as JSON objects to `<folder>/<id>.jsonl`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in _agents(results):
+    for name, rows in _runs(results):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
 
 
 def write_tensorboard(results: Table, folder: Path) -> None:
-    """`<folder>/<id>/`: an agent's evaluations as scalars, and its hyper-parameters.
+    """Write each run's evaluations and hyper-parameters to `<folder>/<id>/`.
 
     Raises:
         ValueError: if tensorboardX is not installed.
@@ -44,7 +44,7 @@ def write_tensorboard(results: Table, folder: Path) -> None:
             'tensorboard=True needs the extra: pip install "jaxrl-pg[tensorboard]"'
         ) from None
     named = ("study", "agent", "env", "seed", *results.hyper)
-    for name, rows in _agents(results):
+    for name, rows in _runs(results):
         writer = SummaryWriter(str(folder / name))
         values = {key: rows[0][key] for key in named if rows[0][key] is not None}
         for summary in hparams(values, {"final/return_mean": None}):
@@ -60,14 +60,14 @@ def write_tensorboard(results: Table, folder: Path) -> None:
         writer.close()
 
 
-def _agents(results: Table) -> Iterator[tuple[str, list[Row]]]:
-    """Every agent's id and rows, NaN as None; ids that two folders share get a number."""
-    found: dict[tuple[str, str], list[Row]] = {}
+def _runs(results: Table) -> Iterator[tuple[str, list[Row]]]:
+    """Yield every run's id and rows, with None for NaN; number the ids that two folders share."""
+    rows_of: dict[tuple[str, str], list[Row]] = {}
     for i, source in enumerate(results.sources):
         row = {name: _plain(column[i]) for name, column in results.columns.items()}
-        found.setdefault((row["id"], source), []).append(row)
+        rows_of.setdefault((row["id"], source), []).append(row)
     seen: dict[str, int] = {}
-    for (name, _), rows in found.items():
+    for (name, _), rows in rows_of.items():
         seen[name] = seen.get(name, 0) + 1
         yield name if seen[name] == 1 else f"{name}-{seen[name]}", rows
 

@@ -19,7 +19,7 @@ from jaxrl_pg.report.tables import Sheet
 
 __all__ = ["page"]
 
-_MOST_CARDS = 12
+_MAX_CARDS = 12
 # Scripts and styles of the page itself, embedded images, and nothing from anywhere else.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -31,15 +31,15 @@ def page(
     some_sheets: Sequence[Sheet],
     command: str,
 ) -> str:
-    """The whole page.
+    """Write the whole page.
 
     Args:
-        title: of the report.
-        results: what it is about.
-        some_figures: in the order they are shown.
-        some_sheets: the tables, the one of the settings first; they stand before the figures,
-            that of pairs beside its own.
-        command: that writes this report again.
+        title: title of the report.
+        results: what the report is about.
+        some_figures: the figures, in the order in which they are shown.
+        some_sheets: the tables, that of the settings first; they stand before the figures, but
+            the table of pairs beside the figure that shows the same.
+        command: the command that writes this report again.
     """
     first = some_sheets[0]
     blocks = [(x.key, x.title, _sheet(x)) for x in some_sheets if x.key != "pairs"]
@@ -81,14 +81,14 @@ def _in_short(results: Results) -> str:
 
 
 def _best(results: Results, sheet: Sheet) -> str:
-    """A card an environment: its best setting, which stands first there in the sheet."""
+    """Write a card for each environment: its best setting, which is first in the sheet."""
     at, reach = sheet.header.index("IQM"), sheet.header.index("95% interval")
     cards = []
-    for env, found in list(results.by_env.items())[:_MOST_CARDS]:
+    for env, summaries in list(results.by_env.items())[:_MAX_CARDS]:
         row = next(row for row in sheet.rows if row[0].text == env)
         cards.append(
             f"<div><small>{_text(env)}</small><b>{_text(row[at].text)}</b>"
-            f"<small>{_text(row[reach].text)}</small><small>{_text(found[0].label)}</small></div>"
+            f"<small>{_text(row[reach].text)}</small><small>{_text(summaries[0].label)}</small></div>"
         )
     return f'<div class="best">{"".join(cards)}</div>'
 
@@ -159,19 +159,18 @@ def _sources(results: Results, command: str) -> str:
 
 
 def _facts(source: Source) -> dict[str, str]:
-    facts = source.facts
-    found = {}
+    facts, shown = source.facts, {}
     if "device" in facts:
-        found["device"] = str(facts["device"])
+        shown["device"] = str(facts["device"])
     if isinstance(facts.get("seconds"), int | float):
-        found["time"] = _duration(facts["seconds"])
+        shown["time"] = _duration(facts["seconds"])
     if isinstance(facts.get("versions"), dict):
-        found["versions"] = ", ".join(f"{name} {x}" for name, x in facts["versions"].items())
-    return found
+        shown["versions"] = ", ".join(f"{name} {x}" for name, x in facts["versions"].items())
+    return shown
 
 
 def _ranges(seeds: Sequence[int]) -> str:
-    """0, 1, 2, 5 as "0-2, 5"."""
+    """Write ascending seeds as ranges: 0, 1, 2, 5 as "0-2, 5"."""
     runs: list[list[int]] = []
     for seed in seeds:
         if runs and seed == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""What a report is about: folders of sweeps and of single runs, read as one table."""
+"""Read the folders of sweeps and of single runs that a report is about, as one table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrl_pg.ops.metric_names import is_watched
 from jaxrl_pg.running.rows import known_return
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.sweeps import results
@@ -24,12 +25,12 @@ class Source(NamedTuple):
     """A folder that is reported on.
 
     Attributes:
-        name: of the sweep or the run; the path where two have the same name.
-        path: as it was given.
-        command: that made it, as far as it is known.
-        facts: its sweep.json, or its config.json.
-        is_sweep: a sweep's folder rather than a run's.
-        seeds: in its table, ascending.
+        name: name of the sweep or the run; the path where two have the same name.
+        path: path of the folder, as it was given.
+        command: the command that made it, as far as it is known.
+        facts: contents of its sweep.json, or of its config.json.
+        is_sweep: whether it is a sweep's folder rather than a run's.
+        seeds: the seeds in its table, ascending.
     """
 
     name: str
@@ -71,7 +72,7 @@ def load(run_dirs: Sequence[str | os.PathLike[str]]) -> tuple[Table, list[Source
 
 
 def run_table(run_dir: str | os.PathLike[str]) -> Table:
-    """The table of a single run: its evaluations, its config as the setting.
+    """Return the table of a single run: its evaluations, with its config as the setting.
 
     A run whose last training row has a loss that is not finite has diverged.
 
@@ -101,7 +102,7 @@ def run_table(run_dir: str | os.PathLike[str]) -> Table:
 
 
 def as_toml(values: dict[str, Any], prefix: str = "") -> str:
-    """A parsed experiment as TOML again: values first, then its tables."""
+    """Write a parsed experiment as TOML again: values first, then its tables."""
     tables = {k: x for k, x in values.items() if isinstance(x, dict) and x}
     lists = {
         k: x
@@ -123,22 +124,20 @@ def _evaluation(row: Row) -> Row:
 
 
 def _is_diverged(row: Row) -> bool:
-    return any(
-        value is None for key, value in row.items() if key.startswith("loss/") or key == "grad_norm"
-    )
+    return any(value is None for name, value in row.items() if is_watched(name))
 
 
-def _sweep_source(path: Path, held: Table) -> Source:
+def _sweep_source(path: Path, table: Table) -> Source:
     try:
         facts = dict(json.loads((path / "sweep.json").read_text(encoding="utf-8")))
     except (OSError, ValueError):
         facts = {}  # the table says all that the figures need
     name = str(facts.get("name", path.absolute().name))
     command = str(facts.get("command", f"jaxrl-pg sweep {name}"))
-    return Source(name, os.fspath(path), command, facts, is_sweep=True, seeds=_seeds(held))
+    return Source(name, os.fspath(path), command, facts, is_sweep=True, seeds=_seeds(table))
 
 
-def _run_source(path: Path, held: Table) -> Source:
+def _run_source(path: Path, table: Table) -> Source:
     facts = RunFolder.open(path).config
     command = f"jaxrl-pg train {facts.get('agent')} --env {facts.get('env')}"
     return Source(
@@ -147,25 +146,25 @@ def _run_source(path: Path, held: Table) -> Source:
         f"{command} --seed {facts.get('seed', 0)}",
         facts,
         is_sweep=False,
-        seeds=_seeds(held),
+        seeds=_seeds(table),
     )
 
 
-def _seeds(held: Table) -> tuple[int, ...]:
-    return tuple(sorted({int(seed) for seed in held.columns["seed"]}))
+def _seeds(table: Table) -> tuple[int, ...]:
+    return tuple(sorted({int(seed) for seed in table.columns["seed"]}))
 
 
 def _neither(path: Path) -> str:
     beside = path if path.is_dir() else path.absolute().parent
-    held = {
-        found.parent.name
+    names = {
+        file.parent.name
         for kind in ("results.csv", "config.json")
-        for found in beside.glob(f"*/{kind}")
+        for file in beside.glob(f"*/{kind}")
     }
     message = f"{path} holds neither results.csv nor config.json"
-    if not held:
+    if not names:
         return f"{message}: give the folder of a sweep or of a run"
-    return f"{message}: give one of those in {beside}: {', '.join(sorted(held)[:8])}"
+    return f"{message}: give one of those in {beside}: {', '.join(sorted(names)[:8])}"
 
 
 def _value(value: Any) -> str:

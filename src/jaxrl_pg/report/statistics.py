@@ -1,9 +1,9 @@
-"""Statistics of a few seeds: point estimates, and what the seeds leave open about them.
+"""Statistics of a few seeds: point estimates and their confidence intervals.
 
 After Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice"
-(arXiv 2108.13264). Scores are one array a task (an environment), `[..., seeds]`; tasks may have
-different numbers of seeds. Every statistic reduces the last axis and pools the tasks, so that it
-takes as many resamples at once as the axes in front hold.
+(arXiv 2108.13264). Scores are a list with one array `[..., seeds]` for each task (environment);
+tasks may have different numbers of seeds. Every statistic reduces the last axis and pools the
+tasks, so that it takes as many resamples at once as the axes in front hold.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
     """An estimate and its confidence interval.
 
     Attributes:
-        value: of the scores themselves.
+        value: the estimate, from the scores themselves.
         low: the interval's lower end; NaN where a single seed leaves it unknown.
         high: the upper end.
     """
@@ -49,7 +49,7 @@ class Interval(NamedTuple):
 
 
 def iqm(scores: Scores) -> np.ndarray:
-    """The interquartile mean of all scores of all tasks together.
+    """Return the interquartile mean of all scores of all tasks together.
 
         mean of x_(k+1) .. x_(n-k),  k = floor(n / 4),  x sorted
 
@@ -57,7 +57,7 @@ def iqm(scores: Scores) -> np.ndarray:
     counts in part. Up to three scores it is their mean.
 
     Args:
-        scores: `[..., seeds]` a task.
+        scores: `[..., seeds]` for each task.
 
     Returns:
         `[...]`.
@@ -68,22 +68,22 @@ def iqm(scores: Scores) -> np.ndarray:
 
 
 def mean(scores: Scores) -> np.ndarray:
-    """The mean over tasks of each task's mean, `[...]`."""
+    """Return the mean over tasks of each task's mean, `[...]`."""
     return _task_means(scores).mean(0)
 
 
 def median(scores: Scores) -> np.ndarray:
-    """The median over tasks of each task's mean (with one task: that mean), `[...]`."""
+    """Return the median over tasks of each task's mean (with one task: that mean), `[...]`."""
     return np.median(_task_means(scores), axis=0)
 
 
 def optimality_gap(scores: Scores, target: float = 1.0) -> np.ndarray:
-    """How far scores fall short of a target; what lies beyond it earns nothing.
+    """Return how far scores fall short of a target on average; what exceeds it earns nothing.
 
         target - mean(min(x, target))
 
     Args:
-        scores: `[..., seeds]` a task, normalised.
+        scores: `[..., seeds]` for each task, normalised.
         target: the score that is good enough.
 
     Returns:
@@ -93,12 +93,12 @@ def optimality_gap(scores: Scores, target: float = 1.0) -> np.ndarray:
 
 
 def profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
-    """The performance profile: the share of seeds that score above each threshold.
+    """Return the performance profile: the share of seeds that score above each threshold.
 
         mean over tasks of  mean over seeds of  [x > tau]
 
     Args:
-        scores: `[..., seeds]` a task.
+        scores: `[..., seeds]` for each task.
         thresholds: `[N]`.
 
     Returns:
@@ -112,15 +112,16 @@ def profile(scores: Scores, thresholds: np.ndarray) -> np.ndarray:
 
 
 def improvement(first: Scores, second: Scores) -> np.ndarray:
-    """The probability that a seed of `first` scores above one of `second`, ties counting half.
+    """Return the probability that a seed of `first` scores above one of `second`.
 
         mean over tasks of  mean over pairs of  [x > y] + [x = y] / 2
 
-    which is the Mann-Whitney statistic over the number of pairs (their appendix A.4).
+    which is the Mann-Whitney statistic over the number of pairs (their appendix A.4); a tie counts
+    half.
 
     Args:
-        first: `[seeds]` a task.
-        second: `[seeds]` a task; the same tasks in the same order.
+        first: `[seeds]` for each task.
+        second: `[seeds]` for each task; the same tasks in the same order.
 
     Returns:
         `[]`, in [0, 1].
@@ -138,14 +139,16 @@ def improvement_interval(
     num_resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """`improvement` with its percentile interval; both sides' seeds are resampled in each task.
+    """Return `improvement` with its percentile interval.
+
+    The seeds of both sides are resampled within each task.
 
     Args:
-        first: `[seeds]` a task.
-        second: `[seeds]` a task; the same tasks in the same order.
-        rng: where the resamples come from.
-        num_resamples: how many.
-        confidence: of the interval.
+        first: `[seeds]` for each task.
+        second: `[seeds]` for each task; the same tasks in the same order.
+        rng: source of the resamples.
+        num_resamples: number of resamples.
+        confidence: probability that the interval is to have, between 0 and 1.
     """
     tables = _wins(first, second)
     drawn = np.zeros(num_resamples)
@@ -160,15 +163,15 @@ def improvement_interval(
 
 
 def resample(scores: Scores, rng: np.random.Generator, num_resamples: int) -> list[np.ndarray]:
-    """Seeds drawn with replacement within each task, whole rows of the axes in front together.
+    """Draw seeds with replacement within each task, whole rows of the axes in front together.
 
     Args:
-        scores: `[..., seeds]` a task.
-        rng: where they come from.
-        num_resamples: how many, `R`.
+        scores: `[..., seeds]` for each task.
+        rng: source of the resamples.
+        num_resamples: number of resamples, `R`.
 
     Returns:
-        `[..., R, seeds]` a task.
+        `[..., R, seeds]` for each task.
     """
     drawn = []
     for task in scores:
@@ -184,18 +187,19 @@ def bootstrap(
     num_resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Interval:
-    """A statistic with its stratified-bootstrap percentile interval.
+    """Return a statistic with its stratified-bootstrap percentile interval.
 
     Seeds are resampled within each task and never across (their section 4.1), and the interval
     runs between the (1 - confidence) / 2 and (1 + confidence) / 2 quantiles of the resampled
     statistic. Where every task has one seed nothing can be said, and the ends are NaN.
 
     Args:
-        scores: `[..., seeds]` a task; axes in front (time) are resampled together.
-        statistic: one of this module, or any like them: `[..., seeds]` a task to `[...]`.
-        rng: where the resamples come from.
-        num_resamples: how many.
-        confidence: of the interval, between 0 and 1.
+        scores: `[..., seeds]` for each task; axes in front (time) are resampled together.
+        statistic: a statistic of this module, or another function that takes `[..., seeds]` for
+            each task and returns `[...]`.
+        rng: source of the resamples.
+        num_resamples: number of resamples.
+        confidence: probability that the interval is to have, between 0 and 1.
 
     Returns:
         Three arrays of the statistic's shape.
@@ -231,7 +235,7 @@ def _task_means(scores: Scores) -> np.ndarray:
 
 
 def _wins(first: Scores, second: Scores) -> list[np.ndarray]:
-    """Each task's table of pairs: 1 where the row's seed wins, a half where both are equal."""
+    """Return each task's table of pairs: 1 where the row's seed wins, 1/2 where both are equal."""
     if len(first) != len(second):
         raise ValueError(
             f"{len(first)} tasks against {len(second)}: give both the same tasks, in one order"

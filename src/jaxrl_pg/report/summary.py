@@ -1,4 +1,4 @@
-"""What a report says: each setting summarised, and all of them over the environments.
+"""Summarise each setting of a report, and each label over all environments.
 
 A setting's score on an environment is the mean return of each seed's last evaluation. A seed that
 diverged scores the lowest return that any seed of that environment showed at any time; a seed that
@@ -10,7 +10,6 @@ whatever it is compared with.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,16 +36,16 @@ _LONGEST_LABEL = 48
 
 
 class Summary(NamedTuple):
-    """What one setting reached.
+    """The results of one setting.
 
     Attributes:
-        setting: its curves.
+        setting: the setting, with its curves.
         label: what tells it from the other settings of its environment; a number in the order of
             the table where that would be long.
         scores: `[seeds]` final returns; fewer than the setting has seeds if some are unfinished.
-        iqm: of the scores, with its interval.
-        floor: what a diverged seed scores.
-        num_unfinished: seeds without a score.
+        iqm: interquartile mean of the scores, with its interval.
+        floor: score of a seed that diverged.
+        num_unfinished: number of seeds without a score.
     """
 
     setting: Setting
@@ -58,12 +57,12 @@ class Summary(NamedTuple):
 
 
 class Across(NamedTuple):
-    """What one label reached over all environments, on normalised scores.
+    """The results of one label over all environments, on normalised scores.
 
     Attributes:
-        label: one that every environment has once.
-        scores: `[seeds]` an environment: 0 the lowest there, 1 the best setting's IQM.
-        iqm, median, mean, optimality_gap: of these scores.
+        label: a label that every environment has once.
+        scores: `[seeds]` for each environment: 0 is the lowest there, 1 the best setting's IQM.
+        iqm, median, mean, optimality_gap: statistics of these scores.
     """
 
     label: str
@@ -81,9 +80,9 @@ class Results(NamedTuple):
         sources: the folders.
         by_env: each environment's settings, the highest IQM first.
         varying: hyper-parameters in which settings of one agent and environment differ.
-        across: over all environments, the highest IQM first; empty for one environment, or if no
-            label is in all of them.
-        num_resamples: of the bootstrap behind every interval.
+        across: results over all environments, the highest IQM first; empty for one environment,
+            or if no label is in all of them.
+        num_resamples: resamples of the bootstrap behind every interval.
     """
 
     sources: list[Source]
@@ -94,12 +93,12 @@ class Results(NamedTuple):
 
     @property
     def summaries(self) -> list[Summary]:
-        """All of them, environment by environment."""
+        """Every setting, environment by environment."""
         return [summary for some in self.by_env.values() for summary in some]
 
 
 def summarise(merged: Table, sources: list[Source]) -> Results:
-    """Summarise what `sources.load` gave."""
+    """Summarise a table and its sources, from `sources.load`."""
     settings = results.settings(merged)
     labels, varying = _labels(settings)
     by_env: dict[str, list[Summary]] = {}
@@ -107,13 +106,13 @@ def summarise(merged: Table, sources: list[Source]) -> Results:
         there = [i for i, setting in enumerate(settings) if setting.env == env]
         known = np.concatenate([settings[i].returns.ravel() for i in there])
         floor = float(np.min(known[np.isfinite(known)], initial=np.inf))
-        found = [_summary(settings[i], labels[i], floor) for i in there]
-        by_env[env] = sorted(found, key=lambda s: -np.nan_to_num(s.iqm.value, nan=-np.inf))
+        summaries = [_summary(settings[i], labels[i], floor) for i in there]
+        by_env[env] = sorted(summaries, key=lambda s: -np.nan_to_num(s.iqm.value, nan=-np.inf))
     return Results(sources, by_env, varying, _across(by_env))
 
 
 def curve(summary: Summary) -> Interval:
-    """The learning curve: IQM and interval at every evaluation, `[T]` each."""
+    """Return the learning curve: IQM and interval at every evaluation, `[T]` each."""
     filled = _filled(summary.setting, summary.floor).T
     present = np.isfinite(filled)
     parts = np.full((3, len(filled)), np.nan)
@@ -125,12 +124,12 @@ def curve(summary: Summary) -> Interval:
 
 
 def interval(scores: Sequence[np.ndarray], statistic: statistics.Statistic) -> Interval:
-    """A statistic with its interval, from random numbers that are always the same."""
+    """Return a statistic with its interval, from random numbers that are always the same."""
     return statistics.bootstrap(scores, statistic, np.random.default_rng(0), _NUM_RESAMPLES)
 
 
 def improvement(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Interval:
-    """The probability that the first improves on the second, with its interval."""
+    """Return the probability that the first improves on the second, with its interval."""
     rng = np.random.default_rng(0)
     return statistics.improvement_interval(first, second, rng, _NUM_RESAMPLES)
 
@@ -144,7 +143,7 @@ def _summary(setting: Setting, label: str, floor: float) -> Summary:
 
 
 def _filled(setting: Setting, floor: float) -> np.ndarray:
-    """`[S, T]` returns in which a diverged seed has the floor from there on."""
+    """Return the returns `[S, T]`, with the floor for a seed from where it diverged."""
     lost = setting.diverged[:, np.newaxis] & ~np.isfinite(setting.returns)
     return np.where(lost, floor, setting.returns)
 
@@ -153,41 +152,41 @@ def _across(by_env: dict[str, list[Summary]]) -> list[Across]:
     if len(by_env) < 2:
         return []
     scored = {
-        env: {s.label: _normalised(s, found) for s in found if len(s.scores)}
-        for env, found in by_env.items()
+        env: {s.label: _normalised(s, summaries) for s in summaries if len(s.scores)}
+        for env, summaries in by_env.items()
     }
     common = [
         label for label in next(iter(scored.values())) if all(label in x for x in scored.values())
     ]
-    found = []
+    across = []
     for label in common:
         scores = [by_label[label] for by_label in scored.values()]
-        measure = partial(interval, scores)
-        found.append(
+        across.append(
             Across(
                 label,
                 scores,
-                iqm=measure(statistics.iqm),
-                median=measure(statistics.median),
-                mean=measure(statistics.mean),
-                optimality_gap=measure(statistics.optimality_gap),
+                iqm=interval(scores, statistics.iqm),
+                median=interval(scores, statistics.median),
+                mean=interval(scores, statistics.mean),
+                optimality_gap=interval(scores, statistics.optimality_gap),
             )
         )
-    return sorted(found, key=lambda across: -across.iqm.value)
+    return sorted(across, key=lambda one: -one.iqm.value)
 
 
-def _normalised(summary: Summary, found: list[Summary]) -> np.ndarray:
-    low = min(s.scores.min() for s in found if len(s.scores))
-    high = float(found[0].iqm.value)
+def _normalised(summary: Summary, every: list[Summary]) -> np.ndarray:
+    """Scale scores so that 0 is the lowest of every setting's, 1 the best setting's IQM."""
+    low = min(s.scores.min() for s in every if len(s.scores))
+    high = float(every[0].iqm.value)
     return (summary.scores - low) / (high - low) if high > low else np.ones(len(summary.scores))
 
 
 def _labels(settings: list[Setting]) -> tuple[list[str], list[str]]:
-    """A label for each setting, and the names of the hyper-parameters that vary."""
+    """Return a label for each setting, and the names of the hyper-parameters that vary."""
     names: dict[str, list[str]] = {}
     for agent in dict.fromkeys(setting.agent for setting in settings):
-        mine = [setting for setting in settings if setting.agent == agent]
-        names[agent] = [name for name in mine[0].hyper if _varies(name, mine)]
+        its_own = [setting for setting in settings if setting.agent == agent]
+        names[agent] = [name for name in its_own[0].hyper if _varies(name, its_own)]
     short = [
         ", ".join(
             ([setting.agent] if len(names) > 1 or not names[setting.agent] else [])

@@ -1,4 +1,4 @@
-"""The tables of a report, as cells; and these written as Markdown and as LaTeX."""
+"""The tables of a report: made of cells, and written as Markdown and as LaTeX."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxrl_pg.report.summary import Across, Results, Summary, improvement
 
 __all__ = ["Cell", "Sheet", "latex", "markdown", "sheets"]
 
-_MOST_PAIRS = 8  # settings that are compared with the best of their environment
+_MAX_PAIRS = 8  # settings that are compared with the best of their environment
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -26,9 +26,9 @@ class Cell(NamedTuple):
     """One cell.
 
     Attributes:
-        text: as shown.
+        text: what is shown.
         value: a number to sort by; None to sort by the text.
-        best: to be set in bold.
+        best: whether to set it in bold.
     """
 
     text: str
@@ -41,10 +41,10 @@ class Sheet(NamedTuple):
 
     Attributes:
         key: short name, for links.
-        title: a line.
+        title: title, one line.
         note: what its numbers are.
         header: names of the columns.
-        rows: cells, as many a row as there are columns.
+        rows: rows of cells, one for each column.
     """
 
     key: str
@@ -55,16 +55,16 @@ class Sheet(NamedTuple):
 
 
 def sheets(results: Results) -> list[Sheet]:
-    """Every table of a report: settings, all environments together, best against the rest."""
-    found = [_settings_sheet(results)]
+    """Make every table: settings, all environments together, best against the rest."""
+    result = [_settings_sheet(results)]
     if results.across:
-        found.append(_across_sheet(results.across))
+        result.append(_across_sheet(results.across))
     pairs = _pairs_sheet(results)
-    return [*found, pairs] if pairs.rows else found
+    return [*result, pairs] if pairs.rows else result
 
 
 def markdown(some: Sequence[Sheet], title: str) -> str:
-    """The tables as Markdown; a bold number is the best of its environment."""
+    """Write tables as Markdown; a bold number is the best of its environment."""
     parts = [f"# {_markdown_text(title)}\n"]
     for sheet in some:
         numeric = _numeric(sheet)
@@ -79,7 +79,7 @@ def markdown(some: Sequence[Sheet], title: str) -> str:
 
 
 def latex(some: Sequence[Sheet], title: str) -> str:
-    """The tables as LaTeX tabulars that need no package."""
+    """Write tables as LaTeX tabulars that need no package."""
     parts = [f"% {title}".replace("\n", " ")]
     for sheet in some:
         columns = "".join("r" if right else "l" for right in _numeric(sheet))
@@ -108,9 +108,9 @@ def _settings_sheet(results: Results) -> Sheet:
     counts = {name: values for name, values in counts.items() if any(values)}
     shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
     rows: list[list[Cell]] = []
-    for env, found in results.by_env.items():
-        digits = _decimals([s.scores for s in found])
-        for rank, summary in enumerate(found):
+    for env, summaries_here in results.by_env.items():
+        digits = _decimals([s.scores for s in summaries_here])
+        for rank, summary in enumerate(summaries_here):
             i = len(rows)
             setting = summary.setting
             rows.append(
@@ -119,7 +119,7 @@ def _settings_sheet(results: Results) -> Sheet:
                     *(Cell(values[i]) for values in optional.values()),
                     Cell(setting.agent),
                     *(_hyper_cell(setting.hyper.get(name)) for name in results.varying),
-                    *_score_cells(summary, digits, best=rank == 0 and len(found) > 1),
+                    *_score_cells(summary, digits, best=rank == 0 and len(summaries_here) > 1),
                     *(Cell(str(values[i]), values[i]) for values in counts.values()),
                     Cell(f"{setting.timesteps[-1]:,}", float(setting.timesteps[-1])),
                 ]
@@ -170,9 +170,9 @@ def _across_sheet(across: Sequence[Across]) -> Sheet:
 
 def _pairs_sheet(results: Results) -> Sheet:
     rows = []
-    for env, found in results.by_env.items():
-        scored = [s for s in found if len(s.scores)]
-        for other in scored[1 : 1 + _MOST_PAIRS]:
+    for env, summaries in results.by_env.items():
+        scored = [s for s in summaries if len(s.scores)]
+        for other in scored[1 : 1 + _MAX_PAIRS]:
             best = scored[0]
             chance = improvement([best.scores], [other.scores])
             names = Cell(env), Cell(best.label), Cell(other.label)
@@ -213,14 +213,14 @@ def _fixed(number: float, digits: int) -> str:
 
 
 def _decimals(scores: Sequence[np.ndarray]) -> int:
-    """Digits after the point that suit the largest of some scores."""
+    """Return how many digits after the point suit the largest of some scores."""
     known = np.abs(np.concatenate(scores))
     largest = known.max(initial=0.0)
     return next((digits for size, digits in ((1000, 0), (10, 1), (1, 2)) if largest >= size), 3)
 
 
 def _numeric(sheet: Sheet) -> list[bool]:
-    """Which columns to align right."""
+    """Say which columns to align right: those with numbers."""
     return [
         bool(sheet.rows) and any(row[i].value is not None for row in sheet.rows)
         for i in range(len(sheet.header))

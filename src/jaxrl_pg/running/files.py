@@ -7,7 +7,9 @@ from pathlib import Path
 
 import filelock
 
-__all__ = ["Lock", "lock", "require_writable", "unwritable", "write_atomic"]
+__all__ = ["LOCK_NAMES", "Lock", "lock", "require_writable", "unwritable", "write_atomic"]
+
+LOCK_NAMES = frozenset({"lock", "lock.owner"})
 
 
 def write_atomic(path: Path, text: str) -> None:

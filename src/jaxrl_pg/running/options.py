@@ -5,11 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from jaxrl_pg.config import check_choice, nearest
+from jaxrl_pg.config import nearest
 
-__all__ = ["LAYOUTS", "Options", "Processes", "SweepOptions", "saved_options", "with_changes"]
-
-LAYOUTS = ("auto", "map", "vmap")
+__all__ = ["Options", "Processes", "saved_options", "with_changes"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,27 +38,6 @@ class Options:
         seconds = self.checkpoint_seconds
         if not isinstance(seconds, int | float) or not seconds >= 0:  # NaN is not >= 0
             raise ValueError(f"checkpoint_seconds={seconds!r}: give a number >= 0")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SweepOptions:
-    """How a sweep is run; nothing here changes what is learned, but for rounding."""
-
-    max_agents: int = 0
-    """agents in a batch; 0: as many as half the memory is estimated to hold"""
-    layout: str = "auto"
-    """agents of a device one after the other (map) or at once (vmap); auto: map on a CPU"""
-    checkpoint_seconds: float = 60.0
-    """save an unfinished batch when this many seconds have passed since the last save"""
-    quiet: bool = False
-    """print nothing"""
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown layout and negative numbers."""
-        check_choice("layout", self.layout, LAYOUTS)
-        for name in ("max_agents", "checkpoint_seconds"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give a number >= 0")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxrl_pg.ops.metric_names import is_watched
+
 __all__ = ["Row", "columns", "first_not_finite", "known_return"]
 
 Row = dict[str, Any]
@@ -34,8 +36,7 @@ def first_not_finite(rows: list[Row]) -> tuple[int, str] | None:
     """
     for number, row in enumerate(rows):
         for name, value in row.items():
-            watched = name.startswith("loss/") or name == "grad_norm"
-            if watched and not np.isfinite(value):
+            if is_watched(name) and not np.isfinite(value):
                 return number, name
     return None
 

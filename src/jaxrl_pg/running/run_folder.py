@@ -205,7 +205,7 @@ class RunFolder:
                 f"{path} already holds a run{f' ({named})' if named else ''}: resume it with "
                 f"`jaxrl-pg resume {shlex.quote(str(path))}`, or choose another --run-dir"
             )
-        held = sorted(set(os.listdir(path)) - {"lock", "lock.owner", "config.json.tmp"})
+        held = sorted(set(os.listdir(path)) - files.LOCK_NAMES - {"config.json.tmp"})
         if held:
             listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
             raise ValueError(f"{path} is not empty (it holds {listed}): choose another --run-dir")
@@ -231,7 +231,7 @@ def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
             raise ValueError(f"{run}/config.json has no good {part!r}: restore the file")
     values = dict(saved["config"])
     try:
-        config_class = agents.config_class(saved["agent"], saved.get("config_class"))
+        config_class = agents.config_class(str(saved.get("config_class") or saved["agent"]))
     except ValueError as error:
         raise ValueError(f"{run} cannot be read here: {error}") from None
     if env is not None:

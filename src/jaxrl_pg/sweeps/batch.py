@@ -1,44 +1,75 @@
-"""One batch of a sweep: agents of one compiled program, trained piece by piece on the host's side.
+"""One batch of a sweep: the members of one population, trained piece by piece by the host.
 
-A piece is some iterations of every agent, ending at the latest where an evaluation is due. How
-long pieces are changes nothing in what is learned, only how often the host may save or stop.
+A piece is some iterations of every member, ending at the latest where an evaluation is due. The
+length of a piece changes nothing in what is learned, only how often the host may save or stop.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import checkpoint
-from jaxrl_pg import config as configs
+from jaxrl_pg.config import BaseConfig, check_choice, to_dict
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.sweeps.experiment import Point
 from jaxrl_pg.training import devices, population
 from jaxrl_pg.training.program import evaluation_iterations
 
-__all__ = ["Batch", "BatchRun", "layout_of", "make_batch", "most_agents", "num_bytes"]
+__all__ = [
+    "Batch",
+    "BatchRun",
+    "SweepOptions",
+    "layout_of",
+    "make_batch",
+    "max_members",
+    "num_bytes",
+]
 
 Row = dict[str, Any]
+Layout = Literal["auto", "map", "vmap"]
 
 _MEASURED = ("return_mean", "return_std", "length_mean")
-_PIECE_SECONDS = 5.0
+_PIECE_SECONDS = 5.0  # a piece that takes less than this is doubled
 _MEMORY_SHARE = 0.5
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """How a sweep is run; nothing here changes what is learned, but for rounding."""
+
+    max_agents: int = 0
+    """agents in a batch; 0: as many as half the memory is estimated to hold"""
+    layout: Layout = "auto"
+    """agents of a device one after the other (map) or at once (vmap); auto: map on a CPU"""
+    checkpoint_seconds: float = 60.0
+    """save an unfinished batch when this long has passed since the last save"""
+    quiet: bool = False
+    """print nothing"""
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown layout and negative numbers."""
+        check_choice("layout", self.layout, get_args(Layout))
+        for name in ("max_agents", "checkpoint_seconds"):
+            given = getattr(self, name)
+            if not isinstance(given, int | float) or not given >= 0:
+                raise ValueError(f"{name}={given!r}: give a number >= 0")
+
+
 class Batch(NamedTuple):
-    """Agents to be trained as one program.
+    """Runs that are trained as one compiled program.
 
     Attributes:
-        id: 12 hex digits of a hash of the agents' ids.
-        group: the id of the group that they all belong to.
-        points: the agents.
+        id: 12 hex digits of a hash of the points' ids.
+        group: id of the group that all points belong to.
+        points: one point for each member.
     """
 
     id: str
@@ -47,26 +78,27 @@ class Batch(NamedTuple):
 
 
 def make_batch(group: str, points: Sequence[Point]) -> Batch:
-    """A batch of these agents; the same agents in the same order have the same id."""
+    """Return the batch of these points; the same points in the same order have the same id."""
     digest = hashlib.sha256(" ".join(point.id for point in points).encode()).hexdigest()
     return Batch(digest[:12], group, tuple(points))
 
 
-def layout_of(wanted: str) -> str:
-    """`map` or `vmap`, whichever suits this machine if `auto` is wanted."""
-    return population.layout_here() if wanted == "auto" else wanted
+def layout_of(options: SweepOptions) -> str:
+    """Return the layout of the options, with `auto` replaced by what suits this machine."""
+    return population.layout_here() if options.layout == "auto" else options.layout
 
 
-def num_bytes(config: Any, num_agents: int, layout: str) -> int:
-    """Estimated memory of a batch on each device: all states, and one iteration at work."""
-    state = jax.eval_shape(partial(population.init_one, config), jax.random.key(0))
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    each = -(-num_agents // jax.device_count())
-    return each * held + memory_estimate.estimate(config) * (each if layout == "vmap" else 1)
+def num_bytes(config: BaseConfig, num_members: int, layout: str) -> int:
+    """Estimate the memory of a batch on each device: all states, and one iteration at work."""
+    state = jax.eval_shape(lambda key: population.init_one(config, key), jax.random.key(0))
+    state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    per_device = -(-num_members // jax.device_count())
+    at_once = per_device if layout == "vmap" else 1
+    return per_device * state_bytes + at_once * memory_estimate.estimate(config)
 
 
-def most_agents(config: Any, layout: str) -> int:
-    """How many agents half of the memory is estimated to hold; on a CPU devices share it."""
+def max_members(config: BaseConfig, layout: str) -> int:
+    """Estimate how many members half of the memory holds; on a CPU the devices share it."""
     have = int(memory_estimate.available() * _MEMORY_SHARE)
     if jax.default_backend() == "cpu":
         have //= jax.device_count()
@@ -75,20 +107,20 @@ def most_agents(config: Any, layout: str) -> int:
 
 
 class BatchRun:
-    """A batch in training; `rows` are its results so far."""
+    """A batch in training; `rows` holds its results so far."""
 
     def __init__(
         self, batch: Batch, folder: Path, num_evals: int, num_eval_episodes: int, layout: str
     ) -> None:
-        """Start it, or restore its newest good checkpoint in `folder`."""
+        """Start the batch, or restore the newest good checkpoint in `folder`."""
         self.batch, self.num_eval_episodes, self.layout = batch, num_eval_episodes, layout
         self.config = batch.points[0].config
-        self.configs = _even(population.stack([point.config for point in batch.points]))
+        self.configs = _pad_to_devices(population.stack([point.config for point in batch.points]))
         self.due = evaluation_iterations(self.config, num_evals)
         self.saves = checkpoint.Checkpoints(folder, keep_last=2, keep_best=False)
         self.piece, self.done, self.rows = 1, 0, list[Row]()
         self.seconds, self.timed = 0.0, 0
-        self.agents: Any = None
+        self.members: Any = None
         self._advance = jax.jit(population.advance, static_argnums=(4, 5), donate_argnums=1)
         self._compiled = False
         self._start(folder)
@@ -99,25 +131,22 @@ class BatchRun:
         return self.done >= self.config.num_iterations
 
     def advance(self) -> Row:
-        """Train one piece; returns what progress should show."""
-        step = min(self.piece, next(point for point in self.due if point > self.done) - self.done)
-        evaluate = self.done + step in self.due
+        """Train one piece, and return what the progress line should show."""
+        next_due = next(iteration for iteration in self.due if iteration > self.done)
+        num_iterations = min(self.piece, next_due - self.done)
+        evaluate = self.done + num_iterations == next_due
         began = time.monotonic()
-        self.agents, metrics = self._advance(
+        self.members, metrics = self._advance(
             self.configs,
-            self.agents,
-            jnp.int32(step),
+            self.members,
+            jnp.int32(num_iterations),
             jnp.asarray(evaluate),
             self.num_eval_episodes,
             self.layout,
         )
-        finite, metrics = jax.device_get((self.agents.finite, metrics))
-        seconds = time.monotonic() - began
-        if self._compiled:
-            self.seconds, self.timed = self.seconds + seconds, self.timed + step
-        if step == self.piece and seconds < _PIECE_SECONDS:
-            self.piece *= 2
-        self.done, self._compiled = self.done + step, True
+        finite, metrics = jax.device_get((self.members.finite, metrics))
+        self._time(num_iterations, time.monotonic() - began)
+        self.done += num_iterations
         if not evaluate:
             return {}
         self._report(finite, metrics)
@@ -126,26 +155,38 @@ class BatchRun:
 
     def save(self) -> None:
         """Save in the background."""
-        kept = jax.tree.map(lambda x: x[: len(self.batch.points)], self.agents)
+        kept = jax.tree.map(lambda x: x[: len(self.batch.points)], self.members)
         self.saves.save(self.done, kept, {"rows": self.rows})
 
     def _start(self, folder: Path) -> None:
         points, layout = self.batch.points, self.layout
-        keys = _even(jnp.stack([jax.random.key(point.seed) for point in points]))
-        init = jax.jit(population.init, static_argnums=2)
+        keys = _pad_to_devices(jnp.stack([jax.random.key(point.seed) for point in points]))
         if not checkpoint.steps(folder):
-            self.agents = init(self.configs, keys, layout)
+            init = jax.jit(population.init, static_argnums=2)
+            self.members = init(self.configs, keys, layout)
             return
-        shapes = jax.eval_shape(partial(population.init, layout=layout), self.configs, keys)
-        num = len(points)
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num, *x.shape[1:]), x.dtype), shapes)
+        shapes = jax.eval_shape(
+            lambda configs, keys: population.init(configs, keys, layout), self.configs, keys
+        )
+        target = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((len(points), *x.shape[1:]), x.dtype), shapes
+        )
         restored = checkpoint.restore(folder, target)
-        self.agents = jax.device_put(_even(restored.state), devices.agents_sharding())
+        sharding = devices.members_sharding()
+        self.members = jax.device_put(_pad_to_devices(restored.state), sharding)
         self.done, self.rows = restored.step, restored.host["rows"]
         self.saves.rewind(self.done)
 
+    def _time(self, num_iterations: int, seconds: float) -> None:
+        """Count a piece's time, except the first, which compiles; double pieces that are short."""
+        if self._compiled:
+            self.seconds, self.timed = self.seconds + seconds, self.timed + num_iterations
+        self._compiled = True
+        if num_iterations == self.piece and seconds < _PIECE_SECONDS:
+            self.piece *= 2
+
     def _report(self, finite: Any, metrics: Any) -> None:
-        """A row for every agent; one last empty one for an agent that has diverged."""
+        """Add a row for every member; for one that has diverged, a last one without numbers."""
         diverged = {row["id"] for row in self.rows if row["status"] == "diverged"}
         for i, point in enumerate(self.batch.points):
             if point.id in diverged:
@@ -160,23 +201,22 @@ class BatchRun:
 
 
 def _describe(point: Point, timesteps: int) -> Row:
-    """The columns of a row that name the agent: study, environment, seed, hyper-parameters."""
-    values = configs.to_dict(point.config)
+    """Return the columns that name a run: study, environment, seed, hyper-parameters."""
+    values = to_dict(point.config)
     params = values.pop("env_params", {})
     env = values.pop("env")
     values.pop("num_devices", None)
-    shown = {name: _cell(value) for name, value in values.items()}
+    shown = {
+        name: "x".join(map(str, value)) if isinstance(value, list) else value
+        for name, value in values.items()
+    }
     spread = {f"env_params.{name}": value for name, value in params.items()}
     named = {"id": point.id, "study": point.study, "agent": point.agent, "env": env}
     return {**named, "seed": point.seed, **shown, **spread, "timesteps": timesteps}
 
 
-def _cell(value: Any) -> Any:
-    return "x".join(map(str, value)) if isinstance(value, list) else value
-
-
-def _even(tree: Any) -> Any:
-    """The last agent repeated until every device has equally many."""
+def _pad_to_devices(tree: Any) -> Any:
+    """Repeat the last member until every device has equally many."""
     num = jax.tree.leaves(tree)[0].shape[0]
     more = -num % jax.device_count()
     return jax.tree.map(lambda x: jnp.concatenate([x, *[x[-1:]] * more]), tree) if more else tree

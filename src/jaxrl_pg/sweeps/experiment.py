@@ -3,21 +3,21 @@
     agent = "..."                       a name or a list
     env = "CartPole-v1"                 an id or a list
     seeds = 10                          0..9, or a list; 10 unless given
-    num_evals = 10                      of the whole sweep, as num_eval_episodes = 128
+    num_evals = 10                      for the whole sweep, as num_eval_episodes = 128
     total_timesteps = 500_000
     [fixed]                             any field of the config, env_params.NAME among them
     [grid]                              field = [values]: every combination
     [sample]                            num settings, drawn once, combined with the grid
     num = 16
-    method = "sobol"                    or "latin", "random"; "sobol" unless given
+    method = "sobol"                    or "random"; "sobol" unless given
     seed = 0
     learning_rate = { low = 1e-5, high = 1e-2, log = true }
     num_envs = { choices = [32, 64] }   or { low = 32, high = 64, whole = true }
-    [[study]]                           inherits all of the above; what it says itself goes first
+    [[study]]                           inherits all of the above; its own values take precedence
     name = "..."
 
 Without a study block the file is one study of its own name. TOML has no None: "none" stands for
-it in fields that may be None. `load` expands a file to *points*, one agent's run each.
+it in fields that may be None. `load` expands a file to *points*, one for each run.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import tomllib
 import typing
 from collections.abc import Iterator, Sequence
@@ -34,30 +35,30 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxrl_pg import envs
-from jaxrl_pg.agents import AGENTS
-from jaxrl_pg.config import nearest, to_dict
-from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, draw, studies, whole
+from jaxrl_pg.agents import config_class
+from jaxrl_pg.config import BaseConfig, nearest, to_dict
+from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, studies, whole
 
-__all__ = ["Experiment", "Group", "Point", "describe", "draw", "groups", "load", "parse"]
+__all__ = ["Experiment", "Group", "Point", "describe", "groups", "load", "parse"]
 
 Table = dict[str, Any]
 
 
 class Point(NamedTuple):
-    """One agent's run.
+    """One run of the experiment.
 
     Attributes:
         id: 12 hex digits of a hash of agent, config (without num_devices) and seed.
-        study: the study it belongs to.
-        agent: name in the registry.
+        study: name of the study it belongs to.
+        agent: name of the agent.
         config: the agent's config, validated.
-        seed: of the run.
+        seed: the run's seed.
     """
 
     id: str
     study: str
     agent: str
-    config: Any
+    config: BaseConfig
     seed: int
 
 
@@ -66,8 +67,8 @@ class Group(NamedTuple):
 
     Attributes:
         id: 12 hex digits of a hash of the program: the agent and all of a config but its floats.
-        agent: name in the registry.
-        points: in the experiment's order.
+        agent: name of the agent.
+        points: the points, in the experiment's order.
     """
 
     id: str
@@ -79,11 +80,11 @@ class Experiment(NamedTuple):
     """What a sweep trains.
 
     Attributes:
-        name: the file's, without .toml.
+        name: name of the file, without .toml.
         table: the file as TOML parses it; `parse(name, table)` gives the same experiment.
-        num_evals: evaluations of each agent.
-        num_eval_episodes: episodes in each.
-        points: study by study; within one: agent, environment, grid, sample, seed.
+        num_evals: evaluations of each run.
+        num_eval_episodes: episodes in each evaluation.
+        points: the runs, study by study; within one: agent, environment, grid, sample, seed.
     """
 
     name: str
@@ -93,7 +94,7 @@ class Experiment(NamedTuple):
     points: tuple[Point, ...]
 
 
-def load(path_or_name: str | Path) -> Experiment:
+def load(path_or_name: str | os.PathLike[str]) -> Experiment:
     """Read an experiment: a path that ends in .toml, or the name of a file in experiments/.
 
     Raises:
@@ -101,15 +102,15 @@ def load(path_or_name: str | Path) -> Experiment:
     """
     path = Path(path_or_name)
     if path.suffix != ".toml":
-        path = Path("experiments") / f"{path_or_name}.toml"
+        path = Path("experiments") / f"{path}.toml"
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        names = [found.stem for found in path.parent.glob("*.toml")]
+        names = [other.stem for other in path.parent.glob("*.toml")]
         hint = nearest(path.stem, names) if names else "give the path of a .toml file"
         raise ValueError(f"cannot read {path} ({error.strerror}): {hint}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not TOML ({error}): mend it") from None
+        raise ValueError(f"{path} is not TOML ({error}): fix that line") from None
     return parse(path.stem, table)
 
 
@@ -117,44 +118,44 @@ def parse(name: str, table: Table) -> Experiment:
     """Expand the table of an experiment file.
 
     Args:
-        name: of the experiment.
-        table: as TOML or JSON parses it.
+        name: name of the experiment.
+        table: the file, as TOML or JSON parses it.
 
     Raises:
-        ValueError: one line saying what is wrong, where, and what is allowed.
+        ValueError: one line that says what is wrong, where, and what is allowed.
     """
-    found: dict[str, Point] = {}
+    points: dict[str, Point] = {}
     try:
         check_keys("key", table, ("num_evals", "num_eval_episodes", "study", *STUDY_KEYS))
         num_evals = whole("num_evals", table.get("num_evals", 10), 1)
         num_eval_episodes = whole("num_eval_episodes", table.get("num_eval_episodes", 128), 1)
         for point, words in itertools.chain.from_iterable(map(_expand, studies(name, table))):
-            if point.id in found:
-                other = found[point.id].study
+            if point.id in points:
+                other = points[point.id].study
                 raise ValueError(f"{words}: study {other!r} has it already, remove one")
-            found[point.id] = point
+            points[point.id] = point
     except ValueError as error:
         raise ValueError(f"experiment {name!r}: {error}") from None
-    return Experiment(name, table, num_evals, num_eval_episodes, tuple(found.values()))
+    return Experiment(name, table, num_evals, num_eval_episodes, tuple(points.values()))
 
 
 def groups(points: Sequence[Point]) -> list[Group]:
-    """Sort points by the program that trains them, in the order of each one's first point."""
-    found: dict[tuple[str, Any], list[Point]] = {}
+    """Sort points by the program that trains them, in the order of each program's first point."""
+    by_program: dict[tuple[str, Any], list[Point]] = {}
     for point in points:
-        found.setdefault((point.agent, jax.tree.structure(point.config)), []).append(point)
+        by_program.setdefault((point.agent, jax.tree.structure(point.config)), []).append(point)
     return [
-        Group(_hash([agent, _program(members[0])]), agent, tuple(members))
-        for (agent, _), members in found.items()
+        Group(_hash([agent, _program(some[0])]), agent, tuple(some))
+        for (agent, _), some in by_program.items()
     ]
 
 
 def describe(experiment: Experiment, groups: Sequence[Group]) -> str:
-    """What a sweep would do: its size, and a line for each group.
+    """Describe what a sweep would do: its size, and a line for each group.
 
     Args:
-        experiment: from `load`.
-        groups: those to train, from `groups`.
+        experiment: an experiment from `load`.
+        groups: the groups to train, from `groups`.
     """
     points = [point for group in groups for point in group.points]
     settings = {(p.study, _point_id(p.agent, p.config, 0)) for p in points}
@@ -183,11 +184,11 @@ def describe(experiment: Experiment, groups: Sequence[Group]) -> str:
 
 
 def _expand(study: Study) -> Iterator[tuple[Point, str]]:
-    """The points of a study, each with words that say which one it is."""
-    for agent, env, chosen, drawn in itertools.product(
+    """Yield the points of a study, each with words for messages that say which one it is."""
+    for agent, env, chosen, sampled in itertools.product(
         study.agents, study.envs, study.grid, study.sample
     ):
-        swept = {**chosen, **drawn}
+        swept = {**chosen, **sampled}
         named = ", ".join(f"{field}={x}" for field, x in swept.items())
         words = f"study {study.name!r}, {agent} on {env}{' with ' if named else ''}{named}"
         try:
@@ -199,9 +200,10 @@ def _expand(study: Study) -> Iterator[tuple[Point, str]]:
             yield point, f"{words}, seed {seed}"
 
 
-def _config(agent: str, env: str, values: Table) -> Any:
-    """The config of one setting, validated with its environment."""
-    hints = typing.get_type_hints(AGENTS[agent].Config)
+def _config(agent: str, env: str, values: Table) -> BaseConfig:
+    """Return the config of one setting, validated with its environment."""
+    cls = config_class(agent)
+    hints = typing.get_type_hints(cls)
     plain: Table = {"env": env, "env_params": {}}
     for field, value in values.items():
         if field.startswith("env_params."):
@@ -210,12 +212,12 @@ def _config(agent: str, env: str, values: Table) -> Any:
             plain[field] = None
         else:
             plain[field] = value
-    config = AGENTS[agent].Config(**plain)
+    config = cls(**plain)
     envs.make(env, config.env_params)
     return config
 
 
-def _point_id(agent: str, config: Any, seed: int) -> str:
+def _point_id(agent: str, config: BaseConfig, seed: int) -> str:
     values = {name: x for name, x in to_dict(config).items() if name != "num_devices"}
     return _hash({"agent": agent, "config": values, "seed": seed})
 
@@ -226,7 +228,7 @@ def _hash(value: Any) -> str:
 
 
 def _program(point: Point) -> Table:
-    """The config with its floats, which the program takes as arguments, as stars."""
+    """Return the config with stars for its floats, which the program takes as arguments."""
     leaves, structure = jax.tree.flatten(point.config)
     return to_dict(jax.tree.unflatten(structure, ["*"] * len(leaves)))
 

@@ -1,7 +1,7 @@
 """A sweep on a Ray cluster: one group a task, results in the shared folder.
 
-A task that loses its worker is tried again, on another one if there is; it goes on from the
-batch's newest checkpoint in the folder, so that what was trained is not trained again.
+A task that loses its worker is tried again, on another worker if there is one. It goes on from
+the batch's newest checkpoint in the folder, so that what was trained is not trained again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_pg.running.interrupt import Interrupt
-from jaxrl_pg.running.options import SweepOptions
+from jaxrl_pg.sweeps.batch import SweepOptions
 from jaxrl_pg.sweeps.experiment import Experiment, groups, parse
-from jaxrl_pg.sweeps.sweep import collect, folder_of, opened, train_groups
+from jaxrl_pg.sweeps.folder import collect, folder_of, opened
+from jaxrl_pg.sweeps.sweep import train_groups
 from jaxrl_pg.training import devices
 
 __all__ = ["run_with_ray", "train_group"]
@@ -31,20 +32,20 @@ def run_with_ray(
     num_cpus: float = 1,
     num_gpus: float = 0,
 ) -> Path:
-    """As `sweep.run_sweep`, with the groups as tasks of a Ray cluster.
+    """Train what is missing of an experiment, as `sweep.sweep`, on a Ray cluster.
 
     The cluster is the one that `RAY_ADDRESS` names, or else this machine. Every worker must see
     the folder under the same path.
 
     Args:
-        experiment: from `experiment.load`.
+        experiment: an experiment from `experiment.load`.
         run_dir: the sweep's folder.
         options: how to run each group.
         num_cpus: reserved for a task; JAX gets as many CPU devices.
         num_gpus: reserved for a task.
 
     Raises:
-        ValueError: if Ray is not installed, or for what `run_sweep` refuses.
+        ValueError: if Ray is not installed, or for what `sweep` refuses.
     """
     if find_spec("ray") is None:
         raise ValueError('launcher="ray" needs the extra: pip install "jaxrl-pg[ray]"')
@@ -64,7 +65,7 @@ def run_with_ray(
             named = (experiment.name, experiment.table)
             shared = (str(folder), options or SweepOptions(), max(1, int(num_cpus)))
             waiting = [task.remote(*named, group.id, *shared) for group in every_group]
-            _wait(ray, waiting, options is not None and options.quiet)
+            _wait(waiting, options is not None and options.quiet)
         finally:
             if ours:
                 ray.shutdown()
@@ -72,8 +73,10 @@ def run_with_ray(
     return folder
 
 
-def _wait(ray: Any, waiting: list[Any], quiet: bool) -> None:
-    """Until every task is done; the first error of one is raised at once."""
+def _wait(waiting: list[Any], quiet: bool) -> None:
+    """Wait until every task is done; raise the first error of a task at once."""
+    import ray
+
     total = len(waiting)
     while waiting:
         done, waiting = ray.wait(waiting)
@@ -85,10 +88,10 @@ def _wait(ray: Any, waiting: list[Any], quiet: bool) -> None:
 def train_group(
     name: str, table: Any, group_id: str, folder: str, options: SweepOptions, num_devices: int
 ) -> None:
-    """One task, in a process of its own."""
+    """Train the runs of one group: the task of a worker, in a process of its own."""
     devices.prepare(num_devices)
     experiment = parse(name, table)
-    mine = [group for group in groups(experiment.points) if group.id == group_id]
+    its_groups = [group for group in groups(experiment.points) if group.id == group_id]
     with Interrupt() as interrupt:
-        train_groups(experiment, mine, Path(folder), options, interrupt)
+        train_groups(experiment, its_groups, Path(folder), options, interrupt)
     interrupt.raise_if_wanted(f"saved; {group_id} can be gone on with")

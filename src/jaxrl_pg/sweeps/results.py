@@ -1,11 +1,11 @@
-"""The tidy table of results: a row an agent and evaluation, one column a hyper-parameter.
+"""The tidy table of results: a row for each run and evaluation, a column for each hyper-parameter.
 
     id, study, agent, env, seed, <hyper-parameters>, timesteps, return_mean, return_std,
     length_mean, num_episodes, status
 
-`status` is "ok" or "diverged"; an agent that diverged ends with one row of that status that
-measures nothing. A *setting* is everything that differs in nothing but the seed. This room knows
-no array library but numpy, so that reading a table costs no start of JAX.
+`status` is "ok" or "diverged"; a run that diverged ends with one row of that status without
+measurements. A *setting* is the runs that differ only in the seed. This module needs no array
+library but numpy, so that reading a table does not import JAX.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _BOOLS = {"True": True, "False": False}
 
 
 class Table(NamedTuple):
-    """Columns of one length.
+    """A table of results, as columns of one length.
 
     Attributes:
-        columns: by name, `[N]`: whole numbers for seed and timesteps, floats for what is
-            measured (NaN where empty), objects for names and hyper-parameters (None where empty).
+        columns: arrays `[N]` by name: integers for seed and timesteps, floats for measurements
+            (NaN where empty), objects for names and hyper-parameters (None where empty).
         sources: `[N]` where each row was read, for messages and to tell equal settings apart.
     """
 
@@ -51,7 +51,7 @@ class Table(NamedTuple):
 
     @property
     def hyper(self) -> tuple[str, ...]:
-        """The names of the hyper-parameters, in the order of the columns."""
+        """Names of the hyper-parameters, in the order of the columns."""
         return tuple(name for name in self.columns if name not in (*_NAMES, *_RESULTS))
 
 
@@ -59,7 +59,7 @@ class Table(NamedTuple):
 class Setting:
     """The seeds of one agent with one set of hyper-parameters on one environment.
 
-    A seed that diverged has NaN from there on; so has one that was not trained to the end.
+    The returns of a seed that diverged, or was not trained to the end, are NaN from there on.
     """
 
     study: str
@@ -72,7 +72,7 @@ class Setting:
     seeds: np.ndarray
     """[S], ascending"""
     timesteps: np.ndarray
-    """[T] of the evaluations, ascending"""
+    """[T] timesteps of the evaluations, ascending"""
     returns: np.ndarray
     """[S, T] mean return of each evaluation"""
     diverged: np.ndarray
@@ -91,7 +91,7 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> No
     and tuples are written like 64x64.
 
     Args:
-        path: of the file.
+        path: path of the file.
         rows: values by column name; a hyper-parameter that a row lacks is left empty.
 
     Raises:
@@ -106,7 +106,8 @@ def read(path: str | os.PathLike[str]) -> Table:
     """Read a table that `write` wrote.
 
     A column of hyper-parameters holds whole numbers if every cell does, else floats if every cell
-    does, else True and False; otherwise text, in which a whole number is one all the same.
+    does, else booleans if every cell is True or False; otherwise text, except that a cell with a
+    whole number holds that number.
 
     Raises:
         ValueError: no such file, a column is missing, or a cell cannot be read (with its line).
@@ -127,13 +128,14 @@ def read(path: str | os.PathLike[str]) -> Table:
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
             raise ValueError(
-                f"{path} line {number} has {len(line)} cells, the header {len(header)}: mend it"
+                f"{path} line {number} has {len(line)} cells, the header {len(header)}: "
+                "fix that line"
             )
     return _of_cells(header, lines, path, os.fspath(path.parent))
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], source: str) -> Table:
-    """The table that `read` would give back, had `write` written these rows."""
+    """Return the table that `read` would return, had `write` written these rows."""
     text = io.StringIO()
     _dump(rows, text)
     header, *lines = csv.reader(io.StringIO(text.getvalue()))
@@ -141,7 +143,7 @@ def of_rows(rows: Sequence[Mapping[str, Any]], source: str) -> Table:
 
 
 def merge(tables: Sequence[Table]) -> Table:
-    """Tables below one another; a hyper-parameter that one lacks is None there."""
+    """Join tables below one another; a hyper-parameter that a table lacks is None there."""
     hyper = dict.fromkeys(name for table in tables for name in table.hyper)
     columns = {}
     for name in (*_NAMES, *hyper, *_RESULTS):
@@ -155,32 +157,32 @@ def merge(tables: Sequence[Table]) -> Table:
 
 
 def settings(table: Table) -> list[Setting]:
-    """Group a table's rows: seeds of one study, agent, environment and hyper-parameters together.
+    """Group a table's rows by study, agent, environment and hyper-parameters.
 
-    Seeds come together from several sources too (runs made one by one), unless two sources have
+    A setting's seeds may come from several sources (runs made one by one), unless two sources have
     the same seed: then each source is a setting of its own, so that they can be compared.
 
     Returns:
-        In the order of each setting's first row.
+        The settings, in the order of each one's first row.
 
     Raises:
-        ValueError: when a source has two returns for one agent and timestep.
+        ValueError: when a source has two returns for one run and timestep.
     """
     names = ("study", "agent", "env", *table.hyper)
     groups: dict[tuple[Any, ...], list[int]] = {}
     keys = zip(*(table.columns[name] for name in names), strict=True)
     for i, key in enumerate(keys):
         groups.setdefault(key, []).append(i)
-    found = []
-    for members in groups.values():
-        rows = np.array(members)
+    result = []
+    for indices in groups.values():
+        rows = np.array(indices)
         pairs = {(table.columns["seed"][i], table.sources[i]) for i in rows}
         if len(pairs) > len({seed for seed, _ in pairs}):
             each = dict.fromkeys(table.sources[rows])
-            found += [_setting(table, rows[table.sources[rows] == source]) for source in each]
+            result += [_setting(table, rows[table.sources[rows] == source]) for source in each]
         else:
-            found.append(_setting(table, rows))
-    return found
+            result.append(_setting(table, rows))
+    return result
 
 
 def _setting(table: Table, rows: np.ndarray) -> Setting:
@@ -240,7 +242,7 @@ def _of_cells(header: list[str], lines: list[list[str]], path: Path, source: str
 
 
 def _column(name: str, cells: Sequence[str], path: Path) -> np.ndarray:
-    """One column's cells, typed by what all of them are."""
+    """Return one column's cells, in a type that suits all of them."""
     if name == "status":
         for number, cell in enumerate(cells, start=2):
             if cell not in _STATUSES:
@@ -261,10 +263,10 @@ def _column(name: str, cells: Sequence[str], path: Path) -> np.ndarray:
 
 
 def _typed(cells: Sequence[str]) -> list[Any]:
-    held = {cell for cell in cells if cell}
-    if held <= set(_BOOLS):
+    filled = {cell for cell in cells if cell}
+    if filled <= set(_BOOLS):
         return [_BOOLS.get(cell) for cell in cells]
-    if all(_WHOLE.fullmatch(cell) for cell in held):
+    if all(_WHOLE.fullmatch(cell) for cell in filled):
         return [int(cell) if cell else None for cell in cells]
     try:
         return [float(cell) if cell else None for cell in cells]

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.ops import losses
+from jaxrl_pg.ops.metric_names import is_watched
 from jaxrl_pg.training import devices
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
@@ -119,7 +119,7 @@ def advance(
 
 def _iterate_one(config: BaseConfig, member: Population) -> Population:
     state, metrics = agent_of(config).iterate(config, member.states)
-    watched = [x for name, x in metrics.items() if losses.is_watched(name)]
+    watched = [x for name, x in metrics.items() if is_watched(name)]
     finite = jnp.all(jnp.isfinite(jnp.stack(watched)))
     return Population(state, member.finite & finite)
 
