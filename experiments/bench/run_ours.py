@@ -74,4 +74,4 @@ if __name__ == "__main__":
     if task["row"] is None:
         products(task["devices"], task["executions"])
     else:
-        train(**task)
+        train(task["row"], task["hyper"], task["devices"], task["executions"])

@@ -15,6 +15,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from jaxrl_pg import agents as agents
+    from jaxrl_pg import checkpoint as checkpoint
+    from jaxrl_pg import cli as cli
+    from jaxrl_pg import components as components
+    from jaxrl_pg import config as config
+    from jaxrl_pg import envs as envs
+    from jaxrl_pg import ops as ops
+    from jaxrl_pg import report as report
+    from jaxrl_pg import running as running
+    from jaxrl_pg import sweeps as sweeps
+    from jaxrl_pg import theory as theory
+    from jaxrl_pg import training as training
+    from jaxrl_pg import types as types
     from jaxrl_pg.agents import actor_critic as actor_critic
     from jaxrl_pg.agents import analytical as analytical
     from jaxrl_pg.agents import analytical_replay as analytical_replay
@@ -28,50 +41,60 @@ if TYPE_CHECKING:
     from jaxrl_pg.running.loop import resume as resume
     from jaxrl_pg.running.loop import run as run
     from jaxrl_pg.running.trained_policy import load as load
+    from jaxrl_pg.sweeps.sweep import sweep as sweep
     from jaxrl_pg.training.evaluation import evaluate as evaluate
     from jaxrl_pg.training.evaluation import value as value
     from jaxrl_pg.training.program import train as train
 
 __version__ = "0.1.0"
-__all__ = [
-    "AGENT_NAMES",
-    "actor_critic",
-    "analytical",
-    "analytical_replay",
-    "evaluate",
-    "load",
-    "multi_agent",
-    "natural_gradient",
-    "ppo",
-    "reinforce",
-    "reps",
-    "resume",
-    "run",
-    "sac",
-    "soft_q_learning",
-    "train",
-    "value",
-]
 
-_HOMES = {
+# A name of the front door, and the module that it is in.
+_FUNCTIONS = {
     "evaluate": "jaxrl_pg.training.evaluation",
     "load": "jaxrl_pg.running.trained_policy",
     "resume": "jaxrl_pg.running.loop",
     "run": "jaxrl_pg.running.loop",
+    "sweep": "jaxrl_pg.sweeps.sweep",
     "train": "jaxrl_pg.training.program",
     "value": "jaxrl_pg.training.evaluation",
 }
 AGENT_NAMES = (
-    *("ppo", "actor_critic", "reinforce", "natural_gradient", "sac", "soft_q_learning"),
-    *("analytical", "analytical_replay", "reps", "multi_agent"),
+    "ppo",
+    "actor_critic",
+    "reinforce",
+    "natural_gradient",
+    "sac",
+    "soft_q_learning",
+    "analytical",
+    "analytical_replay",
+    "reps",
+    "multi_agent",
 )
+_ROOMS = (
+    "agents",
+    "checkpoint",
+    "cli",
+    "components",
+    "config",
+    "envs",
+    "ops",
+    "report",
+    "running",
+    "sweeps",
+    "theory",
+    "training",
+    "types",
+)
+__all__ = ["AGENT_NAMES", *sorted([*_FUNCTIONS, *AGENT_NAMES, *_ROOMS])]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FUNCTIONS:
+        return getattr(import_module(_FUNCTIONS[name]), name)
     if name in AGENT_NAMES:
         return import_module(f"jaxrl_pg.agents.{name}")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _ROOMS:
+        return import_module(f"jaxrl_pg.{name}")
     raise AttributeError(f"module 'jaxrl_pg' has no attribute {name!r}")
 
 

@@ -5,10 +5,13 @@ with checkpoint.Checkpoints(folder) as saves:
 restored = checkpoint.restore(folder, fresh_state)
 """
 
+from types import ModuleType
+
 from jaxrl_pg.checkpoint.manifest import steps
 from jaxrl_pg.checkpoint.packing import spec
 from jaxrl_pg.checkpoint.reading import Found, Restored, find, newest_host, place, restore
 from jaxrl_pg.checkpoint.store import Checkpoints
+from jaxrl_pg.lazy import submodule
 
 __all__ = [
     "Checkpoints",
@@ -21,3 +24,7 @@ __all__ = [
     "spec",
     "steps",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, name)

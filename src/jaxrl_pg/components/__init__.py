@@ -1,1 +1,9 @@
 """What agents are built of; nothing here names an agent."""
+
+from types import ModuleType
+
+from jaxrl_pg.lazy import submodule
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, name)

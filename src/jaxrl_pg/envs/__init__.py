@@ -1,5 +1,12 @@
 """The one door to environments."""
 
+from types import ModuleType
+
 from jaxrl_pg.envs.vector import Env, make, reset, step, time_limit, to_env_action
+from jaxrl_pg.lazy import submodule
 
 __all__ = ["Env", "make", "reset", "step", "time_limit", "to_env_action"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, name)

@@ -1,1 +1,9 @@
 """Training and evaluation as pure, compiled programs."""
+
+from types import ModuleType
+
+from jaxrl_pg.lazy import submodule
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, name)

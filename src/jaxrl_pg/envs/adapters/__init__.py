@@ -1,1 +1,9 @@
 """Suites of environments behind the one door, a file each."""
+
+from types import ModuleType
+
+from jaxrl_pg.lazy import submodule
+
+
+def __getattr__(name: str) -> ModuleType:
+    return submodule(__name__, name)
