@@ -201,7 +201,7 @@ def defined_configs() -> dict[str, type[BaseConfig]]:
     return dict(_DEFINED)
 
 
-def agent_of(config: Any) -> Any:
+def agent_of(config: object) -> Any:
     """Return the `types.Agent` that a config is made for.
 
     Raises:

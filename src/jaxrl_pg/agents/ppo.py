@@ -112,23 +112,26 @@ def _update(
         advantage = collectives.standardize(advantage)
 
     def minibatch_step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, Metrics]:
-        params, opt_state, stopped = carry
-
-        def gradient(xs: tuple[jax.Array, jax.Array]) -> tuple[Params, Metrics]:
-            rows = jax.tree.map(lambda x: x[xs[0]], batch)._replace(advantage=xs[1])
-            return jax.grad(_loss, has_aux=True)(params, config, model, rows, learner.kl_coef)
-
-        grads, metrics = batching.mean_over_pieces(gradient, xs, collectives.rows_at_once())
-        grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]))
-        stepped = optim.apply_gradients(params, opt_state, grads, rate, config.max_grad_norm)
-        metrics["grad_norm"] = stepped[2]
-        if config.target_kl is None:
-            return (*stepped[:2], stopped), metrics
-        stopped = stopped | (kl > 1.5 * config.target_kl)
-        keep = jax.tree.map(
-            lambda old, new: jnp.where(stopped, old, new), (params, opt_state), stepped[:2]
+        (params, opt_state, stopped), (indices, advantage) = carry, xs
+        rows = jax.tree.map(lambda x: x[indices], batch)._replace(advantage=advantage)
+        gradient = jax.grad(_loss, has_aux=True)
+        grads, metrics = batching.mean_over_pieces(
+            lambda rows: gradient(params, config, model, rows, learner.kl_coef),
+            rows,
+            collectives.rows_at_once(),
         )
-        return (*keep, stopped), metrics
+        grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]))
+        new_params, new_opt_state, metrics["grad_norm"] = optim.apply_gradients(
+            params, opt_state, grads, rate, config.max_grad_norm
+        )
+        if config.target_kl is not None:
+            stopped = stopped | (kl > 1.5 * config.target_kl)
+            new_params, new_opt_state = jax.tree.map(
+                lambda old, new: jnp.where(stopped, old, new),
+                (params, opt_state),
+                (new_params, new_opt_state),
+            )
+        return (new_params, new_opt_state, stopped), metrics
 
     carry = (learner.params, learner.opt_state, jnp.zeros((), bool))
     (params, opt_state, _), metrics = jax.lax.scan(minibatch_step, carry, (indices, advantage))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl_pg.components.networks import WIDEST_COLUMN, Dense, Network, Torso
+from jaxrl_pg.components.networks import Dense, Network, Torso, in_columns
 from jaxrl_pg.types import EnvSpec, Params
 
 __all__ = ["Critic", "Critics", "q_of"]
@@ -41,7 +39,7 @@ class Critic(Network):
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
         """Return values `[N, outputs]`, of actions `[N, A]` where given."""
-        columns = math.prod(self.spec.obs_shape) <= WIDEST_COLUMN
+        columns = in_columns(self.spec)
         torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
         values = Dense(self.outputs, columns, name="value_head")(torso(obs, action))
         return values.T if columns else values

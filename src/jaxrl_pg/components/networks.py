@@ -20,18 +20,18 @@ from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import EnvSpec, Params
 
 __all__ = [
-    "WIDEST_COLUMN",
     "ActorCritic",
     "Dense",
     "Network",
     "Policy",
     "Torso",
+    "in_columns",
     "init_params",
     "orthonormal_columns",
 ]
 
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
-WIDEST_COLUMN = 128
+_WIDEST_COLUMN = 128
 _LOG_STD_RANGE = (-20.0, 2.0)  # of a network's own log_std: the field's, after Haarnoja et al. 2018
 _GAINS = {"policy_head": 0.01, "value_head": 1.0}
 
@@ -81,6 +81,11 @@ def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[ja
     q = orthonormal_columns(jnp.where((rows < heights) & (columns < widths), gaussian, 0.0))
     frames = [q[i, :h, :w] for i, (h, w) in enumerate(tall)]
     return [q if n >= m else q.T for q, (n, m) in zip(frames, sizes, strict=True)]
+
+
+def in_columns(spec: EnvSpec) -> bool:
+    """Say whether networks lay a batch of such observations out in columns."""
+    return math.prod(spec.obs_shape) <= _WIDEST_COLUMN
 
 
 def orthonormal_columns(a: jax.Array) -> jax.Array:
@@ -215,7 +220,7 @@ class ActorCritic(Network):
 
     def setup(self) -> None:
         """Make the torsos and heads."""
-        self.columns = math.prod(self.spec.obs_shape) <= WIDEST_COLUMN
+        self.columns = in_columns(self.spec)
         torso = (self.hidden_sizes, self.activation, self.conv_features, self.columns)
         self.policy_torso = Torso(*torso)
         self.value_torso = self.policy_torso if self.shared_torso else Torso(*torso)
@@ -266,7 +271,7 @@ class Policy(Network):
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array | Normal | full_normal.FullNormal:
         """Return the parameters of the action distributions."""
-        columns = math.prod(self.spec.obs_shape) <= WIDEST_COLUMN
+        columns = in_columns(self.spec)
         torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
         size, full = self.spec.num_actions, self.covariance == "full"
         width = size if self.spec.discrete else 2 * size

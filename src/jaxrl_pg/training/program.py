@@ -57,9 +57,9 @@ def train(
         nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(evaluate, state))
         return state, (metrics, jax.lax.cond(due, evaluate, lambda _: nothing, state))
 
-    state, (metrics, evaluations) = _on_devices(
-        config, functools.partial(jax.lax.scan, iteration, xs=due), state
-    )
+    scan = functools.partial(jax.lax.scan, iteration, xs=due)
+    on_devices = collectives.split(scan, config.num_devices, (STATE_SPECS,), (STATE_SPECS, P()))
+    state, (metrics, evaluations) = on_devices(state)
     metrics = {"timesteps": _timesteps(config, 0, config.num_iterations), **metrics}
     if points:
         evaluations["eval/timesteps"] = metrics["timesteps"]
@@ -75,7 +75,8 @@ def iterations(
     scan = functools.partial(
         jax.lax.scan, lambda state, _: agent.iterate(config, state), length=num_iterations
     )
-    state, metrics = _on_devices(config, scan, state)
+    on_devices = collectives.split(scan, config.num_devices, (STATE_SPECS,), (STATE_SPECS, P()))
+    state, metrics = on_devices(state)
     return state, {"timesteps": _timesteps(config, first, num_iterations), **metrics}
 
 
@@ -96,11 +97,6 @@ def evaluation_iterations(config: BaseConfig, num_evals: int) -> list[int]:
     chunks = config.num_iterations // chunk
     num_evals = min(num_evals, chunks)
     return [chunk * -(-chunks * (i + 1) // num_evals) for i in range(num_evals)]
-
-
-def _on_devices(config: BaseConfig, scan: Any, state: TrainState[Any]) -> Any:
-    """What a scan over iterations gives, its environments split over the config's devices."""
-    return collectives.split(scan, config.num_devices, (STATE_SPECS,), (STATE_SPECS, P()))(state)
 
 
 def _timesteps(config: BaseConfig, first: Any, num_iterations: int) -> jax.Array:

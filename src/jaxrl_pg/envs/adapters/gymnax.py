@@ -33,13 +33,13 @@ def make(env_id: str, also_known: tuple[str, ...] = ()) -> Any:
     Raises:
         ValueError: for an unknown id, or one whose data cannot be had.
     """
-    gymnax = _gymnax()
-    if env_id not in gymnax.registered_envs:
-        known = [*gymnax.registered_envs, *also_known]
+    suite = _gymnax()
+    if env_id not in suite.registered_envs:
+        known = [*suite.registered_envs, *also_known]
         raise ValueError(f"unknown environment {env_id!r}: {nearest(env_id, known)}")
     try:
         with jax.ensure_compile_time_eval():  # it may make arrays, which must not be tracers
-            return gymnax.make(env_id)[0]
+            return suite.make(env_id)[0]
     except OSError as error:
         raise ValueError(f"{env_id} needs data that cannot be had here: {error}") from error
 
