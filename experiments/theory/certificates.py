@@ -99,7 +99,7 @@ def draw_progress(axis, batch):
 
 def first_step(mdp, log_policy, scale):
     """The `Step` from a policy with C = scale eps."""
-    _, steps = improvement.improve(mdp, log_policy, partial(constants.scaled, scale), 1)
+    _, steps = improvement.improve(mdp, log_policy, constants.scaled(scale), 1)
     return jax.tree.map(lambda x: x[0], steps)
 
 
@@ -163,7 +163,7 @@ def draw_speed(axis):
     """Median iterations to 99% against c: one line for every gamma."""
     count = jax.jit(
         jax.vmap(
-            lambda mdp, c: improvement.iterations_to_optimum(mdp, partial(constants.scaled, c)),
+            lambda mdp, c: improvement.iterations_to_optimum(mdp, constants.scaled(c)),
             (0, None),
         )
     )

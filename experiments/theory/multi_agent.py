@@ -34,7 +34,7 @@ def objective(problem, log_policies):
 
 def both(problem, log_policies, constant):
     """The agents after an update at once, and after one in turn."""
-    choose = partial(constants.fixed, constant)
+    choose = constants.fixed(constant)
     together = multi_agent.simultaneous_update(problem, log_policies, choose)
     return together, multi_agent.sequential_sweep(problem, log_policies, choose)[0]
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from scipy.special import rel_entr
 
 from jaxrl_pg.theory import mdp as mdps
-from jaxrl_pg.theory import solve
+from jaxrl_pg.theory import probability, solve
 from jaxrl_pg.theory.bounds import counterexample, improvement_bounds, sharp, shift
 
 SHAPES = [(2, 2), (5, 3), (10, 4), (20, 5)]
@@ -142,7 +142,7 @@ def test_the_update_rule_holds_where_its_bound_fails():
     for constant in (improvement_bounds.paper_constant(0.5, 1.0), 0.1):
         new = updated(mdp, policy, constant)
         c = related(mdp, policy, new)
-        both = improvement_bounds.kl(new, policy) + improvement_bounds.kl(policy, new)
+        both = probability.kl(new, policy) + probability.kl(policy, new)
         assert_allclose(c.new_objective, constant / 0.5 * c.new_visitation @ both, rtol=1e-12)
         assert c.new_objective > 0.2
 
@@ -213,18 +213,18 @@ def test_constants():
 def test_divergences():
     # 1/2 log 2 + 1/2 log(2/3) = .143841; half of 1/4 + 1/4
     p, q = jnp.array([0.5, 0.5]), jnp.array([0.25, 0.75])
-    assert_allclose(improvement_bounds.kl(p, q), 0.14384103622589042)
-    assert_allclose(improvement_bounds.total_variation(p, q), 0.25)
+    assert_allclose(probability.kl(p, q), 0.14384103622589042)
+    assert_allclose(probability.total_variation(p, q), 0.25)
     sure = jnp.array([1.0, 0.0])
-    assert_allclose(improvement_bounds.kl(sure, p), np.log(2))
-    assert improvement_bounds.kl(p, sure) == jnp.inf
-    assert improvement_bounds.kl(sure, sure) == 0.0
+    assert_allclose(probability.kl(sure, p), np.log(2))
+    assert probability.kl(p, sure) == jnp.inf
+    assert probability.kl(sure, sure) == 0.0
     # For near ones chi^2 / 2 = (1e-9)^2 / (2 1/4), of which the plain sum keeps no digit.
     near = jnp.array([0.5 + 1e-9, 0.5 - 1e-9])
-    assert_allclose(improvement_bounds.kl(near, p), 2e-18, rtol=1e-6)
+    assert_allclose(probability.kl(near, p), 2e-18, rtol=1e-6)
     old, new = random_policies(np.random.default_rng(0), 40, 6, 3)
     assert_allclose(
-        improvement_bounds.kl(jnp.asarray(new), jnp.asarray(old)),
+        probability.kl(jnp.asarray(new), jnp.asarray(old)),
         rel_entr(new, old).sum(-1),
         atol=1e-14,
     )
@@ -416,13 +416,13 @@ def test_on_a_trajectory_the_likelihood_ratios_stay_within_the_divergence():
     expected = (q * np.asarray(advantage)).sum(1)
     divergence = rel_entr(q, p).sum(1)
     for t in range(7):
-        for state, m, probability in paths:
-            spent += 0.8**t * probability * abs(m - 1) * width[state]
-            gap += 0.8**t * probability * (m - 1) * expected[state]
-            total += 0.8**t * probability * divergence[state]
+        for state, m, weight in paths:
+            spent += 0.8**t * weight * abs(m - 1) * width[state]
+            gap += 0.8**t * weight * (m - 1) * expected[state]
+            total += 0.8**t * weight * divergence[state]
         paths = [
-            (after, m * q[s, a] / p[s, a], probability * p[s, a] * chance[s, a, after])
-            for s, m, probability in paths
+            (after, m * q[s, a] / p[s, a], weight * p[s, a] * chance[s, a, after])
+            for s, m, weight in paths
             for a in (0, 1)
             for after in (0, 1)
         ]

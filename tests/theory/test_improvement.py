@@ -1,7 +1,6 @@
 """The analytical update: worked numbers, twins, its identity on thousands of MDPs, certificates."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,10 @@ from examples import POLICY_G, mdp_g, random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.bounds import improvement_bounds
+from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.updates import analytical, constants, improvement
-from jaxrl_pg.theory.updates.analytical import analytical_update, kl_divergence
+from jaxrl_pg.theory.updates.analytical import analytical_update
 
 NUM = 6000
 SHAPES = [(2, 2, False), (6, 3, True)]
@@ -35,7 +36,7 @@ def one_step(mdp, log_policy, scale):
 @jax.jit
 def run(mdp, log_policy, temperatures):
     """Six improvements with the C given."""
-    return improvement.improve(mdp, log_policy, partial(constants.scheduled, temperatures), 6)
+    return improvement.improve(mdp, log_policy, constants.scheduled(temperatures), 6)
 
 
 step_once = jax.jit(one_step)
@@ -58,8 +59,8 @@ WORKED = [
     # gamma, C, J', certificate, E_d KL(new||old), max KL
     (0.9, constants.by_paper, 4.082540616609, 4.081699406174, 2.102396202273e-7, 5.081917809256e-7),
     (0.9, constants.expected_kl, 4.115047088837, 4.097925817732, 8.656828965418e-5, None),
-    (0.9, partial(constants.fixed, 1.0), 4.774864192193, 4.424798093545, 0.03435114547160, None),
-    (0.9, partial(constants.fixed, 0.1), 6.662865388840, 5.952055592511, 0.6515525236739, None),
+    (0.9, constants.fixed(1.0), 4.774864192193, 4.424798093545, 0.03435114547160, None),
+    (0.9, constants.fixed(0.1), 6.662865388840, 5.952055592511, 0.6515525236739, None),
     (0.5, constants.by_paper, 0.920953998582, 0.843200652507, 0.04120899548719, None),
 ]
 
@@ -68,7 +69,7 @@ WORKED = [
 def test_worked_steps(gamma, choose, objective, certificate, kl, kl_max):
     mdp, log_policy = mdp_g(gamma), jnp.log(POLICY_G)
     solution = evaluate(mdp, jnp.asarray(POLICY_G))
-    constant = choose(solution, log_policy, mdp.gamma, jnp.asarray(0))
+    constant = choose(constants.Iterate(solution, log_policy, mdp.gamma, jnp.asarray(0)))
     step, _, _ = step_once(mdp, log_policy, constant / jnp.max(jnp.abs(solution.advantage)))
     assert_allclose(step.objective + step.change, objective, rtol=0, atol=1e-11)
     assert_allclose(step.objective + step.identity, objective, rtol=0, atol=1e-11)
@@ -86,18 +87,18 @@ def test_worked_steps(gamma, choose, objective, certificate, kl, kl_max):
         (0.9, constants.by_paper, 400.100115350934),  # .81 eps / .001
         (0.9, constants.expected_kl, 19.7580303877),  # 40 eps
         (0.5, constants.by_paper, 0.931466525685),  # .25 eps / .125 = 2 eps
-        (0.9, partial(constants.scaled, 3.0), 3 * 0.493950759693),
+        (0.9, constants.scaled(3.0), 3 * 0.493950759693),
         (0.9, constants.greedy, 0.0),
-        (0.9, partial(constants.geometric, 2.0, 0.5), 2 * 0.5**3 * 0.493950759693),
-        (0.9, partial(constants.scheduled, jnp.array([1.0, 2.0, 3.0, 4.0])), 4.0),
-        (0.9, partial(constants.scheduled, jnp.array([1.0, 2.0])), 2.0),
-        (0.9, partial(constants.fixed, 0.7), 0.7),
+        (0.9, constants.geometric(2.0, 0.5), 2 * 0.5**3 * 0.493950759693),
+        (0.9, constants.scheduled(jnp.array([1.0, 2.0, 3.0, 4.0])), 4.0),
+        (0.9, constants.scheduled(jnp.array([1.0, 2.0])), 2.0),
+        (0.9, constants.fixed(0.7), 0.7),
     ],
 )
 def test_worked_constants(gamma, choose, constant):
     mdp = mdp_g(gamma)
     solution = evaluate(mdp, jnp.asarray(POLICY_G))
-    got = choose(solution, jnp.log(POLICY_G), mdp.gamma, jnp.asarray(3))
+    got = choose(constants.Iterate(solution, jnp.log(POLICY_G), mdp.gamma, jnp.asarray(3)))
     assert_allclose(got, constant, rtol=0, atol=1e-9)
 
 
@@ -131,7 +132,7 @@ def test_an_update_by_hand():
 
 
 def test_no_temperature_is_policy_iteration_that_shares_ties_and_keeps_the_support():
-    log_policy = analytical.log_of(jnp.array([[0.1, 0.3, 0.6], [0.5, 0.5, 0.0]]))
+    log_policy = log_of(jnp.array([[0.1, 0.3, 0.6], [0.5, 0.5, 0.0]]))
     advantage = jnp.array([[1.0, 1.0, -2 / 3], [0.5, -0.5, 9.0]])
     want = [[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]]
     update = analytical_update(log_policy, advantage, 0.0)
@@ -189,7 +190,7 @@ def test_kl_divergence_keeps_its_digits():
         half = jnp.log(jnp.full((1, 2), 0.5))
         got = kl_divergence(jnp.log1p(jnp.array([[2 * h, -2 * h]])) + half, half)
         assert_allclose(got, [exact], rtol=1e-9)
-    zero = analytical.log_of(jnp.array([[1.0, 0.0]]))
+    zero = log_of(jnp.array([[1.0, 0.0]]))
     half = jnp.log(jnp.full((1, 2), 0.5))
     assert_allclose(kl_divergence(zero, half), [math.log(2)])
     assert_allclose(kl_divergence(zero, zero), [0.0])
@@ -203,7 +204,7 @@ def test_kl_divergence_keeps_its_digits():
 @pytest.mark.parametrize(("states", "actions", "sparse"), SHAPES)
 def test_the_identity_holds_and_no_state_loses_for_any_constant(states, actions, sparse):
     batch, log_policies = many(states, actions, sparse)
-    paper = constants.paper_constant(batch.gamma, 1.0)
+    paper = improvement_bounds.paper_constant(batch.gamma, 1.0)
     lowest, highest = math.log(1e-6), np.maximum(np.log(paper), 0.0)
     draw = np.random.default_rng(3).uniform(size=NUM)
     scale = np.exp(lowest + draw * (highest - lowest))
@@ -223,7 +224,7 @@ def test_the_identity_holds_and_no_state_loses_for_any_constant(states, actions,
 @pytest.mark.parametrize(("states", "actions", "sparse"), SHAPES)
 def test_the_certificate_holds_from_its_constant_on_and_not_far_below(states, actions, sparse):
     batch, log_policies = many(states, actions, sparse)
-    proved = constants.expected_kl_constant(batch.gamma, 1.0)
+    proved = improvement_bounds.expected_kl_constant(batch.gamma, 1.0)
     more = random_sizes(4, NUM, -4.0, 4.0).clip(1.0)  # for half of them the constant itself
     step, _, size = stepped(batch, log_policies, proved * more)
     assert np.all(step.slack > -1e-12 * (1 + size))
@@ -260,8 +261,8 @@ def test_a_kl_target_is_met_or_as_nearly_as_can_be():
 
     def moved(mdp, log_policy, target):
         solution = solve.evaluate(mdp, jnp.exp(log_policy))
-        choose = partial(constants.kl_target, target)
-        constant = choose(solution, log_policy, mdp.gamma, jnp.asarray(0))
+        choose = constants.kl_target(target)
+        constant = choose(constants.Iterate(solution, log_policy, mdp.gamma, jnp.asarray(0)))
         new = analytical_update(log_policy, solution.advantage, constant).log_policy
         return jnp.vdot(solution.visitation, kl_divergence(new, log_policy)), constant
 
@@ -323,7 +324,7 @@ def test_iterations_to_the_optimum_grow_in_proportion_to_the_constant():
     batch = random_mdps(9, 20, 8, 4, 0.9)
 
     def iterations(mdp, scale, most):
-        choose = partial(constants.scaled, scale)
+        choose = constants.scaled(scale)
         return improvement.iterations_to_optimum(mdp, choose, max_iterations=most)
 
     count = jax.jit(jax.vmap(iterations, (0, None, None)))
@@ -349,7 +350,7 @@ def test_iterations_to_the_optimum_grow_in_proportion_to_the_constant():
 def test_float32_works():
     with jax.enable_x64(False):
         log_policy, steps = improvement.improve(
-            mdp_g(0.9), jnp.log(jnp.asarray(POLICY_G)), partial(constants.kl_target, 0.01), 3
+            mdp_g(0.9), jnp.log(jnp.asarray(POLICY_G)), constants.kl_target(0.01), 3
         )
     assert log_policy.dtype == steps.kl.dtype == jnp.float32
     assert_allclose(steps.kl, 0.01, rtol=1e-3)

@@ -239,19 +239,18 @@ def test_finite_horizon_values_equal_their_numpy_twins():
         best = temperature * logsumexp(q / temperature, axis=1)
         values.insert(0, value)
         bests.insert(0, best)
-    got, _ = inference.finite_horizon_evaluate(mdp, policies, temperature, final)
+    got, _ = solve.finite_horizon_evaluate(mdp, policies, final, temperature)
     assert_allclose(got, values, rtol=1e-13)
-    got, q = inference.finite_horizon_optimal(mdp, temperature, 3, final)
+    got, q = solve.finite_horizon_optimal(mdp, 3, final, temperature)
     assert_allclose(got, bests, rtol=1e-13)
-    attained, _ = inference.finite_horizon_evaluate(
-        mdp, soft_values.improve(q, temperature), temperature, final
-    )
+    best_policies = soft_values.improve(q, temperature)
+    attained, _ = solve.finite_horizon_evaluate(mdp, best_policies, final, temperature)
     assert_allclose(attained, got, rtol=1e-13)
 
 
 def test_a_long_horizon_is_the_infinite_one():
     mdp = mdp_g(0.9)
-    values, q = inference.finite_horizon_optimal(mdp, 0.2, 400)
+    values, q = solve.finite_horizon_optimal(mdp, 400, temperature=0.2)
     infinite = [7.222759474991, 6.914862018510, 7.357931984580]  # worked, see test_soft.py
     assert_allclose(values[0], infinite, rtol=0, atol=1e-11)
     assert_allclose(soft_values.improve(q[0], 0.2)[0, 0], 0.015260404352, atol=1e-11)
@@ -265,7 +264,7 @@ def test_a_discount_is_a_chance_to_end():
     reward = np.concatenate([mdp.reward, np.zeros((1, 2))])
     ending = mdps.make(np.concatenate([going_on, ended]), reward, [0.5, 0.3, 0.2, 0.0], 0.0)
     below = mdp._replace(reward=mdp.reward - temperature * np.log(2))
-    want, _ = inference.finite_horizon_optimal(below, temperature, 6)
+    want, _ = solve.finite_horizon_optimal(below, 6, temperature=temperature)
     found = inference.variational(ending, 6, None, temperature)
     assert_allclose(found.value[:, :3], want, atol=1e-13)
     assert_allclose(found.value[:, 3], 0.0, atol=1e-14)

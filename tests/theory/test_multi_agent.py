@@ -1,6 +1,5 @@
 """Agents that share a reward: one at a time never loses, all at once can."""
 
-from functools import partial
 from itertools import product
 
 import jax
@@ -31,7 +30,7 @@ def objective(mdp, log_policies):
 
 @jax.jit
 def both_ways(mdp, log_policies, constant):
-    choose = partial(constants.fixed, constant)
+    choose = constants.fixed(constant)
     together = multi_agent.simultaneous_update(mdp, log_policies, choose)
     in_turn, steps = multi_agent.sequential_sweep(mdp, log_policies, choose)
     return objective(mdp, together), objective(mdp, in_turn), steps
@@ -115,7 +114,7 @@ def test_one_at_a_time_never_loses_on_ten_thousand_mdps():
 def test_the_order_of_turns_is_the_one_given():
     mdp = jax.tree.map(lambda x: x[0], random_mdps(5, 1, 2, 4, 0.5))
     log_policies = np.log(random_policies(6, 2, 2, 2))
-    choose = partial(constants.scaled, 0.3)
+    choose = constants.scaled(0.3)
     sweep = jax.jit(multi_agent.sequential_sweep, static_argnums=(2, 3))
     back, steps = sweep(mdp, log_policies, choose, (1, 0))
     # Exchanging the agents, and the digits of their joint actions, exchanges the turns.

@@ -10,8 +10,9 @@ from examples import POLICY_G, mdp_g, random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.updates import neighbours
-from jaxrl_pg.theory.updates.analytical import analytical_update, kl_divergence, log_of
+from jaxrl_pg.theory.updates.analytical import analytical_update
 
 NUM = 10_000
 evaluate = jax.jit(solve.evaluate)
