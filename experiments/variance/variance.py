@@ -240,14 +240,14 @@ class Row(NamedTuple):
     cosine: float
 
 
-def measure(found: np.ndarray, truth: np.ndarray) -> Row:
+def measure(result: np.ndarray, truth: np.ndarray) -> Row:
     """Statistics of gradients `[N, P]` beside the true one `[P]`."""
-    mean, size = found.mean(axis=0), np.linalg.norm(truth)
-    variance = np.square(found - mean).sum(axis=1).mean()
-    cosine = found @ truth / (np.linalg.norm(found, axis=1) * size + 1e-30)
+    mean, size = result.mean(axis=0), np.linalg.norm(truth)
+    variance = np.square(result - mean).sum(axis=1).mean()
+    cosine = result @ truth / (np.linalg.norm(result, axis=1) * size + 1e-30)
     return Row(
         bias=np.linalg.norm(mean - truth) / size,
-        floor=(variance / len(found)) ** 0.5 / size,
+        floor=(variance / len(result)) ** 0.5 / size,
         variance=variance / size**2,
         snr=np.linalg.norm(mean) / variance**0.5,
         cosine=cosine.mean(),
@@ -259,13 +259,13 @@ def study(problem: Problem) -> dict[int, dict[str, Row]]:
     names, rows, truth = list(KINDS), {}, dict(problem.truth)
     for num in sorted(SIZES, reverse=True):
         start = time.perf_counter()
-        found = gradients(problem, num)
+        result = gradients(problem, num)
         print(f"{NUM_BATCHES:,} batches of {num}: {time.perf_counter() - start:.0f} s", flush=True)
         if num == LARGEST and not truth:
             best = {SUM: "to go, critic", DISCOUNTED: "option 2, critic"}
-            truth = {k: found[:, names.index(name)].mean(axis=0) for k, name in best.items()}
+            truth = {k: result[:, names.index(name)].mean(axis=0) for k, name in best.items()}
         rows[num] = {
-            name: measure(found[:, i], truth[kind.objective])
+            name: measure(result[:, i], truth[kind.objective])
             for i, (name, kind) in enumerate(KINDS.items())
         }
     return rows

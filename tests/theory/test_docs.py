@@ -16,15 +16,15 @@ OUTSIDE = ("jaxrl_pg", "ops", "envs", "training")
 
 def resolve(name):
     """Import as much of a dotted path as is modules, and take the rest as attributes."""
-    parts, found = name.split("."), jaxrl_pg
+    parts, result = name.split("."), jaxrl_pg
     path = "jaxrl_pg"
     for part in parts:
         path = f"{path}.{part}"
         try:
-            found = importlib.import_module(path)
+            result = importlib.import_module(path)
         except ModuleNotFoundError:
-            found = getattr(found, part)
-    return found
+            result = getattr(result, part)
+    return result
 
 
 def test_the_index_names_functions_of_every_sub_package():
