@@ -256,7 +256,7 @@ def draw_shared(axis):
 
 
 def noisy_losses(mdp, key, scale, noise):
-    """Return the share of 60 updates that lose, and of the gap closed, with noise in the advantages."""
+    """Return the shares of losing updates and of the gap closed, with noise in the advantages."""
 
     def step(log_policy, step_key):
         solution = solve.evaluate(mdp, jnp.exp(log_policy))

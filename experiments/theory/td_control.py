@@ -51,7 +51,7 @@ def erring(problem):
 
 
 def exact():
-    """Return the exploring returns, undiscounted, of the optimum and of the best exploring policy."""
+    """Return undiscounted returns, exploring, of the optimum and of the best exploring policy."""
     problem = cliff_walk(GAMMA)
     world = erring(problem)
     undiscounted = world._replace(gamma=jnp.ones_like(world.gamma))

@@ -149,7 +149,7 @@ CROWD = [
 
 @partial(jax.jit, static_argnums=0)
 def overshoot(num):
-    """Return the advantages of agents that act half of the time, and policies and J after an update."""
+    """Return advantages, policies and J of agents that act half of the time, after an update."""
     crowd, half = multi_agent.overshooting_crowd(num, 0.5), jnp.full(num, 0.5)
     advantages = multi_agent.crowd_advantages(crowd, half)
     constant = paper_constant(0.5, jnp.max(jnp.abs(advantages)))
