@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
-from jaxrl_pg.theory.probability import entropy, log_of_taken
+from jaxrl_pg.theory.probability import entropy, kl_divergence, log_of, log_of_taken
 from jaxrl_pg.theory.solve import soft_maximum
 
 __all__ = [
@@ -135,7 +135,7 @@ def performance_difference(mdp: MDP, old: jax.Array, new: jax.Array, temperature
     """
     before, after = evaluate(mdp, old, temperature), evaluate(mdp, new, temperature)
     target = jax.nn.log_softmax(before.q / temperature)
-    nearer = _divergence(old, target) - _divergence(new, target)
+    nearer = kl_divergence(log_of(old), target) - kl_divergence(log_of(new), target)
     gain = temperature * jnp.vdot(after.visitation, nearer) / (1.0 - mdp.gamma)
     return Sides(after.objective - before.objective, gain)
 
@@ -238,10 +238,6 @@ def hard_limit(mdp: MDP, temperature: Scalar) -> Limit:
     bound = temperature * jnp.log(1.0 * mdp.reward.shape[1]) / (1.0 - mdp.gamma)
     hard, obtained = solve.policy_iteration(mdp).value, solve.evaluate(mdp, soft.policy).value
     return Limit(soft.value, hard, obtained, bound)
-
-
-def _divergence(policy: jax.Array, log_target: jax.Array) -> jax.Array:
-    return jnp.sum(policy * (log_of_taken(policy) - log_target), axis=1)
 
 
 def _improve_and_evaluate(mdp: MDP, temperature: Scalar, q: jax.Array) -> jax.Array:
