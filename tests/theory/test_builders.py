@@ -258,6 +258,11 @@ def test_a_grid_by_hand():
     assert_array_equal(built("wall").transition[0], np.eye(3)[[0, 0, 0, 0]])
 
 
+def test_an_unknown_lake_is_refused():
+    with pytest.raises(ValueError, match="lake '5x5' is unknown: give one of 4x4, 8x8"):
+        builders.frozen_lake(lake="5x5")
+
+
 # --- optima of the converted environments ---------------------------------------------------------
 
 

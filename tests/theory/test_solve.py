@@ -175,6 +175,14 @@ def test_finite_horizon_by_hand():
     assert_allclose(with_end[:, 0], [2.75, 3.5, 5.0, 8.0])  # 8 / 2^3 = 1 more at the start
 
 
+def test_the_soft_maximum_by_hand():
+    # 2 log(e^(2 log 3 / 2) + e^0) = 2 log 4; at temperature 0 the maximum itself.
+    q = np.array([2 * np.log(3.0), 0.0])
+    soft_maximum = jax.jit(solve.soft_maximum)
+    assert_allclose(soft_maximum(q, 2.0), 2 * np.log(4.0), rtol=1e-14)
+    assert soft_maximum(q, 0.0) == q[0]
+
+
 def test_a_long_horizon_is_the_infinite_one():
     mdp = mdp_g(0.9)
     policy = jnp.asarray(POLICY_G)
