@@ -127,7 +127,7 @@ def test_an_action_never_taken_adds_no_entropy():
     mdp = mdp_g(0.9)
     greedy = jax.jit(solve.policy_iteration)(mdp).policy
     assert_allclose(probability.entropy(greedy), np.zeros(3))
-    with_entropy, without = EVALUATE(mdp, greedy, 5.0), solve.evaluate(mdp, greedy)
+    with_entropy, without = EVALUATE(mdp, greedy, 5.0), jax.jit(solve.evaluate)(mdp, greedy)
     assert_allclose(with_entropy.value, without.value, rtol=1e-14)
     assert_allclose(with_entropy.advantage, without.advantage, atol=1e-13)
     assert_allclose(probability.entropy(jnp.array([0.5, 0.25, 0.25])), 1.5 * np.log(2))
@@ -464,7 +464,8 @@ def test_the_improved_policy_has_the_least_policy_loss():
     best = jnp.log(soft_values.improve(q, 0.3))
     assert_allclose(soft_learning.policy_loss(best, q, 0.3), 0.0, atol=1e-14)
     others = jnp.log(rng.dirichlet(np.ones(4), (1000, 5)))
-    losses = jax.vmap(partial(soft_learning.policy_loss, q=q, temperature=0.3))(others)
+    policy_loss = jax.jit(jax.vmap(partial(soft_learning.policy_loss, q=q, temperature=0.3)))
+    losses = policy_loss(others)
     assert np.min(losses) > 0.0
 
 
