@@ -1,4 +1,4 @@
-"""How fast MDPs are solved exactly: a thousand small ones beside a NumPy loop, and a large one.
+"""Measure the exact solution of a thousand small MDPs, beside a NumPy loop, and of a large one.
 
 `.venv/bin/python experiments/bench/tabular.py` prints the numbers in docs/theory.md.
 """
@@ -56,7 +56,7 @@ def main():
 
 
 def solve_uniform(some):
-    """V, Q, A, d and J of the uniform policy."""
+    """Return V, Q, A, d and J of the uniform policy."""
     return solve.evaluate(some, mdp.uniform_policy(some))
 
 
@@ -66,7 +66,7 @@ def finished(program, batch):
 
 
 def numpy_loop(arrays):
-    """The same with NumPy, one MDP after another."""
+    """Solve the same with NumPy, one MDP after another."""
     policy = np.full((STATES, ACTIONS), 1.0 / ACTIONS)
     for transition, reward, start in zip(*arrays[:3], strict=True):
         chain = np.einsum("sa,sak->sk", policy, transition)
@@ -78,7 +78,7 @@ def numpy_loop(arrays):
 
 
 def best_of(num, fn):
-    """The least seconds of some calls."""
+    """Return the least seconds of `num` calls."""
     seconds = []
     for _ in range(num):
         start = time.perf_counter()

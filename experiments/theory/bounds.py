@@ -1,4 +1,4 @@
-"""How tight the bounds on |J(pi') - L| are, by their constants and on random MDPs.
+"""Compare the bounds on |J(pi') - L|, by their constants and on random MDPs.
 
     make theory-bounds
 
@@ -27,7 +27,7 @@ NAMES = {
 
 
 def random_pair(key):
-    """A random MDP without its discount, a policy, and a rival near or far."""
+    """Return a random MDP without its discount, a policy, and a rival near or far."""
     keys = jax.random.split(key, 6)
     weights = jax.random.exponential(keys[0], (STATES, ACTIONS, STATES))
     start = jax.random.exponential(keys[1], (STATES,))
@@ -39,26 +39,26 @@ def random_pair(key):
 
 
 def tightness(gamma, key):
-    """gap / bound of every bound on one random pair."""
+    """Return gap / bound of every bound on one random pair."""
     mdp, policy, new_policy = random_pair(key)
     comparison = improvement_bounds.compare(mdp._replace(gamma=gamma), policy, new_policy)
     shifted = improvement_bounds.objective_bound(comparison)
-    found = {
+    result = {
         "paper": improvement_bounds.paper_bound(comparison),
         "shift": improvement_bounds.Bound(shifted.gap, shifted.tight),
         "trpo": improvement_bounds.trpo_bound(comparison),
         "ours": improvement_bounds.expected_kl_bound(comparison),
         "cpo": improvement_bounds.cpo_bound(comparison),
     }
-    return {name: sides.gap / sides.bound for name, sides in found.items()}
+    return {name: sides.gap / sides.bound for name, sides in result.items()}
 
 
 def draw_constants(axis):
-    """C / eps against the horizon."""
+    """Draw C / eps against the horizon."""
     gammas = jnp.asarray(1.0 - np.logspace(np.log10(0.7), -2, 80))
     one, horizon = jnp.ones(()), 1.0 / (1.0 - gammas)
-    found = jax.jit(jax.vmap(sharp.sharp_ratio))(gammas).ratio
-    best = jnp.maximum(found, sharp.local_ratio(gammas)) * horizon
+    result = jax.jit(jax.vmap(sharp.sharp_ratio))(gammas).ratio
+    best = jnp.maximum(result, sharp.local_ratio(gammas)) * horizon
     axis.fill_between(horizon, 1e-2, best, color="0.85", lw=0)
     axis.loglog(
         horizon,
@@ -85,11 +85,11 @@ def draw_constants(axis):
     axis.set(xlabel=r"discount $\gamma$, placed at $1/(1-\gamma)$", ylabel=r"$C/\epsilon$")
     axis.set_title(r"$C$ in $|J(\pi')-L| \leq C/(1-\gamma)\times$ divergence")
     axis.legend(loc="upper left")
-    return np.asarray(gammas), np.asarray(found)
+    return np.asarray(gammas), np.asarray(result)
 
 
 def draw_tightness(axis, ratios):
-    """Median and range of bound / gap for every bound and discount."""
+    """Draw the median and range of bound / gap for every bound and discount."""
     for shift, (name, (label, color)) in enumerate(NAMES.items()):
         at = np.arange(len(GAMMAS)) + 0.14 * (shift - 2)
         low, middle, high = (1 / np.quantile(ratios[name], q, axis=1) for q in (0.9, 0.5, 0.1))
@@ -105,7 +105,7 @@ def draw_tightness(axis, ratios):
 
 
 def report(ratios):
-    """The numbers of the right panel."""
+    """Print the numbers of the right panel."""
     print("largest gap/bound; median bound/gap in brackets")
     print("gamma  " + "".join(f"{name:>22}" for name in NAMES))
     for i, gamma in enumerate(GAMMAS):
@@ -125,8 +125,8 @@ def main():
     jax.config.update("jax_enable_x64", True)
     keys = jax.random.split(jax.random.key(0), NUM)
     each = jax.jit(jax.vmap(tightness, (None, 0)))
-    found = [each(jnp.asarray(gamma), keys) for gamma in GAMMAS]
-    ratios = {name: np.stack([np.asarray(row[name]) for row in found]) for name in NAMES}
+    result = [each(jnp.asarray(gamma), keys) for gamma in GAMMAS]
+    ratios = {name: np.stack([np.asarray(row[name]) for row in result]) for name in NAMES}
     figure, (left, right) = new_figure(2, width=4.8, height=3.6)
     gammas, sharpest = draw_constants(left)
     draw_tightness(right, ratios)

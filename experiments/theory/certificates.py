@@ -1,4 +1,4 @@
-"""What exact policy improvement promises, what it keeps, and how fast it is.
+"""Measure the certificates of exact policy improvement, whether they hold, and its speed.
 
 The analytical update beside PPO, the natural gradient and A2C on the same MDPs (10 states, 4
 actions, gamma 0.9 unless said): progress, the certificate that is known before acting, iterations
@@ -34,14 +34,14 @@ METHODS = {
 
 
 def random_mdps(num, gamma, seed=0):
-    """Some random MDPs side by side, all with the same discount."""
+    """Return random MDPs along the first axis, all with the same discount."""
     keys = jax.random.split(jax.random.key(seed), num)
     make = partial(builders.random_mdp, num_states=NUM_STATES, num_actions=NUM_ACTIONS)
     return jax.vmap(lambda key: make(key, gamma=gamma))(keys)
 
 
 def uniform():
-    """The uniform policy, in logarithms."""
+    """Return the uniform policy, in logarithms."""
     return jnp.full((NUM_STATES, NUM_ACTIONS), -jnp.log(NUM_ACTIONS))
 
 
@@ -49,7 +49,7 @@ def uniform():
 
 
 def one_step(mdp, kind, setting, log_policy):
-    """A method's next policy."""
+    """Return a method's next policy."""
     if kind == "analytical":
         solution = solve.evaluate(mdp, jnp.exp(log_policy))
         constant = setting * jnp.max(jnp.abs(solution.advantage))
@@ -62,7 +62,7 @@ def one_step(mdp, kind, setting, log_policy):
 
 
 def progress(mdp, kind, setting, num_iterations):
-    """Share of `J* - J(uniform)` gained, after each iteration."""
+    """Return the share of `J* - J(uniform)` gained after each iteration."""
 
     def step(log_policy, _):
         now = solve.objective(mdp, jnp.exp(log_policy))
@@ -74,11 +74,11 @@ def progress(mdp, kind, setting, num_iterations):
 
 
 def draw_progress(axis, batch):
-    """Median over MDPs of each method's progress; prints how often any of them lost."""
-    few = jax.tree.map(lambda x: x[:50], batch)
+    """Draw the median over MDPs of each method's progress; print how often J fell."""
+    subset = jax.tree.map(lambda x: x[:50], batch)
     run = jax.jit(jax.vmap(progress, (0, None, None, None)), static_argnums=(1, 3))
     for name, (kind, setting) in METHODS.items():
-        shares = run(few, kind, setting, 200)
+        shares = run(subset, kind, setting, 200)
         lost = int(jnp.sum(jnp.diff(shares, axis=1) < -1e-9))
         median = jnp.median(shares, axis=0)
         when = int(jnp.argmax(median >= 0.99)) if median[-1] >= 0.99 else -1
@@ -98,13 +98,13 @@ def draw_progress(axis, batch):
 
 
 def first_step(mdp, log_policy, scale):
-    """The `Step` from a policy with C = scale eps."""
-    _, steps = improvement.improve(mdp, log_policy, partial(constants.scaled, scale), 1)
+    """Return the `Step` from a policy with C = scale eps."""
+    _, steps = improvement.improve(mdp, log_policy, constants.scaled(scale), 1)
     return jax.tree.map(lambda x: x[0], steps)
 
 
 def first_steps(batch):
-    """`Step` from random policies, `[NUM_MDPS, len(SCALES)]`."""
+    """Return `Step` from random policies, `[NUM_MDPS, len(SCALES)]`."""
     logits = 2.0 * jax.random.normal(jax.random.key(7), (NUM_MDPS, NUM_STATES, NUM_ACTIONS))
     along_scales = jax.vmap(first_step, (None, None, 0))
     together = jax.jit(jax.vmap(along_scales, (0, 0, None)))
@@ -112,7 +112,7 @@ def first_steps(batch):
 
 
 def draw_promise(axis, batch):
-    """Change of J and its certificate against c, for the MDP whose certificate breaks first."""
+    """Draw change of J and certificate against c, for the MDP whose certificate breaks first."""
     steps = first_steps(batch)
     breaks = jnp.max(jnp.where(steps.slack < -1e-9, SCALES[None], 0.0), axis=1)
     worst = jax.tree.map(lambda x: x[jnp.argmax(breaks)], steps)
@@ -136,7 +136,7 @@ def draw_promise(axis, batch):
 
 
 def draw_broken(axis):
-    """Share of MDPs whose first certificate is broken, by c and gamma."""
+    """Draw the share of MDPs whose first certificate is broken, by c and gamma."""
     for gamma in (0.5, 0.9, 0.99):
         steps = first_steps(random_mdps(NUM_MDPS, gamma, 1))
         share = jnp.mean(steps.slack < -1e-9, axis=0)
@@ -160,10 +160,10 @@ def draw_broken(axis):
 
 
 def draw_speed(axis):
-    """Median iterations to 99% against c: one line for every gamma."""
+    """Draw the median iterations to 99% against c: one line for every gamma."""
     count = jax.jit(
         jax.vmap(
-            lambda mdp, c: improvement.iterations_to_optimum(mdp, partial(constants.scaled, c)),
+            lambda mdp, c: improvement.iterations_to_optimum(mdp, constants.scaled(c)),
             (0, None),
         )
     )
@@ -189,7 +189,7 @@ def draw_speed(axis):
 
 
 def shared_step(mdp, kind, setting, weights):
-    """One step of a policy that has one row of logits for five states; 30 inner gradient steps."""
+    """Take a step, of 30 gradient steps, of a policy with one row of logits for five states."""
     log_policy = jax.nn.log_softmax(ALIASED @ weights)
     solution = solve.evaluate(mdp, jnp.exp(log_policy))
     eps = jnp.max(jnp.abs(solution.advantage))
@@ -209,7 +209,7 @@ def shared_step(mdp, kind, setting, weights):
 
 
 def shared_progress(mdp, kind, setting):
-    """J along 60 iterations with shared logits."""
+    """Return J along 60 iterations with shared logits."""
 
     def step(weights, _):
         now = solve.objective(mdp, jax.nn.softmax(ALIASED @ weights))
@@ -220,7 +220,7 @@ def shared_progress(mdp, kind, setting):
 
 
 def draw_shared(axis):
-    """J of projected methods on the MDP where A2C loses most, its falls marked."""
+    """Draw J of projected methods on the MDP where A2C loses most, and mark where J falls."""
     cases = {
         "analytical, c = 1": ("analytical", 1.0),
         "analytical, c = 0.1": ("analytical", 0.1),
@@ -231,12 +231,12 @@ def draw_shared(axis):
     make = partial(
         builders.garnet, num_states=NUM_STATES, num_actions=NUM_ACTIONS, branching=2, gamma=GAMMA
     )
-    few = jax.vmap(make)(keys)
+    subset = jax.vmap(make)(keys)
     run = jax.jit(jax.vmap(shared_progress, (0, None, None)), static_argnums=1)
-    found = {name: run(few, kind, setting) for name, (kind, setting) in cases.items()}
-    falls = jnp.min(jnp.diff(found["A2C"], axis=1), axis=1)
+    result = {name: run(subset, kind, setting) for name, (kind, setting) in cases.items()}
+    falls = jnp.min(jnp.diff(result["A2C"], axis=1), axis=1)
     chosen = int(jnp.argmin(falls))
-    for name, objectives in found.items():
+    for name, objectives in result.items():
         change = jnp.diff(objectives, axis=1)
         lost = jnp.mean(change < -1e-6)
         print(
@@ -256,7 +256,7 @@ def draw_shared(axis):
 
 
 def noisy_losses(mdp, key, scale, noise):
-    """Share of 60 updates that lose, and of the gap closed, with noise in the advantages."""
+    """Return the shares of losing updates and of the gap closed, with noise in the advantages."""
 
     def step(log_policy, step_key):
         solution = solve.evaluate(mdp, jnp.exp(log_policy))
@@ -274,13 +274,13 @@ def noisy_losses(mdp, key, scale, noise):
 
 
 def draw_noise(axis, batch):
-    """Gap closed after 60 updates against c, for three sizes of error."""
-    few = jax.tree.map(lambda x: x[:40], batch)
+    """Draw the gap closed after 60 updates against c, for three sizes of error."""
+    subset = jax.tree.map(lambda x: x[:40], batch)
     keys = jax.random.split(jax.random.key(3), 40)
     run = jax.jit(jax.vmap(jax.vmap(noisy_losses, (0, 0, None, None)), (None, None, 0, None)))
     scales = jnp.array([0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
     for noise in (0.0, 0.3, 1.0):
-        lost, closed = run(few, keys, scales, noise)
+        lost, closed = run(subset, keys, scales, noise)
         lost, closed = lost.mean(1), closed.mean(1)
         best = int(jnp.argmax(closed))
         print(

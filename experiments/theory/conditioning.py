@@ -1,4 +1,4 @@
-"""Reward-prediction errors in classical conditioning (`make theory-conditioning`).
+"""Draw reward-prediction errors in classical conditioning (`make theory-conditioning`).
 
 What is seen: the error moves from the reward to the stimulus that predicts it, as a binomial wave
 that goes back alpha steps a trial; a reward left out is a dip at its hour; extinction undoes the
@@ -21,7 +21,7 @@ PROBES = (1, 25, 50, 75, 150)
 
 
 def course(rewarded, num, weight=None):
-    """`num` trials with one stimulus, the reward paid or not."""
+    """Run `num` trials with one stimulus, with or without reward."""
     feature = conditioning.serial_compound(jnp.array([ONSET]), NUM_TIMES)
     reward = jnp.zeros(NUM_TIMES - 1).at[REWARD_AT - 1].set(rewarded)
     repeated = jnp.tile(feature[None], (num, 1, 1)), jnp.tile(reward[None], (num, 1))
@@ -29,19 +29,19 @@ def course(rewarded, num, weight=None):
 
 
 def blocking():
-    """V(A) and V(B) over trials: A+ then AB+, and AB+ alone."""
+    """Return V(A) and V(B) over trials: A+ then AB+, and AB+ alone."""
     first, second, results = 25, 25, []
     for taught in (1.0, 0.0):
         present = np.concatenate([np.tile([taught, 0.0], (first, 1)), np.ones((second, 2))])
         reward = np.concatenate([np.full((first, 1), taught), np.ones((second, 1))])
         feature = np.stack([present, np.zeros_like(present)], axis=1)
-        found = conditioning.condition(jnp.asarray(feature), jnp.asarray(reward), RATE)
-        results.append(np.concatenate([np.zeros((1, 2)), found.weight]))
+        result = conditioning.condition(jnp.asarray(feature), jnp.asarray(reward), RATE)
+        results.append(np.concatenate([np.zeros((1, 2)), result.weight]))
     return first, results
 
 
 def draw_heat(axis, error, title):
-    """Errors by time and trial, with the wave's mean path."""
+    """Draw the errors by time and trial, with the wave's mean path."""
     shown = axis.imshow(
         error,
         aspect="auto",
@@ -65,7 +65,7 @@ def draw_heat(axis, error, title):
 
 
 def draw_traces(axis, taught, omitted):
-    """The error within a trial, at some stages."""
+    """Draw the error within a trial, at some stages."""
     times = np.arange(1, NUM_TIMES)
     rows = [(f"trial {n}", taught.error[n - 1]) for n in PROBES] + [("omitted", omitted.error[0])]
     for i, (name, row) in enumerate(rows):

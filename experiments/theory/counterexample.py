@@ -1,4 +1,4 @@
-"""Where the printed expected-KL bound is false: the counterexample, and the worst chains known.
+"""Draw where the printed expected-KL bound is false: the counterexample and the worst chains known.
 
     make theory-counterexample
 
@@ -18,7 +18,7 @@ TABLE = (0.3, 0.4, 0.5, 0.505, 0.51, 0.6, 0.7, 0.9)
 
 
 def sides(gamma):
-    """Gap, the printed bound and ours on the eight-state counterexample."""
+    """Return the gap, the printed bound and ours on the eight-state counterexample."""
     comparison = improvement_bounds.compare(*expected_kl_counterexample(gamma))
     printed, ours = (
         improvement_bounds.paper_bound(comparison),
@@ -28,17 +28,17 @@ def sides(gamma):
 
 
 def optimised(gamma):
-    """The same quotient on the worst chain that is found for this discount."""
+    """Return the same quotient on the worst chain that is found for this discount."""
     return sharp.sharp_ratio(gamma).ratio * (1.0 - gamma) ** 2 / gamma**2
 
 
 def last_failure(gammas, ratios):
-    """The discount where a falling quotient passes one, by linear interpolation."""
+    """Return the discount where a falling quotient passes one, by linear interpolation."""
     return float(np.interp(0.0, -np.log(ratios), gammas))
 
 
 def draw(gammas, eight, chains, gap, printed, ours):
-    """Both panels."""
+    """Draw both panels."""
     figure, (left, right) = new_figure(2, width=4.6, height=3.4)
     end = last_failure(gammas, chains)
     left.axvspan(0.5, end, color="tab:red", alpha=0.25, lw=0)

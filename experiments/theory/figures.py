@@ -1,4 +1,4 @@
-"""What the figures of this folder share: their look, and where they go."""
+"""The style and the folder that the figures of this folder share."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ STYLE = {
 
 
 def new_figure(columns, rows=1, width=4.2, height=3.2):
-    """A figure and a flat list of its axes."""
+    """Return a figure and a flat list of its axes."""
     mpl.rcParams.update(STYLE)
     figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows))
     return figure, list(axes.flat) if rows * columns > 1 else [axes]

@@ -1,4 +1,4 @@
-"""Agents that share a reward: improving in turn never loses, all at once can.
+"""Draw agents that share a reward: improving in turn never lowers J, all at once can.
 
 Left: the two-agent game [[0, 1], [1, -2]] after one update of both, against C. Middle: the same
 update again and again. Right: a crowd of n agents rewarded by -(k - n/2 - 2)^2 for k acting, after
@@ -22,25 +22,25 @@ TOGETHER, IN_TURN, BEFORE = "tab:red", "tab:blue", "0.4"
 
 
 def game():
-    """The game, and two agents that act one time in ten."""
+    """Return the game, and two agents that act one time in ten."""
     problem = mdp.make(jnp.ones((1, 4, 1)), [[0.0, 1.0, 1.0, -2.0]], [1.0], GAMMA)
     return problem, jnp.log(jnp.tile(jnp.array([[0.9, 0.1]]), (2, 1, 1)))
 
 
 def objective(problem, log_policies):
-    """J of the agents' joint policy."""
+    """Return J of the agents' joint policy."""
     return solve.objective(problem, jnp.exp(multi_agent.joint_policy(log_policies)))
 
 
 def both(problem, log_policies, constant):
-    """The agents after an update at once, and after one in turn."""
-    choose = partial(constants.fixed, constant)
+    """Return the agents after an update at once, and after one in turn."""
+    choose = constants.fixed(constant)
     together = multi_agent.simultaneous_update(problem, log_policies, choose)
     return together, multi_agent.sequential_sweep(problem, log_policies, choose)[0]
 
 
 def draw_game(axis):
-    """J after one update against C; prints where it starts to lose."""
+    """Draw J after one update against C; print where it falls."""
     problem, start = game()
 
     def after(constant):
@@ -65,7 +65,7 @@ def draw_game(axis):
 
 
 def draw_iterations(axis):
-    """J along 40 updates for two values of C."""
+    """Draw J along 40 updates for two values of C."""
     problem, start = game()
 
     def run(constant, which):
@@ -73,8 +73,8 @@ def draw_iterations(axis):
             new = both(problem, log_policies, constant)[which]
             return new, objective(problem, new)
 
-        found = jax.lax.scan(step, start, None, length=40)[1]
-        return jnp.append(objective(problem, start)[None], found)
+        result = jax.lax.scan(step, start, None, length=40)[1]
+        return jnp.append(objective(problem, start)[None], result)
 
     run = jax.jit(run, static_argnums=1)
     for constant, style in ((0.3, "-"), (1.5, "--")):
@@ -89,7 +89,7 @@ def draw_iterations(axis):
 
 @partial(jax.jit, static_argnums=0)
 def crowd_changes(num_agents):
-    """Change of J by one update: at once with eps of the agents, of joint actions, and in turn."""
+    """Return changes of J: at once with eps of the agents, of joint actions, and in turn."""
     crowd = multi_agent.overshooting_crowd(num_agents, GAMMA)
     half = jnp.full(num_agents, 0.5)
     before = multi_agent.crowd_objective(crowd, half)
@@ -105,7 +105,7 @@ def crowd_changes(num_agents):
 
 
 def draw_crowd(axis):
-    """Change of J against the number of agents."""
+    """Draw the change of J against the number of agents."""
     counts = (4, 8, 12, 16, 18, 19, 20, 24, 32, 48, 64, 96, 128)
     changes = jnp.stack([crowd_changes(n) for n in counts])
     for n, row in zip(counts, changes, strict=True):

@@ -1,4 +1,4 @@
-"""Inference takes luck for skill, and the variational fix does not (`make theory-optimism`).
+"""Draw the optimism of inference and its variational remedy (`make theory-optimism`).
 
 A safe action costs 1. A risky one costs nothing with probability q and otherwise 10, so that it
 is worth taking only for q > 0.9. Messages (control as inference) value it at
@@ -22,7 +22,7 @@ NUM, STATES, ACTIONS, HORIZON, TEMPERATURE = 1000, 8, 3, 5, 0.2
 
 
 def gamble(luck):
-    """Start, won, lost, safe; what an outcome costs is paid on the second step."""
+    """Return the gamble: start, won, lost, safe; the second step pays an outcome's cost."""
     transition = jnp.zeros((4, 2, 4)).at[0, SAFE, 3].set(1.0)
     transition = transition.at[0, RISKY, 1].set(luck).at[0, RISKY, 2].set(1.0 - luck)
     for state in (1, 2, 3):
@@ -32,7 +32,7 @@ def gamble(luck):
 
 
 def play(luck):
-    """Value of the risky action, how often it is taken, and what is earned, in three ways."""
+    """Return the value and probability of the risky action and the reward, of three policies."""
     mdp = gamble(luck)
     _, q = solve.finite_horizon_optimal(mdp, 2)
     greedy = jax.vmap(mdps.greedy_policy)(q)
@@ -45,7 +45,7 @@ def play(luck):
 
 
 def random_dynamics():
-    """Pieces of random MDPs: certain and random dynamics to mix, rewards, starts."""
+    """Draw deterministic and random dynamics to mix, and rewards."""
     rng = np.random.default_rng(0)
     certain = np.eye(STATES)[rng.integers(STATES, size=(NUM, STATES, ACTIONS))]
     random = rng.dirichlet(np.full(STATES, 0.3), (NUM, STATES, ACTIONS))
@@ -54,7 +54,7 @@ def random_dynamics():
 
 
 def losses(certain, random, reward, share):
-    """Reward that inference and its variational fix lose, and log evidence less its bound."""
+    """Return rewards lost by inference and the variational policy, and evidence minus bound."""
     transition = (1.0 - share) * certain + share * random
     mdp = mdps.MDP(transition, reward, jnp.eye(STATES)[0], jnp.ones(()))
     exact = inference.backward_messages(mdp, HORIZON, None, TEMPERATURE)
@@ -65,7 +65,7 @@ def losses(certain, random, reward, share):
 
 
 def draw(axes, lucks, plays, shares, lost):
-    """Three panels of the gamble, one of random MDPs."""
+    """Draw three panels of the gamble and one of random MDPs."""
     names = ["inference (messages)", "variational (true dynamics)", "optimal (no entropy)"]
     looks = [(ORANGE, "-"), (BLUE, "-"), (BLACK, ":")]
     titles = ["Inference hopes for the best", "So it gambles", "and loses reward"]

@@ -1,4 +1,4 @@
-"""Where the updates lead through the values that policies can have, of an MDP of two states.
+"""Draw the paths of the updates through the value polytope of an MDP of two states.
 
 The values `(V(1), V(2))` of all policies form a polytope whose edges are policies that leave one
 state no choice (Dadashi et al. 2019, arXiv 1901.11524). With the exact solution and a free choice
@@ -32,18 +32,18 @@ COLORS = ("tab:green", "tab:blue", "tab:red", "tab:orange")
 
 
 def problem():
-    """Two states, two actions: the first state costs something, the second one pays."""
+    """Return an MDP whose first state has negative rewards and whose second one positive."""
     transition = [[[0.7, 0.3], [0.99, 0.01]], [[0.2, 0.8], [0.99, 0.01]]]
     return mdp.make(transition, [[-0.45, -0.1], [0.5, 0.5]], START_OF_EPISODES, 0.9)
 
 
 def values_of(some, policies):
-    """`[N, 2]` from policies `[N, 2, 2]`."""
+    """Return values `[N, 2]` of policies `[N, 2, 2]`."""
     return jax.jit(jax.vmap(lambda policy: solve.evaluate(some, policy).value))(policies)
 
 
 def draw_polytope(axis, some):
-    """The values of policies everywhere, and of those that leave a state no choice."""
+    """Draw the values of policies everywhere, and of those that leave a state no choice."""
     chosen = jax.random.uniform(jax.random.key(0), (NUM_POLICIES, 2, 1))
     inside = values_of(some, jnp.concatenate([chosen, 1.0 - chosen], axis=2))
     axis.plot(*inside.T, ".", color="0.8", ms=2, zorder=0)
@@ -57,7 +57,7 @@ def draw_polytope(axis, some):
 
 
 def draw_paths(axis, some, name, step, num_steps, color):
-    """From both starts; returns the most steps to within 1% of the way to the optimum."""
+    """Draw the paths from both starts; return the steps to within 1% of the optimum."""
     best = solve.policy_iteration(some).value
     counts, lost = [], 0.0
     for start in STARTS:

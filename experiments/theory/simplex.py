@@ -1,4 +1,4 @@
-"""How the updates move a policy: the simplex of a 3-armed bandit, the square of a 2-state MDP.
+"""Draw how the updates move a policy, of a 3-armed bandit and of a 2-state MDP.
 
 Exact policy gradient, the natural gradient (which is the analytical update) and PPO with a clip
 range of 0.2, each as arrows of one step and as paths to the optimum. `make theory-simplex`.
@@ -32,12 +32,12 @@ METHODS = {
 
 
 def pull():
-    """The bandit as an MDP of one state without a future."""
+    """Return the bandit as an MDP of one state without a future."""
     return mdp.make(jnp.ones((1, 3, 1)), jnp.array([REWARDS]), [1.0], 0.0)
 
 
 def path(problem, step, num_steps, policy):
-    """Policies `[num_steps + 1, S, A]` from one on."""
+    """Return the policies `[num_steps + 1, S, A]` of repeated steps."""
 
     def move(log_policy, _):
         new = step(problem, log_policy)
@@ -48,7 +48,7 @@ def path(problem, step, num_steps, policy):
 
 
 def lattice(count):
-    """Points inside the simplex, `[N, 3]`."""
+    """Return points inside the simplex, `[N, 3]`."""
     index = jnp.array(
         [(i, j, count - i - j) for i in range(count + 1) for j in range(count + 1 - i)], float
     )
@@ -57,7 +57,7 @@ def lattice(count):
 
 
 def draw_simplex(axis, name, step, num_steps):
-    """Arrows of one step, paths from four starts; prints steps until p(best) > 0.95."""
+    """Draw arrows of one step and paths from four starts; print the steps until p(best) > 0.95."""
     problem = pull()
     points = lattice(12)
     move = jax.jit(jax.vmap(lambda p: jnp.exp(step(problem, jnp.log(p)[None]))[0]))
@@ -91,7 +91,7 @@ def draw_simplex(axis, name, step, num_steps):
 
 
 def two_states():
-    """A chain of two states: to stay in the first pays a little, beyond the second pays much.
+    """Return a chain of two states: staying in the first earns little, passing the second much.
 
     Action 0 stays and 1 goes on; from the second state going on pays 1, staying leads back.
     """
@@ -100,7 +100,7 @@ def two_states():
 
 
 def draw_square(axis):
-    """J over the square of (p(go | 1), p(go | 2)), and the paths of the three methods."""
+    """Draw J over the square of (p(go | 1), p(go | 2)), and the paths of the three methods."""
     problem = two_states()
     ticks = jnp.linspace(0.001, 0.999, 81)
     grid = jnp.stack(jnp.meshgrid(ticks, ticks, indexing="ij"), axis=-1).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""SARSA, expected SARSA and Q-learning on the cliff, beside the exact solutions.
+"""Draw SARSA, expected SARSA and Q-learning on the cliff, with the exact solutions.
 
 `make theory-td_control`. What is seen: while all of them explore, Q-learning learns the best path,
 which runs along the edge, and keeps falling off it; the others learn the path that is best for
@@ -34,7 +34,7 @@ BACKUPS = {
 
 
 def learn(backup):
-    """All seeds' courses."""
+    """Run all seeds with one backup."""
     settings = Settings(RATE, epsilon=EPSILON, max_steps=1_000)
     run = partial(td_control.control, cliff_walk(GAMMA), backup, settings)
     keys = jax.random.split(jax.random.key(0), SEEDS)
@@ -42,7 +42,7 @@ def learn(backup):
 
 
 def erring(problem):
-    """The MDP in which every action is replaced by a random one with probability epsilon."""
+    """Return the MDP in which every action is replaced by a random one with probability epsilon."""
     mean = problem.transition.mean(axis=1, keepdims=True)
     reward = (1 - EPSILON) * problem.reward + EPSILON * problem.reward.mean(1, keepdims=True)
     return problem._replace(
@@ -51,21 +51,21 @@ def erring(problem):
 
 
 def exact():
-    """Undiscounted returns, while exploring, of an optimum and of the best for who explores."""
+    """Return undiscounted returns, exploring, of the optimum and of the best exploring policy."""
     problem = cliff_walk(GAMMA)
     world = erring(problem)
     undiscounted = world._replace(gamma=jnp.ones_like(world.gamma))
-    found = {}
+    result = {}
     for name, known in (("edge", problem), ("safe", world)):
         best = solve.policy_iteration(known)
         steps = jnp.broadcast_to(best.policy[None], (3_000, *best.policy.shape))
         paid = solve.finite_horizon_evaluate(undiscounted, steps)[0][0, START]
-        found[name] = float(paid)
-    return found
+        result[name] = float(paid)
+    return result
 
 
 def greedy_values(estimate):
-    """Exact J of the greedy policies of `[..., S, A]` tables."""
+    """Return the exact J of the greedy policies of `[..., S, A]` tables."""
     problem = cliff_walk(GAMMA)
     flat = estimate.reshape(-1, *estimate.shape[-2:])
     value = jax.jit(jax.vmap(lambda q: solve.objective(problem, mdps.greedy_policy(q))))(flat)
@@ -73,7 +73,7 @@ def greedy_values(estimate):
 
 
 def crossings(estimate):
-    """The share of seeds whose greedy path crosses each tile."""
+    """Return the share of seeds whose greedy path crosses each tile."""
     successor = np.asarray(cliff_walk(GAMMA).transition).argmax(axis=2)
     counts = np.zeros(48)
     for q in np.asarray(estimate):
@@ -86,7 +86,7 @@ def crossings(estimate):
 
 
 def draw_map(axis, share, name):
-    """The tiles, the cliff, and how often each tile is on the greedy path."""
+    """Draw the tiles, the cliff, and how often each tile is on the greedy path."""
     shown = np.ma.masked_array(share, np.zeros(SHAPE, bool))
     shown.mask[3, 1:11] = True
     axis.set_facecolor("0.25")
@@ -108,7 +108,7 @@ def draw_map(axis, share, name):
 
 
 def band(axis, time, rows, color, label):
-    """Median over seeds with the middle half."""
+    """Draw the median over seeds with the middle half."""
     low, middle, high = np.nanquantile(rows, (0.25, 0.5, 0.75), axis=0)
     axis.plot(time, middle, color=color, label=label)
     axis.fill_between(time, low, high, color=color, alpha=0.2, lw=0)

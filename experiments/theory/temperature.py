@@ -1,4 +1,4 @@
-"""What entropy costs, and how fast soft control is solved (`make theory-temperature`).
+"""Draw the cost of entropy and the convergence of soft control (`make theory-temperature`).
 
 Left: soft-optimal values minus hard-optimal ones on random MDPs, and what the soft-optimal policy
 loses in reward; both are at most temperature log|A| / (1 - gamma). Right: distance to the
@@ -25,7 +25,7 @@ FLOOR = 1e-13
 
 
 def random_mdps(gamma, seed=0):
-    """Dense random MDPs, side by side."""
+    """Draw dense random MDPs along the first axis."""
     rng = np.random.default_rng(seed)
     transition = rng.dirichlet(np.ones(STATES), (NUM, STATES, ACTIONS))
     reward = rng.normal(size=(NUM, STATES, ACTIONS))
@@ -34,14 +34,14 @@ def random_mdps(gamma, seed=0):
 
 
 def gaps(mdp, temperature):
-    """Largest `soft - hard` and `hard - obtained` over states, and their bound."""
-    found = soft_values.hard_limit(mdp, temperature)
-    above, lost = found.soft - found.hard, found.hard - found.obtained
-    return jnp.stack([jnp.max(above), jnp.max(lost), found.bound, jnp.min(above), jnp.min(lost)])
+    """Return the largest `soft - hard` and `hard - obtained` over states, and their bound."""
+    result = soft_values.hard_limit(mdp, temperature)
+    above, lost = result.soft - result.hard, result.hard - result.obtained
+    return jnp.stack([jnp.max(above), jnp.max(lost), result.bound, jnp.min(above), jnp.min(lost)])
 
 
 def distances(mdp):
-    """Distance to the soft-optimal Q after each iteration of either kind, from the same Q."""
+    """Return distances to the soft-optimal Q after each iteration of either kind."""
     exact = soft_values.policy_iterates(mdp, TEMPERATURE, 3 * IMPROVEMENTS).q[-1]
     by_policies = soft_values.policy_iterates(mdp, TEMPERATURE, IMPROVEMENTS).q
     by_values = soft_values.value_iterates(mdp, TEMPERATURE, SWEEPS, by_policies[0]).q
@@ -49,14 +49,14 @@ def distances(mdp):
     return far(jnp.abs(by_policies - exact[None])), far(jnp.abs(by_values - exact[None]))
 
 
-def draw_gaps(axis, temperatures, found):
-    """Median and range over MDPs of both gaps, under the bound."""
+def draw_gaps(axis, temperatures, result):
+    """Draw the median and range over MDPs of both gaps, under the bound."""
     names = ["soft - hard value", "reward lost by the soft-optimal policy"]
     for column, (name, color) in enumerate(zip(names, ("tab:blue", "tab:orange"), strict=True)):
-        low, middle, high = np.quantile(found[:, :, column], [0.0, 0.5, 1.0], axis=1)
+        low, middle, high = np.quantile(result[:, :, column], [0.0, 0.5, 1.0], axis=1)
         axis.plot(temperatures, middle, color=color, label=name, lw=1.8)
         axis.fill_between(temperatures, np.maximum(low, 1e-12), high, color=color, alpha=0.2, lw=0)
-    bound = found[:, 0, 2]
+    bound = result[:, 0, 2]
     axis.plot(
         temperatures,
         bound,
@@ -75,9 +75,9 @@ def draw_gaps(axis, temperatures, found):
     axis.legend(loc="upper left")
 
 
-def draw_distances(axis, found):
-    """One colour a discount; policy iteration with markers."""
-    for gamma, color, (by_policies, by_values) in zip(GAMMAS, COLORS, found, strict=True):
+def draw_distances(axis, result):
+    """Draw one colour a discount, and policy iteration with markers."""
+    for gamma, color, (by_policies, by_values) in zip(GAMMAS, COLORS, result, strict=True):
         values, policies = np.median(by_values, axis=0), np.median(by_policies, axis=0)
         axis.plot(values, color=color, label=rf"value iteration, $\gamma$ = {gamma}", lw=1.8)
         rate = values[0] * gamma ** np.arange(len(values))
@@ -102,7 +102,7 @@ def draw_distances(axis, found):
 
 
 def iterations_needed(distance, tolerance=1e-10):
-    """First iteration of each MDP within the tolerance."""
+    """Return the first iteration of each MDP within the tolerance."""
     return np.argmax(distance <= tolerance, axis=1)
 
 
@@ -112,19 +112,19 @@ def main():
     temperatures = jnp.logspace(-3.0, 1.0, 33)
     over_mdps = jax.vmap(gaps, (0, None))
     every = jax.jit(jax.vmap(over_mdps, (None, 0)))
-    found = np.asarray(every(random_mdps(GAMMA), temperatures))
+    result = np.asarray(every(random_mdps(GAMMA), temperatures))
     solver = jax.jit(jax.vmap(distances))
     far = [jax.tree.map(np.asarray, solver(random_mdps(gamma))) for gamma in GAMMAS]
 
     figure, axes = new_figure(2, width=4.8, height=3.6)
-    draw_gaps(axes[0], np.asarray(temperatures), found)
+    draw_gaps(axes[0], np.asarray(temperatures), result)
     draw_distances(axes[1], far)
     save(figure, "temperature")
 
-    print(f"smallest gap of either kind {found[:, :, 3:].min():.2e}")
+    print(f"smallest gap of either kind {result[:, :, 3:].min():.2e}")
     print("temperature | soft - hard, reward lost (medians of the largest over states) | bound")
     for i in range(0, 33, 8):
-        above, lost, bound, _, _ = np.median(found[i], axis=0)
+        above, lost, bound, _, _ = np.median(result[i], axis=0)
         print(f"{temperatures[i]:11.3f} | {above:12.6f} {lost:12.6f} | {bound:10.6f}")
     print("gamma | policy iterations to 1e-10: median, most | value iterations after 60: distance")
     for gamma, (by_policies, by_values) in zip(GAMMAS, far, strict=True):

@@ -1,4 +1,4 @@
-"""The exact variance of every REINFORCE estimator (`make theory-variance`).
+"""Draw the exact variance of every REINFORCE estimator (`make theory-variance`).
 
 What is seen: the total variance of ten estimators on one small MDP, by enumeration of all its
 trajectories; how often the usual orderings hold on random MDPs; the bias of discounting each step
@@ -41,7 +41,7 @@ PAIRS = [
 
 
 def example():
-    """Three states and two actions by formula, and the logits of a policy."""
+    """Return three states and two actions by formula, and the logits of a policy."""
     s, a, k = np.meshgrid(range(3), range(2), range(3), indexing="ij")
     weights = 1.0 + ((s + 1) * (a + 2) * (k + 1)) % 5
     reward = ((3 * s[..., 0] + 5 * a[..., 0]) % 7) / 7
@@ -51,7 +51,7 @@ def example():
 
 
 def discounted_gradient(problem, logits):
-    """The gradient of `E sum_t gamma^t r_t`."""
+    """Return the gradient of `E sum_t gamma^t r_t`."""
 
     def objective(x):
         steps = jnp.broadcast_to(jax.nn.softmax(x)[None], (HORIZON, *x.shape))
@@ -61,7 +61,7 @@ def discounted_gradient(problem, logits):
 
 
 def wins():
-    """How often the first of each pair has less variance, on random MDPs."""
+    """Return how often the first of each pair has less variance, on random MDPs."""
 
     def one(key):
         mdp_key, gamma_key, logits_key = jax.random.split(key, 3)
@@ -76,7 +76,7 @@ def wins():
 
 
 def angles(problem, logits, gammas):
-    """Degrees between each discounted mean and the discounted gradient."""
+    """Return the degrees between each discounted mean and the discounted gradient."""
 
     @jax.jit
     @jax.vmap
@@ -92,7 +92,7 @@ def angles(problem, logits, gammas):
 
 
 def lambdas(problem, logits, grid, wrong):
-    """Bias and standard deviation along lambda, with a critic off by `wrong`."""
+    """Return the bias and standard deviation along lambda, with a critic off by `wrong`."""
     policy = jax.nn.softmax(logits)
     paths = estimators.enumerate_trajectories(problem, policy, HORIZON)
     value, _ = estimators.undiscounted_values(problem, policy, HORIZON)
@@ -103,14 +103,14 @@ def lambdas(problem, logits, grid, wrong):
     @jax.vmap
     def one(gae_lambda):
         sample = estimators.gae_estimates(logits, paths, critic, 1.0, gae_lambda)
-        found = estimators.moments(paths.weight, sample)
-        return jnp.linalg.norm(found.mean - truth), jnp.sqrt(found.variance)
+        result = estimators.moments(paths.weight, sample)
+        return jnp.linalg.norm(result.mean - truth), jnp.sqrt(result.variance)
 
     return [np.asarray(x) for x in one(grid)]
 
 
 def draw_bars(axis, variance):
-    """Total variances, sorted as listed."""
+    """Draw the total variances in the order of the list."""
     values = [float(getattr(variance, name)) for name in LABELS]
     colors = ["tab:blue"] * 7 + ["tab:green"] * 2 + ["tab:red"]
     axis.barh(list(LABELS.values()), values, color=colors)
@@ -125,12 +125,12 @@ def draw_bars(axis, variance):
 def main():
     """Draw, and print the numbers shown."""
     problem, logits = example()
-    found = jax.jit(partial(estimators.exact_moments, horizon=HORIZON))(problem, logits)
+    result = jax.jit(partial(estimators.exact_moments, horizon=HORIZON))(problem, logits)
     often = wins()
     gammas, grid = jnp.linspace(0.02, 0.99, 60), jnp.linspace(0.0, 1.0, 41)
     turned = angles(problem, logits, gammas)
     figure, axes = new_figure(2, 2, width=5.2, height=3.4)
-    draw_bars(axes[0], found.variance)
+    draw_bars(axes[0], result.variance)
     names = [f"{LABELS[x]}\nbelow {LABELS[y]}" for x, y in PAIRS]
     axes[1].barh(names, 100 * often, color="tab:purple")
     for i, share in enumerate(often):
@@ -158,7 +158,7 @@ def main():
     save(figure, "variance")
     print(f"{'estimator':18} {'mean[0,0]':>15} {'total variance':>15}")
     for name in LABELS:
-        mean, variance = getattr(found.mean, name), getattr(found.variance, name)
+        mean, variance = getattr(result.mean, name), getattr(result.variance, name)
         print(f"{name:18} {mean[0, 0]:15.9f} {variance:15.9f}")
     for (x, y), share in zip(PAIRS, often, strict=True):
         print(f"{x} < {y}: {share:.2%}")

@@ -1,4 +1,4 @@
-"""What each step of variance reduction buys, in the agents' own gradients (`make variance`).
+"""Measure what each step of variance reduction gains in the agents' gradients (`make variance`).
 
 A policy is frozen, and 10,000 batches of n episodes are collected with it; every estimator makes a
 gradient of each batch, by the same code that trains REINFORCE and the actor-critic. On a finite MDP
@@ -28,7 +28,7 @@ from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.ops import returns
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.learning import estimators
-from jaxrl_pg.types import TrainState
+from jaxrl_pg.types import TrainState, Transition
 
 FOLDER = Path(__file__).parent
 NUM_BATCHES, SIZES, LARGEST = 10_000, (2, 8, 32), 32
@@ -44,14 +44,16 @@ class Kind(NamedTuple):
 
 
 def gae(gae_lambda: float) -> Callable[..., jax.Array]:
-    """Advantages of the actor-critic, for a trace of this decay."""
+    """Return the advantages of the actor-critic for a trace of this decay."""
     return lambda config, steps, before, after: returns.gae(
         steps.reward, before, after, steps.terminated, steps.truncated, config.gamma, gae_lambda
     )
 
 
-def n_step(config: Any, steps: Any, before: jax.Array, after: jax.Array) -> jax.Array:
-    """Advantages from five rewards and the critic."""
+def n_step(
+    config: reinforce.Config, steps: Transition, before: jax.Array, after: jax.Array
+) -> jax.Array:
+    """Compute advantages from five rewards and the critic."""
     flags = steps.terminated, steps.truncated
     return returns.n_step_returns(steps.reward, after, *flags, config.gamma, 5) - before
 
@@ -85,12 +87,12 @@ class Problem(NamedTuple):
     truth: dict[str, np.ndarray]
 
     def config(self, num_envs: int, **values: Any) -> reinforce.Config:
-        """REINFORCE on this problem."""
+        """Return the settings of REINFORCE on this problem."""
         return reinforce.Config(**self.fields, num_envs=num_envs, ent_coef=0.0, **values)
 
 
 def small_mdp() -> Problem:
-    """Three states, two actions, three steps; a critic that does not know how many are left."""
+    """Return three states, two actions, three steps, and a critic that does not see the time."""
     s, a, k = np.meshgrid(range(3), range(2), range(3), indexing="ij")
     weights = 1.0 + ((s + 1) * (a + 2) * (k + 1)) % 5
     reward = ((3 * s[..., 0] + 5 * a[..., 0]) % 7) / 7
@@ -117,12 +119,12 @@ def small_mdp() -> Problem:
 
 
 def linear(kernel: jax.Array) -> dict[str, jax.Array]:
-    """Parameters of a layer without a bias."""
+    """Return the parameters of a layer without a bias."""
     return {"kernel": kernel, "bias": jnp.zeros(kernel.shape[1])}
 
 
 def cartpole() -> Problem:
-    """A policy half-way to balancing the pole, from 30,000 steps of learning, and its critics."""
+    """Return a policy of CartPole after 30,000 steps of learning, and its critics."""
     fields = {"env": "CartPole-v1", "env_params": {"max_steps_in_episode": 50.0}}
     fields |= {"hidden_sizes": (16,), "gamma": 0.95}
     config = actor_critic.Config(**fields, total_timesteps=30_000)
@@ -137,7 +139,7 @@ def cartpole() -> Problem:
 
 
 def fit_critic(params: Any, config: reinforce.Config) -> Any:
-    """The critic, regressed on what 512 episodes bring from each step on; the policy is kept."""
+    """Regress the critic on the returns of 512 episodes from each step on; keep the policy."""
     experience = episodes(config, params, jax.random.key(1))
     learner = reinforce.Learner(params, (), normalize.Normalizer((), ()))
     weights = reinforce.weigh(config.replace(baseline="none"), learner, experience)
@@ -158,7 +160,7 @@ def fit_critic(params: Any, config: reinforce.Config) -> Any:
 
 
 def episodes(config: reinforce.Config, params: Any, key: jax.Array) -> on_policy.Experience:
-    """A rollout that begins with its episodes; their time limit is their end."""
+    """Collect a rollout of whole episodes, which terminate at their time limit."""
     reset_key, train_key = jax.random.split(key)
     learner = reinforce.Learner(params, (), normalize.Normalizer((), ()))
     env = envs.make(config.env, config.env_params)
@@ -174,7 +176,7 @@ def episodes(config: reinforce.Config, params: Any, key: jax.Array) -> on_policy
 
 
 def policy_params(params: Any) -> Any:
-    """What the gradient is taken of: the policy's part; of the MDP's table without its bias."""
+    """Return the parameters of the policy; for the table of the MDP without its bias."""
     inner = params["params"]
     if "policy_torso" not in inner:
         return inner["policy_head"]["kernel"]
@@ -182,7 +184,7 @@ def policy_params(params: Any) -> Any:
 
 
 def with_policy(params: Any, part: Any) -> Any:
-    """The parameters with the policy's part replaced."""
+    """Return the parameters with those of the policy replaced."""
     inner = params["params"]
     if "policy_torso" not in inner:
         part = {"policy_head": {**inner["policy_head"], "kernel": part}}
@@ -190,7 +192,7 @@ def with_policy(params: Any, part: Any) -> Any:
 
 
 def one_batch(problem: Problem, num_envs: int, key: jax.Array) -> jax.Array:
-    """The gradient of every estimator from one batch of episodes, `[K, P]`."""
+    """Compute the gradient of every estimator from one batch of episodes, `[K, P]`."""
     config, params = problem.config(num_envs), problem.params[SUM]
     experience = episodes(config, params, key)
     steps = experience.steps
@@ -240,14 +242,14 @@ class Row(NamedTuple):
     cosine: float
 
 
-def measure(found: np.ndarray, truth: np.ndarray) -> Row:
-    """Statistics of gradients `[N, P]` beside the true one `[P]`."""
-    mean, size = found.mean(axis=0), np.linalg.norm(truth)
-    variance = np.square(found - mean).sum(axis=1).mean()
-    cosine = found @ truth / (np.linalg.norm(found, axis=1) * size + 1e-30)
+def measure(result: np.ndarray, truth: np.ndarray) -> Row:
+    """Compute statistics of gradients `[N, P]` relative to the true one `[P]`."""
+    mean, size = result.mean(axis=0), np.linalg.norm(truth)
+    variance = np.square(result - mean).sum(axis=1).mean()
+    cosine = result @ truth / (np.linalg.norm(result, axis=1) * size + 1e-30)
     return Row(
         bias=np.linalg.norm(mean - truth) / size,
-        floor=(variance / len(found)) ** 0.5 / size,
+        floor=(variance / len(result)) ** 0.5 / size,
         variance=variance / size**2,
         snr=np.linalg.norm(mean) / variance**0.5,
         cosine=cosine.mean(),
@@ -255,24 +257,24 @@ def measure(found: np.ndarray, truth: np.ndarray) -> Row:
 
 
 def study(problem: Problem) -> dict[int, dict[str, Row]]:
-    """Every estimator at every batch size."""
+    """Measure every estimator at every batch size."""
     names, rows, truth = list(KINDS), {}, dict(problem.truth)
     for num in sorted(SIZES, reverse=True):
         start = time.perf_counter()
-        found = gradients(problem, num)
+        result = gradients(problem, num)
         print(f"{NUM_BATCHES:,} batches of {num}: {time.perf_counter() - start:.0f} s", flush=True)
         if num == LARGEST and not truth:
             best = {SUM: "to go, critic", DISCOUNTED: "option 2, critic"}
-            truth = {k: found[:, names.index(name)].mean(axis=0) for k, name in best.items()}
+            truth = {k: result[:, names.index(name)].mean(axis=0) for k, name in best.items()}
         rows[num] = {
-            name: measure(found[:, i], truth[kind.objective])
+            name: measure(result[:, i], truth[kind.objective])
             for i, (name, kind) in enumerate(KINDS.items())
         }
     return rows
 
 
 def draw(studies: dict[str, dict[int, dict[str, Row]]]) -> None:
-    """Variance, signal-to-noise ratio and cosine against the batch size, one row a problem."""
+    """Draw variance, signal-to-noise ratio and cosine against the batch size, one row a problem."""
     style = {
         "axes.grid": True,
         "grid.alpha": 0.3,
@@ -305,7 +307,7 @@ LABELS = {
 
 
 def table(rows: dict[int, dict[str, Row]], num: int = 8) -> list[str]:
-    """One problem as Markdown."""
+    """Return the table of one problem as Markdown."""
     lines = [
         "| estimator | objective | bias (its noise) | variance | signal / noise | cosine |",
         "|---|---|---|---|---|---|",

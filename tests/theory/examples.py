@@ -1,14 +1,21 @@
-"""MDPs that several test files share."""
+"""The worked example and the random problems that several test files share.
+
+Other folders of tests import them as `theory.examples`.
+"""
 
 import numpy as np
 
 from jaxrl_pg.theory import mdp as mdps
 
 POLICY_G = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
+LOGITS_G = np.array([[0.2, -0.1], [0.0, 0.3], [-0.4, 0.1]])
+# The optimum of mdp_g(0.9), solved independently.
+OPTIMAL_VALUE_G = [6.953829440521, 6.602933188485, 7.047981169654]
+OPTIMAL_OBJECTIVE_G = 6.867390910737
 
 
 def mdp_g(gamma):
-    """The MDP of the worked numbers: three states, two actions, all of it formulas.
+    """Return the MDP of the worked numbers: three states, two actions, defined by formulas.
 
     P[s,a,k] is proportional to 1 + ((s+1)(a+2)(k+1)) mod 5, r[s,a] = ((3s+5a) mod 7)/7.
     """
@@ -20,16 +27,16 @@ def mdp_g(gamma):
 
 
 def random_mdps(seed, num, states, actions, gamma=None, sparse=0.0):
-    """`num` random MDPs side by side, each leaf's first axis; discounts below .99 unless given.
+    """Draw `num` random MDPs, along the first axis; discounts are below .99 unless given.
 
-    In the share `sparse` of them, the last ones, about two states can follow another. Drawn by
-    NumPy: compiling JAX's generators takes longer than most of the theorems.
+    In the share `sparse` of them, the last ones, a state has about two successors. They are drawn
+    by NumPy: compiling JAX's generators takes longer than most of the theorems.
     """
     rng = np.random.default_rng(seed)
     weights = rng.exponential(size=(num, states, actions, states))
-    few = weights[num - round(sparse * num) :]
-    few *= rng.uniform(size=few.shape) < 2.0 / states
-    few[..., 0] += 1e-3
+    thinned = weights[num - round(sparse * num) :]
+    thinned *= rng.uniform(size=thinned.shape) < 2.0 / states
+    thinned[..., 0] += 1e-3
     transition = weights / weights.sum(-1, keepdims=True)
     reward = rng.normal(size=(num, states, actions))
     start = rng.dirichlet(np.ones(states), num)
@@ -38,7 +45,7 @@ def random_mdps(seed, num, states, actions, gamma=None, sparse=0.0):
 
 
 def random_policies(seed, num, states, actions):
-    """`num` policies, from nearly uniform to nearly deterministic."""
+    """Draw `num` policies, from nearly uniform to nearly deterministic."""
     rng = np.random.default_rng(seed)
     scale = np.exp(rng.uniform(-2.0, 2.0, (num, 1, 1)))
     weights = np.exp(scale * rng.normal(size=(num, states, actions)))
@@ -46,5 +53,5 @@ def random_policies(seed, num, states, actions):
 
 
 def random_sizes(seed, num, low, high):
-    """`num` positive numbers, their logarithms uniform from `low` to `high`."""
+    """Draw `num` positive numbers whose logarithms are uniform from `low` to `high`."""
     return np.exp(np.random.default_rng(seed).uniform(low, high, num))

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from scipy.special import rel_entr
 
 from jaxrl_pg.theory import mdp as mdps
-from jaxrl_pg.theory import solve
+from jaxrl_pg.theory import probability, solve
 from jaxrl_pg.theory.bounds import counterexample, improvement_bounds, sharp, shift
 
 SHAPES = [(2, 2), (5, 3), (10, 4), (20, 5)]
@@ -22,7 +22,7 @@ ROUNDING = 1e-9  # beside gaps of the order of one
 
 
 def updated(mdp, policy, constant):
-    """The analytical update: pi exp(A/C), normalised."""
+    """Return the analytical update: pi exp(A/C), normalised."""
     advantage = EVALUATE(mdp, policy).advantage
     return jax.nn.softmax(jnp.log(policy) + advantage / constant)
 
@@ -33,7 +33,7 @@ def softmax(logits):
 
 
 def random_policies(rng, num, states, actions):
-    """Policies and rivals: unrelated, near, mixed with a deterministic one, deterministic."""
+    """Draw policies and rivals: unrelated, near, mixed with a sure one, deterministic."""
     scale, other_scale = np.exp(rng.uniform(-2.0, 2.0, (2, num, 1, 1)))
     logits, other = rng.normal(size=(2, num, states, actions))
     old = softmax(scale * logits)
@@ -49,7 +49,7 @@ def random_policies(rng, num, states, actions):
 
 
 def random_cases(num, states, actions, sparse):
-    """MDPs with discounts in [0, 0.99), two policies, and functions of the state."""
+    """Draw MDPs with discounts in [0, 0.99), two policies, and functions of the state."""
     rng = np.random.default_rng(10 * states + sparse)
     gamma, values = 0.99 * np.sqrt(rng.uniform(size=num)), rng.normal(size=(num, states))
     mdp = random_mdps(states, num, states, actions, sparse=sparse)._replace(gamma=gamma)
@@ -58,7 +58,7 @@ def random_cases(num, states, actions, sparse):
 
 
 def everything(mdp, policy, new_policy, values):
-    """All inequalities and identities of one pair, for one compilation a shape."""
+    """Compute all inequalities and identities of one pair, to compile once a shape."""
     c = improvement_bounds.compare(mdp, policy, new_policy)
     expected = improvement_bounds.expected_kl_bound(c)
     refined = sharp.refined_constant(c.gamma, c.largest_advantage)
@@ -82,6 +82,10 @@ RELATE_ALL = jax.jit(jax.vmap(everything))
 RELATE = jax.jit(everything)
 COMPARE = jax.jit(improvement_bounds.compare)  # for sizes that RELATE is not compiled for
 EVALUATE = jax.jit(solve.evaluate)
+KL = jax.jit(probability.kl)
+SURROGATE = jax.jit(improvement_bounds.surrogate)
+LEMMA = jax.jit(improvement_bounds.performance_difference)
+CHAIN_RATIO = jax.jit(sharp.chain_ratio)
 SHARP_GAMMAS = (0.4, 0.5, 0.512, 0.513, 0.7, 0.9, 0.95, 0.99)
 
 
@@ -115,11 +119,11 @@ def test_the_printed_bound_fails_at_one_half(gamma, new, surrogate, kl, printed,
     assert_allclose(c.new_objective, new, rtol=0, atol=6e-11)
     assert_allclose(c.surrogate, surrogate, rtol=0, atol=6e-11)
     assert_allclose(c.visitation @ c.kl, kl, rtol=0, atol=6e-11)
-    found = improvement_bounds.paper_bound(c)
-    assert_allclose(found.gap, new - surrogate, rtol=0, atol=1.1e-10)
-    assert_allclose(found.bound, printed, rtol=0, atol=6e-11)
-    assert_allclose(found.gap / found.bound, ratio, rtol=0, atol=6e-5)
-    assert (found.gap > found.bound) == (gamma == 0.5)
+    result = improvement_bounds.paper_bound(c)
+    assert_allclose(result.gap, new - surrogate, rtol=0, atol=1.1e-10)
+    assert_allclose(result.bound, printed, rtol=0, atol=6e-11)
+    assert_allclose(result.gap / result.bound, ratio, rtol=0, atol=6e-5)
+    assert (result.gap > result.bound) == (gamma == 0.5)
     for true in (
         improvement_bounds.expected_kl_bound,
         improvement_bounds.trpo_bound,
@@ -130,10 +134,10 @@ def test_the_printed_bound_fails_at_one_half(gamma, new, surrogate, kl, printed,
 
 def test_below_one_half_the_printed_bound_fails_by_more():
     for gamma, ratio in [(0.3, 4.137), (0.4, 2.061)]:
-        found = improvement_bounds.paper_bound(
+        result = improvement_bounds.paper_bound(
             related(*counterexample.expected_kl_counterexample(gamma))
         )
-        assert_allclose(found.gap / found.bound, ratio, atol=5e-4)
+        assert_allclose(result.gap / result.bound, ratio, atol=5e-4)
 
 
 def test_the_update_rule_holds_where_its_bound_fails():
@@ -142,7 +146,7 @@ def test_the_update_rule_holds_where_its_bound_fails():
     for constant in (improvement_bounds.paper_constant(0.5, 1.0), 0.1):
         new = updated(mdp, policy, constant)
         c = related(mdp, policy, new)
-        both = improvement_bounds.kl(new, policy) + improvement_bounds.kl(policy, new)
+        both = KL(new, policy) + KL(policy, new)
         assert_allclose(c.new_objective, constant / 0.5 * c.new_visitation @ both, rtol=1e-12)
         assert c.new_objective > 0.2
 
@@ -172,15 +176,12 @@ def test_worked_numbers_of_a_three_state_mdp(row):
     c = related(mdp, policy, rival)
     assert_allclose(c.new_objective, new, atol=1e-11)
     assert_allclose(c.surrogate, surrogate, atol=1e-11)
-    assert_allclose(improvement_bounds.surrogate(mdp, policy, rival), surrogate, atol=1e-11)
+    assert_allclose(SURROGATE(mdp, policy, rival), surrogate, atol=1e-11)
     old = EVALUATE(mdp, policy)
     sampled = jnp.sum(policy * (rival / policy) * old.advantage, axis=1)  # E_{a ~ pi} ratio A
     mean = old.visitation @ sampled / (1.0 - gamma)
-    assert_allclose(
-        improvement_bounds.surrogate(mdp, policy, rival), old.objective + mean, atol=1e-12
-    )
-    lemma = improvement_bounds.performance_difference(mdp, policy, rival)
-    assert_allclose(lemma, [new - old.objective] * 2, atol=1e-11)
+    assert_allclose(SURROGATE(mdp, policy, rival), old.objective + mean, atol=1e-12)
+    assert_allclose(LEMMA(mdp, policy, rival), [new - old.objective] * 2, atol=1e-11)
     assert_allclose(c.visitation @ c.kl, kl, atol=1e-13)
     if largest is not None:
         assert_allclose(jnp.max(c.kl), largest, atol=1e-13)
@@ -213,18 +214,18 @@ def test_constants():
 def test_divergences():
     # 1/2 log 2 + 1/2 log(2/3) = .143841; half of 1/4 + 1/4
     p, q = jnp.array([0.5, 0.5]), jnp.array([0.25, 0.75])
-    assert_allclose(improvement_bounds.kl(p, q), 0.14384103622589042)
-    assert_allclose(improvement_bounds.total_variation(p, q), 0.25)
+    assert_allclose(KL(p, q), 0.14384103622589042)
+    assert_allclose(probability.total_variation(p, q), 0.25)
     sure = jnp.array([1.0, 0.0])
-    assert_allclose(improvement_bounds.kl(sure, p), np.log(2))
-    assert improvement_bounds.kl(p, sure) == jnp.inf
-    assert improvement_bounds.kl(sure, sure) == 0.0
+    assert_allclose(KL(sure, p), np.log(2))
+    assert KL(p, sure) == jnp.inf
+    assert KL(sure, sure) == 0.0
     # For near ones chi^2 / 2 = (1e-9)^2 / (2 1/4), of which the plain sum keeps no digit.
     near = jnp.array([0.5 + 1e-9, 0.5 - 1e-9])
-    assert_allclose(improvement_bounds.kl(near, p), 2e-18, rtol=1e-6)
+    assert_allclose(KL(near, p), 2e-18, rtol=1e-6)
     old, new = random_policies(np.random.default_rng(0), 40, 6, 3)
     assert_allclose(
-        improvement_bounds.kl(jnp.asarray(new), jnp.asarray(old)),
+        KL(jnp.asarray(new), jnp.asarray(old)),
         rel_entr(new, old).sum(-1),
         atol=1e-14,
     )
@@ -276,9 +277,9 @@ def test_the_states_step_by_step_equal_their_numpy_twin():
     for _ in range(HORIZON):
         moved.append((p, p_new))
         p, p_new = p @ old_chain, p_new @ new_chain
-    found = RELATE(mdp, jnp.asarray(policy), jnp.asarray(new), jnp.zeros(3).at[0].set(0.3))
-    assert_allclose(found["mixture"].old, [p for p, _ in moved], atol=1e-14)
-    got = found["shift"]
+    result = RELATE(mdp, jnp.asarray(policy), jnp.asarray(new), jnp.zeros(3).at[0].set(0.3))
+    assert_allclose(result["mixture"].old, [p for p, _ in moved], atol=1e-14)
+    got = result["shift"]
     assert_allclose(got.distance, [abs(b - a).sum() for a, b in moved], atol=1e-14)
     # The largest disagreement is .5, in the first state: 2 (1 - .5^t) and t.
     assert_allclose(got.tight, [2 * (1 - 0.5**t) for t in range(HORIZON)])
@@ -312,17 +313,17 @@ def test_the_bounds_over_time_are_their_sums():
     c = related(mdp, policy, new)
     largest = np.abs(c.expected_advantage).max()
     t = np.arange(400)
-    found = improvement_bounds.objective_bound(c)
-    assert_allclose(found.tight, (0.7**t * 2 * (1 - 0.6**t)).sum() * largest)
-    assert_allclose(found.bound, (0.7**t * 2 * 0.4 * t).sum() * largest)
-    assert_allclose(found.crude, found.bound / largest * 2 * float(mdp.reward.max()) / 0.3)
+    result = improvement_bounds.objective_bound(c)
+    assert_allclose(result.tight, (0.7**t * 2 * (1 - 0.6**t)).sum() * largest)
+    assert_allclose(result.bound, (0.7**t * 2 * 0.4 * t).sum() * largest)
+    assert_allclose(result.crude, result.bound / largest * 2 * float(mdp.reward.max()) / 0.3)
     # A long horizon is the infinite one; the first line of the proof is the gap.
     long = jax.jit(partial(shift.horizon_bound, horizon=200))(mdp, policy, new)
-    assert_allclose(long.gap, found.gap, atol=1e-12)
-    assert_allclose(long.tight, found.tight, rtol=1e-9)
+    assert_allclose(long.gap, result.gap, atol=1e-12)
+    assert_allclose(long.tight, result.tight, rtol=1e-9)
     states = jax.jit(partial(shift.per_step, horizon=200))
     apart = np.asarray(states(mdp, new) - states(mdp, policy)) @ c.expected_advantage
-    assert_allclose(abs((0.7 ** t[:200]) @ apart), found.gap, atol=1e-12)
+    assert_allclose(abs((0.7 ** t[:200]) @ apart), result.gap, atol=1e-12)
 
 
 def test_a_short_horizon_by_hand():
@@ -331,15 +332,15 @@ def test_a_short_horizon_by_hand():
     # L = 1.5 - .25 - .5 .2 = 1.15; both bounds .5 2 .1 .2 = .02, crude .5 2 .1 (2 2 1) = .4
     mdp = counterexample.expected_kl_counterexample(0.5).mdp
     keep, new = jnp.tile(jnp.array([[[1.0, 0.0]], [[0.9, 0.1]]]), (1, 8, 1))
-    found = jax.jit(partial(shift.horizon_bound, horizon=2))(mdp, keep, new)
-    assert_allclose(found, (0.01, 0.02, 0.02, 0.4), atol=1e-14)
+    result = jax.jit(partial(shift.horizon_bound, horizon=2))(mdp, keep, new)
+    assert_allclose(result, (0.01, 0.02, 0.02, 0.4), atol=1e-14)
 
 
 # --- the proof of the expected-KL bound -----------------------------------------------------------
 
 
 def draws(num):
-    """Likelihood ratios, two policies of five actions with zeros, discounts."""
+    """Draw the likelihood ratios, two policies of five actions with zeros, discounts."""
     rng = np.random.default_rng(7)
     likelihood = np.exp(rng.uniform(-7.0, 7.0, num))
     logits = np.exp(rng.uniform(-3.0, 2.5, (num, 2, 1))) * rng.normal(size=(num, 2, 5))
@@ -416,13 +417,13 @@ def test_on_a_trajectory_the_likelihood_ratios_stay_within_the_divergence():
     expected = (q * np.asarray(advantage)).sum(1)
     divergence = rel_entr(q, p).sum(1)
     for t in range(7):
-        for state, m, probability in paths:
-            spent += 0.8**t * probability * abs(m - 1) * width[state]
-            gap += 0.8**t * probability * (m - 1) * expected[state]
-            total += 0.8**t * probability * divergence[state]
+        for state, m, weight in paths:
+            spent += 0.8**t * weight * abs(m - 1) * width[state]
+            gap += 0.8**t * weight * (m - 1) * expected[state]
+            total += 0.8**t * weight * divergence[state]
         paths = [
-            (after, m * q[s, a] / p[s, a], probability * p[s, a] * chance[s, a, after])
-            for s, m, probability in paths
+            (after, m * q[s, a] / p[s, a], weight * p[s, a] * chance[s, a, after])
+            for s, m, weight in paths
             for a in (0, 1)
             for after in (0, 1)
         ]
@@ -438,16 +439,16 @@ def test_on_a_trajectory_the_likelihood_ratios_stay_within_the_divergence():
 
 
 def test_the_optimised_chains_strain_the_constant():
-    gammas, found = np.array(SHARP_GAMMAS), np.asarray(sharpest().ratio)
+    gammas, result = np.array(SHARP_GAMMAS), np.asarray(sharpest().ratio)
     known = [0.9984, 1.0932, 1.1037, 1.1046, 1.2469, 1.3655, 1.3907, 1.4096]
-    assert_allclose(found, known, rtol=0, atol=2e-4)
+    assert_allclose(result, known, rtol=0, atol=2e-4)
     # Dynamic programming on a grid had 1.089 at .5, and 1.366 at .9: nothing is lost on it.
-    assert found[1] > 1.089
-    assert_allclose(found[5], 1.366, atol=1e-3)
+    assert result[1] > 1.089
+    assert_allclose(result[5], 1.366, atol=1e-3)
     # The printed gamma^2/(1 - gamma)^2 is below it until .512.
-    assert_allclose(found > gammas**2 / (1 - gammas) ** 2, gammas < 0.5125)
+    assert_allclose(result > gammas**2 / (1 - gammas) ** 2, gammas < 0.5125)
     upper = np.asarray(sharp.refined_constant(jnp.asarray(gammas), jnp.ones(8))) * (1 - gammas)
-    assert np.all((found < upper) & (upper < 4.0))
+    assert np.all((result < upper) & (upper < 4.0))
 
 
 @pytest.mark.parametrize("index", [1, 4, 5])
@@ -461,7 +462,7 @@ def test_an_optimised_chain_is_an_mdp_with_its_ratio(index):
     mdps.check(example.mdp)
     c = COMPARE(*example)
     ours, paper = improvement_bounds.expected_kl_bound(c), improvement_bounds.paper_bound(c)
-    closed = sharp.chain_ratio(jnp.asarray(gamma), jnp.asarray(lean))
+    closed = CHAIN_RATIO(jnp.asarray(gamma), jnp.asarray(lean))
     assert_allclose(4.0 * ours.gap / ours.bound, closed, rtol=1e-5)
     assert_allclose(closed, sharpest().ratio[index], atol=0.02)
     assert (paper.gap > paper.bound) == (gamma == 0.5)
@@ -472,7 +473,7 @@ def test_the_closed_form_of_a_chain_holds_for_any_leans():
     ours = improvement_bounds.expected_kl_bound(
         COMPARE(*counterexample.chain(gamma, jnp.asarray(lean)))
     )
-    closed = sharp.chain_ratio(jnp.asarray(gamma), jnp.asarray(lean))
+    closed = CHAIN_RATIO(jnp.asarray(gamma), jnp.asarray(lean))
     assert_allclose(4.0 * ours.gap / ours.bound, closed, rtol=1e-9)
 
 
@@ -496,7 +497,7 @@ STATES, ACTIONS, RESTARTS, STEPS = 4, 2, 24, 300
 
 
 def violation(which, parameters):
-    """log(gap / bound) of one inequality, all of whose parts are free."""
+    """Return log(gap / bound) of one inequality, all of whose parts are free."""
     old, new, moves, reward, start, place, late = parameters
     gamma = 0.99 * jax.nn.sigmoid(place)
     transition = jax.nn.softmax(moves, axis=-1)
@@ -527,7 +528,7 @@ def violation(which, parameters):
 
 
 def climb(which, start):
-    """Adam, uphill; the largest log ratio that was passed."""
+    """Climb with Adam and return the largest log ratio on the way."""
 
     def step(carry, i):
         x, mean, square, best = carry
@@ -552,9 +553,9 @@ def test_gradient_ascent_breaks_the_printed_bound_and_no_other():
     start = [jax.random.normal(key, many + shape) for key, shape in zip(keys, shapes, strict=True)]
     which = jnp.repeat(jnp.arange(len(ATTACKED)), RESTARTS)
     best = jax.jit(jax.vmap(climb))(which, start).reshape(len(ATTACKED), RESTARTS)
-    found = dict(zip(ATTACKED, np.exp(best).max(axis=1), strict=True))
-    assert found.pop("paper") > 1.5  # the attack has teeth (at small gamma)
-    assert max(found.values()) <= 1.0 + 1e-9, found
+    result = dict(zip(ATTACKED, np.exp(best).max(axis=1), strict=True))
+    assert result.pop("paper") > 1.5  # the attack has teeth (at small gamma)
+    assert max(result.values()) <= 1.0 + 1e-9, result
     # What it reaches: with half of these constants there would be violations.
-    assert min(found["shift"], found["objective"], found["cpo"], found["claim"]) > 0.6, found
-    assert min(found["trpo"] / 0.35, found["expected"] / 0.25) > 1.0, found
+    assert min(result["shift"], result["objective"], result["cpo"], result["claim"]) > 0.6, result
+    assert min(result["trpo"] / 0.35, result["expected"] / 0.25) > 1.0, result

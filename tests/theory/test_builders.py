@@ -50,7 +50,7 @@ def gymnax_sea(size, slip, gamma):
 
 @cache
 def programs(double):
-    """Every MDP for two discounts, out of one compiled program a precision."""
+    """Return every MDP for two discounts, out of one compiled program a precision."""
     del double
     build = jax.vmap(lambda gamma: {name: make(gamma) for name, make in BUILDERS.items()})
     return jax.tree.map(np.asarray, jax.jit(build, compiler_options=FAST)(GAMMAS))
@@ -60,20 +60,20 @@ GAMMAS = np.array([GAMMA, 0.5])
 
 
 def built(name, gamma=GAMMA):
-    """One MDP as NumPy arrays, in float64, with any discount."""
+    """Return one MDP as NumPy arrays, in float64, with any discount."""
     mdp = jax.tree.map(lambda x: x[0], programs(double=True)[name])
     return mdp._replace(gamma=np.float64(gamma))
 
 
 def value(mdp, policy):
-    """V of a policy, by NumPy."""
+    """Return V of a policy by NumPy."""
     transition = np.einsum("sa,sak->sk", policy, mdp.transition)
     system = np.eye(len(transition)) - mdp.gamma * transition
     return np.linalg.solve(system, np.sum(policy * mdp.reward, axis=1))
 
 
 def optimum(mdp):
-    """J of the best policy, by policy iteration in NumPy."""
+    """Return J of the best policy, by policy iteration in NumPy."""
     actions = mdp.reward.shape[1]
     policy = np.full(mdp.reward.shape, 1.0 / actions)
     for _ in range(1_000):
@@ -86,7 +86,7 @@ def optimum(mdp):
 
 
 def ends(mdp):
-    """States that every action stays in for certain and without reward, `[S]`."""
+    """Return states that every action stays in for certain and without reward, `[S]`."""
     stays = np.einsum("sas->sa", mdp.transition) == 1.0
     return np.all(stays, axis=1) & np.all(mdp.reward == 0.0, axis=1)
 
@@ -159,7 +159,7 @@ def test_a_garnet_has_as_many_successors_as_asked(states, actions, branching, nu
 
 
 def close(samples, mean):
-    """Within five standard errors, and 1e-12 of rounding."""
+    """Assert that the mean is within five standard errors, and 1e-12 of rounding."""
     error = 5.0 * np.std(samples) / np.sqrt(samples.size)
     assert abs(np.mean(samples) - mean) <= error + 1e-12
 
@@ -258,6 +258,11 @@ def test_a_grid_by_hand():
     assert_array_equal(built("wall").transition[0], np.eye(3)[[0, 0, 0, 0]])
 
 
+def test_an_unknown_lake_is_refused():
+    with pytest.raises(ValueError, match="lake '5x5' is unknown: give one of 4x4, 8x8"):
+        builders.frozen_lake(lake="5x5")
+
+
 # --- optima of the converted environments ---------------------------------------------------------
 
 
@@ -293,7 +298,7 @@ def test_a_ball_can_always_be_caught():
 
 
 def breadth_first(drawing, start, goal):
-    """Steps of the shortest path, in plain Python."""
+    """Return the steps of the shortest path, in plain Python."""
     frontier, seen, steps = {start}, {start}, 0
     while goal not in frontier:
         around = {
@@ -419,7 +424,7 @@ def converted(name):
 
 
 def observe(conversion, draws):
-    """Every action in every state, `draws` times: indices and what happened, `[draws, S', A]`."""
+    """Take every action in every state `draws` times; return results `[draws, S', A]`."""
     env, params, num_actions = conversion.env, conversion.params, conversion.env.num_actions
 
     def one(key, state, action):
@@ -474,7 +479,7 @@ def test_every_transition_of_gymnax_is_the_mdps(name):
 
 
 def expect_rewards(conversion, mdp, index, successor, reward):
-    """The reward of a transition is one number, and its mean over transitions the MDP's."""
+    """Assert that a transition has one reward, and that the MDP has its mean over transitions."""
     if conversion.noise:
         error = reward.mean(0) - mdp.reward[index]
         assert np.all(np.abs(error) < 6.0 * conversion.noise / np.sqrt(len(reward)) + 1e-6)
@@ -482,12 +487,12 @@ def expect_rewards(conversion, mdp, index, successor, reward):
         return
     where = (index[None, :, None], np.arange(reward.shape[2])[None, None], successor)
     shape = mdp.transition.shape
-    least, most = np.full(shape, np.inf), np.full(shape, -np.inf)
-    np.minimum.at(least, where, reward)
-    np.maximum.at(most, where, reward)
-    seen = np.isfinite(least)
-    assert_array_equal(least[seen], most[seen])
-    mean = np.sum(mdp.transition * np.where(seen, least, 0.0), axis=2)
+    lowest, highest = np.full(shape, np.inf), np.full(shape, -np.inf)
+    np.minimum.at(lowest, where, reward)
+    np.maximum.at(highest, where, reward)
+    seen = np.isfinite(lowest)
+    assert_array_equal(lowest[seen], highest[seen])
+    mean = np.sum(mdp.transition * np.where(seen, lowest, 0.0), axis=2)
     assert_array_equal(seen[index], mdp.transition[index] > 0)  # every possible one was seen
     assert_allclose(mean[index], mdp.reward[index], atol=1e-6)
 

@@ -23,7 +23,7 @@ def trials(rewarded, num=TRIALS):
 
 
 def trial_level(*phases):
-    """Rescorla and Wagner's: `(stimuli present, reward, trials)` a phase; no time in a trial."""
+    """Return Rescorla and Wagner's trials, from `(stimuli, reward, trials)` a phase."""
     present = np.concatenate([np.tile(row, (num, 1)) for row, _, num in phases]).astype(float)
     reward = np.concatenate([np.full((num, 1), paid) for _, paid, num in phases]).astype(float)
     feature = np.stack([present, np.zeros_like(present)], axis=1)
@@ -47,36 +47,35 @@ def test_three_states_in_a_row():
     # Reward 1 at the end, step 1/2, three episodes. First: V_3 = 1/2. Second: V_2 = 1/4,
     # V_3 = 3/4. Third: V_1 = 1/8, V_2 = 1/4 + (3/4 - 1/4)/2 = 1/2, V_3 = 7/8.
     feature = jnp.tile(jnp.eye(4)[None, :, :3], (3, 1, 1))
-    found = conditioning.condition(feature, jnp.tile(jnp.array([[0.0, 0, 1]]), (3, 1)), 0.5)
-    assert_allclose(found.weight, [[0, 0, 0.5], [0, 0.25, 0.75], [0.125, 0.5, 0.875]])
-    assert_allclose(found.error, [[0, 0, 1], [0, 0.5, 0.5], [0.25, 0.5, 0.25]])
-    assert_allclose(found.value[2], [0, 0.25, 0.75, 0])
+    result = condition(feature, jnp.tile(jnp.array([[0.0, 0, 1]]), (3, 1)), 0.5)
+    assert_allclose(result.weight, [[0, 0, 0.5], [0, 0.25, 0.75], [0.125, 0.5, 0.875]])
+    assert_allclose(result.error, [[0, 0, 1], [0, 0.5, 0.5], [0.25, 0.5, 0.25]])
+    assert_allclose(result.value[2], [0, 0.25, 0.75, 0])
 
 
 @pytest.mark.parametrize("gamma", [1.0, 0.7])
 def test_trials_equal_their_numpy_twin(gamma):
-    feature = jax.random.normal(jax.random.key(0), (TRIALS, NUM_TIMES, NUM_TIMES))
-    reward = jax.random.normal(jax.random.key(1), (TRIALS, NUM_TIMES - 1))
-    found = condition(feature, reward, 0.05, gamma)
-    for got, want in zip(
-        found, twin(*map(np.asarray, (feature, reward)), 0.05, gamma), strict=True
-    ):
+    rng = np.random.default_rng(0)
+    feature = rng.normal(size=(TRIALS, NUM_TIMES, NUM_TIMES))
+    reward = rng.normal(size=(TRIALS, NUM_TIMES - 1))
+    result = condition(feature, reward, 0.05, gamma)
+    for got, want in zip(result, twin(feature, reward, 0.05, gamma), strict=True):
         assert_allclose(got, want, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(("rate", "gamma"), [(0.2, 1.0), (0.5, 1.0), (1.0, 1.0), (0.3, 0.9)])
 def test_the_error_goes_back_from_reward_to_cue_as_a_binomial_wave(rate, gamma):
     # k steps before the reward V is gamma^(k-1) P(at least k successes in n draws of alpha).
-    found = condition(*trials(1.0), rate, gamma)
+    result = condition(*trials(1.0), rate, gamma)
     before = np.arange(TRIALS)[:, None]
     steps = np.arange(1, DELAY + 1)[None]
     value = gamma ** (steps - 1) * binom.sf(steps - 1, before, rate)
-    assert_allclose(found.value[:, ONSET : ONSET + DELAY], value[:, ::-1], atol=1e-12)
-    error = np.zeros_like(found.error)
+    assert_allclose(result.value[:, ONSET : ONSET + DELAY], value[:, ::-1], atol=1e-12)
+    error = np.zeros_like(result.error)
     for k in range(DELAY):  # between the stimulus and the reward
         error[:, ONSET + DELAY - 1 - k] = gamma**k * binom.pmf(k, before[:, 0], rate)
     error[:, ONSET - 1] = gamma**DELAY * binom.sf(DELAY - 1, before[:, 0], rate)  # at the stimulus
-    assert_allclose(found.error, error, atol=1e-12)
+    assert_allclose(result.error, error, atol=1e-12)
 
 
 def test_a_learned_reward_is_silent_its_cue_is_not_and_its_omission_hurts():
@@ -92,10 +91,10 @@ def test_a_learned_reward_is_silent_its_cue_is_not_and_its_omission_hurts():
 @pytest.mark.parametrize("rate", [0.2, 0.6])
 def test_extinction_is_acquisition_upside_down(rate):
     taught = condition(*trials(1.0), 1.0).weight[-1]
-    found = condition(*trials(0.0), rate, 1.0, taught)
+    result = condition(*trials(0.0), rate, 1.0, taught)
     left = binom.cdf(DELAY - 1, np.arange(TRIALS), rate)  # of V at the stimulus
-    assert_allclose(found.value[:, ONSET], left, atol=1e-12)
-    assert found.error.min() == -1.0  # the first omission
+    assert_allclose(result.value[:, ONSET], left, atol=1e-12)
+    assert result.error.min() == -1.0  # the first omission
 
 
 def test_blocking():
@@ -133,17 +132,17 @@ def test_a_predictor_of_a_predictor_is_learned_without_reward():
     reward = jnp.zeros((TRIALS, NUM_TIMES - 1))
     tiled = [jnp.tile(x[None], (TRIALS, 1, 1)) for x in (alone, pair)]
     taught = condition(tiled[0], reward.at[:, 8].set(1.0), 0.5).weight[-1]
-    found = condition(tiled[1], reward, 0.5, 1.0, taught)
-    assert found.value[0, 2] == 0.0
-    assert found.value[:, 2].max() > 0.3
-    assert found.value[-1, 2] < 1e-3  # and is lost again, with B
+    result = condition(tiled[1], reward, 0.5, 1.0, taught)
+    assert result.value[0, 2] == 0.0
+    assert result.value[:, 2].max() > 0.3
+    assert result.value[-1, 2] < 1e-3  # and is lost again, with B
 
 
 def test_the_serial_compound_marks_moments_and_leaves_out_what_is_absent():
-    found = conditioning.serial_compound(jnp.array([1, -1, 0]), 3).reshape(3, 3, 3)
-    assert_allclose(found[:, 0], [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    assert_allclose(found[:, 1], 0.0)
-    assert_allclose(found[:, 2], np.eye(3))
+    result = conditioning.serial_compound(jnp.array([1, -1, 0]), 3).reshape(3, 3, 3)
+    assert_allclose(result[:, 0], [[0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    assert_allclose(result[:, 1], 0.0)
+    assert_allclose(result[:, 2], np.eye(3))
 
 
 @pytest.mark.theorem
@@ -158,10 +157,10 @@ def test_full_steps_learn_any_rewards_in_as_many_trials_as_there_are_steps():
         rewards = jnp.broadcast_to(reward[None], (length + 1, length))
         return conditioning.condition(feature, rewards, 1.0, gamma)
 
-    found = jax.jit(jax.vmap(learn))(reward, gamma)
+    result = jax.jit(jax.vmap(learn))(reward, gamma)
     to_come = np.zeros(num)
     for t in reversed(range(length)):
         to_come = reward[:, t] + gamma * to_come
-        assert_allclose(found.weight[:, -1, t], to_come, atol=1e-12)
-    assert_allclose(found.error[:, -1], 0.0, atol=1e-12)
-    assert jnp.max(jnp.abs(found.error[:, -2, 0])) > 1e-3  # one trial fewer is not enough
+        assert_allclose(result.weight[:, -1, t], to_come, atol=1e-12)
+    assert_allclose(result.error[:, -1], 0.0, atol=1e-12)
+    assert jnp.max(jnp.abs(result.error[:, -2, 0])) > 1e-3  # one trial fewer is not enough

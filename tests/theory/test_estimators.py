@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import mdp_g, random_mdps
+from examples import LOGITS_G, mdp_g, random_mdps
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.theory.learning.estimators import Estimates
 
-LOGITS_G = np.array([[0.2, -0.1], [0.0, 0.3], [-0.4, 0.1]])
 HORIZON = 3
 UNDISCOUNTED = Estimates._fields[:7]
 DISCOUNTED = Estimates._fields[8:]
@@ -22,11 +21,19 @@ NUM = 10_000
 USUALLY = [("causal", "raw"), ("average_baseline", "raw"), ("advantage", "td_error")]
 CASES = [(2, 2, 3, False), (4, 2, 2, True)]
 
+# Compiled as wholes: operation by operation they take several times as long.
 moments_of_g = jax.jit(partial(estimators.exact_moments, horizon=HORIZON))
+enumerate_trajectories = jax.jit(estimators.enumerate_trajectories, static_argnums=2)
+estimates = jax.jit(estimators.estimates)
+gae_estimates = jax.jit(estimators.gae_estimates)
+moments = jax.jit(estimators.moments)
+optimal_baseline = jax.jit(estimators.optimal_baseline)
+undiscounted_values = jax.jit(estimators.undiscounted_values, static_argnums=2)
 
 
+@partial(jax.jit, static_argnums=2)
 def objective(mdp, logits, horizon, gamma):
-    """`E sum_t gamma^t r_t` over the horizon, by backward induction."""
+    """Return `E sum_t gamma^t r_t` over the horizon, by backward induction."""
     steps = jnp.broadcast_to(jax.nn.softmax(logits)[None], (horizon, *logits.shape))
     changed = mdp._replace(gamma=jnp.asarray(gamma, logits.dtype))
     return jnp.vdot(mdp.start, solve.finite_horizon_evaluate(changed, steps)[0][0])
@@ -62,7 +69,7 @@ def many(states, actions, horizon, sparse):
 
 
 def twin(mdp, logits, path, average, best):
-    """The ten estimates of one trajectory, loop by loop from their definitions."""
+    """Return the ten estimates of one trajectory, loop by loop from their definitions."""
     gamma, policy = float(mdp.gamma), np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     transition, reward = np.asarray(mdp.transition), np.asarray(mdp.reward)
     horizon = len(path)
@@ -78,7 +85,7 @@ def twin(mdp, logits, path, average, best):
         score[s] = np.eye(logits.shape[1])[a] - policy[s]
         to_go = sum(paid[t:])
         own = sum(gamma ** (u - t) * paid[u] for u in range(t, horizon))
-        following = value[t + 1][path[t + 1][0]] if t + 1 < horizon else 0.0
+        next_state = value[t + 1][path[t + 1][0]] if t + 1 < horizon else 0.0
         weights = {
             "raw": total,
             "average_baseline": total - average,
@@ -86,7 +93,7 @@ def twin(mdp, logits, path, average, best):
             "causal": to_go,
             "causal_value": to_go - value[t][s],
             "advantage": q[t][s, a] - value[t][s],
-            "td_error": paid[t] + following - value[t][s],
+            "td_error": paid[t] + next_state - value[t][s],
             "option_1": own,
             "option_2": discounted,
             "option_2_causal": gamma**t * own,
@@ -122,9 +129,9 @@ def test_worked_means_and_variances(name):
 
 def test_worked_baselines():
     mdp, logits = mdp_g(0.9), jnp.asarray(LOGITS_G)
-    paths = estimators.enumerate_trajectories(mdp, jax.nn.softmax(logits), HORIZON)
+    paths = enumerate_trajectories(mdp, jax.nn.softmax(logits), HORIZON)
     best = [[1.250369268361] * 2, [1.055597294405] * 2, [1.605138964746] * 2]
-    assert_allclose(estimators.optimal_baseline(logits, paths), best, atol=1e-11)
+    assert_allclose(optimal_baseline(logits, paths), best, atol=1e-11)
     average = paths.weight @ paths.reward.sum(axis=1)
     assert_allclose(average, 1.195180959103, atol=1e-11)
     assert_allclose(average, objective(mdp, logits, HORIZON, 1.0), atol=1e-14)
@@ -185,12 +192,12 @@ def test_means_and_order_of_variances_on_ten_thousand_mdps(states, actions, hori
 def test_every_estimate_of_every_trajectory_equals_its_twin():
     mdp, logits, horizon = mdp_g(0.8), jnp.asarray(LOGITS_G), 2
     policy = np.asarray(jax.nn.softmax(logits))
-    paths = estimators.enumerate_trajectories(mdp, jnp.asarray(policy), horizon)
-    found = estimators.estimates(mdp, logits, paths)
+    paths = enumerate_trajectories(mdp, jnp.asarray(policy), horizon)
+    found = estimates(mdp, logits, paths)
     pairs = list(itertools.product(range(3), range(2)))
     listed = list(itertools.product(pairs, repeat=horizon))
     average = float(objective(mdp, logits, horizon, 1.0))
-    best = np.asarray(estimators.optimal_baseline(logits, paths))
+    best = np.asarray(optimal_baseline(logits, paths))
     for i, path in enumerate(listed):
         (s, a), (k, b) = path
         chance = mdp.start[s] * policy[s, a] * mdp.transition[s, a, k] * policy[k, b]
@@ -201,23 +208,23 @@ def test_every_estimate_of_every_trajectory_equals_its_twin():
 
 def test_no_other_constant_has_less_variance():
     mdp, logits = mdp_g(0.9), jnp.asarray(LOGITS_G)
-    paths = estimators.enumerate_trajectories(mdp, jax.nn.softmax(logits), HORIZON)
-    found = estimators.estimates(mdp, logits, paths)
+    paths = enumerate_trajectories(mdp, jax.nn.softmax(logits), HORIZON)
+    found = estimates(mdp, logits, paths)
     scores = (found.raw - found.average_baseline) / objective(mdp, logits, HORIZON, 1.0)
 
     def variance(constants):
-        return estimators.moments(paths.weight, found.raw - constants[None] * scores).variance
+        return moments(paths.weight, found.raw - constants[None] * scores).variance
 
-    best = estimators.optimal_baseline(logits, paths)
-    assert_allclose(jax.grad(variance)(best), 0.0, atol=1e-12)
-    assert jnp.min(jnp.diagonal(jax.hessian(variance)(best).reshape(6, 6))) > 0.1
+    best = optimal_baseline(logits, paths)
+    assert_allclose(jax.jit(jax.grad(variance))(best), 0.0, atol=1e-12)
+    assert np.min(np.diagonal(jax.jit(jax.hessian(variance))(best).reshape(6, 6))) > 0.1
 
 
 def test_a_parameter_that_no_trajectory_moves_has_the_baseline_zero():
     mdp = mdp_g(0.9)._replace(start=jnp.array([1.0, 0.0, 0.0]))
     logits = jnp.asarray(LOGITS_G)
-    paths = estimators.enumerate_trajectories(mdp, jax.nn.softmax(logits), 1)
-    best = estimators.optimal_baseline(logits, paths)
+    paths = enumerate_trajectories(mdp, jax.nn.softmax(logits), 1)
+    best = optimal_baseline(logits, paths)
     assert_allclose(best[1:], 0.0)
     assert jnp.all(best[0] > 0.1)
 
@@ -229,11 +236,11 @@ def test_generalised_advantages_with_true_values(gae_lambda):
     # of which has all that is left of the weight.
     mdp, logits = mdp_g(0.9), jnp.asarray(LOGITS_G)
     policy = jax.nn.softmax(logits)
-    paths = estimators.enumerate_trajectories(mdp, policy, HORIZON)
-    value, _ = estimators.undiscounted_values(mdp, policy, HORIZON)
-    found = estimators.gae_estimates(logits, paths, value, 1.0, gae_lambda)
-    exact = estimators.estimates(mdp, logits, paths)
-    mean = estimators.moments(paths.weight, found).mean
+    paths = enumerate_trajectories(mdp, policy, HORIZON)
+    value, _ = undiscounted_values(mdp, policy, HORIZON)
+    found = gae_estimates(logits, paths, value, 1.0, gae_lambda)
+    exact = estimates(mdp, logits, paths)
+    mean = moments(paths.weight, found).mean
     assert_allclose(mean, moments_of_g(mdp, logits).mean.raw, atol=1e-14)
     if gae_lambda in (0.0, 1.0):
         assert_allclose(found, exact.causal_value if gae_lambda else exact.td_error, atol=1e-14)
@@ -254,13 +261,13 @@ def test_generalised_advantages_with_true_values(gae_lambda):
 
 def test_a_wrong_critic_biases_every_lambda_but_one():
     mdp, logits = mdp_g(0.9), jnp.asarray(LOGITS_G)
-    paths = estimators.enumerate_trajectories(mdp, jax.nn.softmax(logits), HORIZON)
+    paths = enumerate_trajectories(mdp, jax.nn.softmax(logits), HORIZON)
     wrong = jnp.array([[0.0, 1.0, -1.0]] * HORIZON)
     truth = moments_of_g(mdp, logits).mean.raw
     bias = []
     for gae_lambda in (0.0, 0.5, 0.9, 1.0):
-        sample = estimators.gae_estimates(logits, paths, wrong, 1.0, gae_lambda)
-        mean = estimators.moments(paths.weight, sample).mean
+        sample = gae_estimates(logits, paths, wrong, 1.0, gae_lambda)
+        mean = moments(paths.weight, sample).mean
         bias.append(float(jnp.max(jnp.abs(mean - truth))))
     assert bias[0] > bias[1] > bias[2] > 1e-3
     assert bias[3] < 1e-14
@@ -277,10 +284,10 @@ def test_batches_have_the_moments_that_enumeration_says():
     paths = sample(mdp, jax.nn.softmax(logits), key=key)
     exact = moments_of_g(mdp, logits)
     # 10 estimators, 6 parameters: 5 standard errors each, false alarm below 1e-4 in all.
-    for name, found in estimators.estimates(mdp, logits, paths)._asdict().items():
-        got = estimators.moments(paths.weight, found)
-        error = jnp.std(found, axis=0) / num**0.5
-        assert jnp.all(jnp.abs(got.mean - getattr(exact.mean, name)) < 5 * error)
+    for name, found in estimates(mdp, logits, paths)._asdict().items():
+        got = moments(paths.weight, found)
+        error = np.std(found, axis=0) / num**0.5
+        assert np.all(np.abs(got.mean - getattr(exact.mean, name)) < 5 * error)
         assert_allclose(got.variance, getattr(exact.variance, name), rtol=0.1)
 
 
@@ -288,16 +295,14 @@ def test_the_average_of_a_batch_shrinks_the_gradient():
     # Exactly, over all pairs of trajectories: the mean of g_i (R_i - (R_1 + R_2)/2) is half of
     # the gradient, since every trajectory is half of its own baseline.
     mdp, logits, horizon = mdp_g(0.9), jnp.asarray(LOGITS_G), 2
-    paths = estimators.enumerate_trajectories(mdp, jax.nn.softmax(logits), horizon)
+    paths = enumerate_trajectories(mdp, jax.nn.softmax(logits), horizon)
     num = paths.weight.shape[0]
     first, second = (jnp.asarray(x.ravel()) for x in np.indices((num, num)))
 
     def batch_mean(i, j):
         both = jax.tree.map(lambda x: x[jnp.stack([i, j])], paths)
         both = both._replace(weight=jnp.full(2, 0.5))
-        return estimators.moments(
-            both.weight, estimators.estimates(mdp, logits, both).average_baseline
-        ).mean
+        return moments(both.weight, estimates(mdp, logits, both).average_baseline).mean
 
     means = jax.jit(jax.vmap(batch_mean))(first, second)
     expected = jnp.tensordot(paths.weight[first] * paths.weight[second], means, 1)

@@ -1,28 +1,40 @@
 """The analytical update: worked numbers, twins, its identity on thousands of MDPs, certificates."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g, random_mdps, random_policies, random_sizes
+from examples import (
+    OPTIMAL_OBJECTIVE_G,
+    POLICY_G,
+    mdp_g,
+    random_mdps,
+    random_policies,
+    random_sizes,
+)
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.bounds import improvement_bounds
+from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.updates import analytical, constants, improvement
-from jaxrl_pg.theory.updates.analytical import analytical_update, kl_divergence
+from jaxrl_pg.theory.updates.analytical import analytical_update
 
 NUM = 6000
 SHAPES = [(2, 2, False), (6, 3, True)]
 
 
+# Compiled as wholes: operation by operation they take several times as long.
 evaluate = jax.jit(solve.evaluate)
+update_of = jax.jit(analytical_update)
+kl_of = jax.jit(kl_divergence)
+weighted_softmax = jax.jit(analytical.weighted_softmax)
 
 
 def one_step(mdp, log_policy, scale):
-    """The step with C = scale eps, the error of log Z = KL(pi || pi_new), and the size of V."""
+    """Return the step with C = scale eps, the error of log Z = KL(pi || pi_new), and max |V|."""
     before = evaluate(mdp, jnp.exp(log_policy))
     constant = scale * jnp.max(jnp.abs(before.advantage))
     update = analytical_update(log_policy, before.advantage, constant)
@@ -34,8 +46,8 @@ def one_step(mdp, log_policy, scale):
 
 @jax.jit
 def run(mdp, log_policy, temperatures):
-    """Six improvements with the C given."""
-    return improvement.improve(mdp, log_policy, partial(constants.scheduled, temperatures), 6)
+    """Return six improvements with the C given."""
+    return improvement.improve(mdp, log_policy, constants.scheduled(temperatures), 6)
 
 
 step_once = jax.jit(one_step)
@@ -47,7 +59,7 @@ def stepped(*problems):
 
 
 def many(states, actions, sparse):
-    """Random MDPs and policies."""
+    """Return random MDPs and policies."""
     batch = random_mdps(states, NUM, states, actions, sparse=sparse)
     return batch, np.log(random_policies(2, NUM, states, actions))
 
@@ -58,8 +70,8 @@ WORKED = [
     # gamma, C, J', certificate, E_d KL(new||old), max KL
     (0.9, constants.by_paper, 4.082540616609, 4.081699406174, 2.102396202273e-7, 5.081917809256e-7),
     (0.9, constants.expected_kl, 4.115047088837, 4.097925817732, 8.656828965418e-5, None),
-    (0.9, partial(constants.fixed, 1.0), 4.774864192193, 4.424798093545, 0.03435114547160, None),
-    (0.9, partial(constants.fixed, 0.1), 6.662865388840, 5.952055592511, 0.6515525236739, None),
+    (0.9, constants.fixed(1.0), 4.774864192193, 4.424798093545, 0.03435114547160, None),
+    (0.9, constants.fixed(0.1), 6.662865388840, 5.952055592511, 0.6515525236739, None),
     (0.5, constants.by_paper, 0.920953998582, 0.843200652507, 0.04120899548719, None),
 ]
 
@@ -68,7 +80,7 @@ WORKED = [
 def test_worked_steps(gamma, choose, objective, certificate, kl, kl_max):
     mdp, log_policy = mdp_g(gamma), jnp.log(POLICY_G)
     solution = evaluate(mdp, jnp.asarray(POLICY_G))
-    constant = choose(solution, log_policy, mdp.gamma, jnp.asarray(0))
+    constant = choose(constants.Iterate(solution, log_policy, mdp.gamma, jnp.asarray(0)))
     step, _, _ = step_once(mdp, log_policy, constant / jnp.max(jnp.abs(solution.advantage)))
     assert_allclose(step.objective + step.change, objective, rtol=0, atol=1e-11)
     assert_allclose(step.objective + step.identity, objective, rtol=0, atol=1e-11)
@@ -86,28 +98,28 @@ def test_worked_steps(gamma, choose, objective, certificate, kl, kl_max):
         (0.9, constants.by_paper, 400.100115350934),  # .81 eps / .001
         (0.9, constants.expected_kl, 19.7580303877),  # 40 eps
         (0.5, constants.by_paper, 0.931466525685),  # .25 eps / .125 = 2 eps
-        (0.9, partial(constants.scaled, 3.0), 3 * 0.493950759693),
+        (0.9, constants.scaled(3.0), 3 * 0.493950759693),
         (0.9, constants.greedy, 0.0),
-        (0.9, partial(constants.geometric, 2.0, 0.5), 2 * 0.5**3 * 0.493950759693),
-        (0.9, partial(constants.scheduled, jnp.array([1.0, 2.0, 3.0, 4.0])), 4.0),
-        (0.9, partial(constants.scheduled, jnp.array([1.0, 2.0])), 2.0),
-        (0.9, partial(constants.fixed, 0.7), 0.7),
+        (0.9, constants.geometric(2.0, 0.5), 2 * 0.5**3 * 0.493950759693),
+        (0.9, constants.scheduled(jnp.array([1.0, 2.0, 3.0, 4.0])), 4.0),
+        (0.9, constants.scheduled(jnp.array([1.0, 2.0])), 2.0),
+        (0.9, constants.fixed(0.7), 0.7),
     ],
 )
 def test_worked_constants(gamma, choose, constant):
     mdp = mdp_g(gamma)
     solution = evaluate(mdp, jnp.asarray(POLICY_G))
-    got = choose(solution, jnp.log(POLICY_G), mdp.gamma, jnp.asarray(3))
+    got = choose(constants.Iterate(solution, jnp.log(POLICY_G), mdp.gamma, jnp.asarray(3)))
     assert_allclose(got, constant, rtol=0, atol=1e-9)
 
 
 def test_worked_policies():
     mdp = mdp_g(0.9)
     advantage = evaluate(mdp, jnp.asarray(POLICY_G)).advantage
-    new = analytical_update(jnp.log(POLICY_G), advantage, 40 * 0.493950759693).log_policy
+    new = update_of(jnp.log(POLICY_G), advantage, 40 * 0.493950759693).log_policy
     want = [0.589959617633, 0.302208710494, 0.504606280985]
     assert_allclose(jnp.exp(new[:, 0]), want, rtol=0, atol=1e-11)
-    new = analytical_update(jnp.log(POLICY_G), advantage, 1.0).log_policy
+    new = update_of(jnp.log(POLICY_G), advantage, 1.0).log_policy
     want = [0.397046624246, 0.345263776665, 0.590021548511]
     assert_allclose(jnp.exp(new[:, 0]), want, rtol=0, atol=1e-11)
     step, _, _ = step_once(mdp, jnp.log(POLICY_G), 1 / 0.493950759693)
@@ -123,46 +135,47 @@ def test_an_update_by_hand():
     # Z = 19/8, pi_new = (16/19, 3/19).
     log_policy = jnp.log(jnp.array([[0.25, 0.75]]))
     constant = 1 / math.log(2)
-    update = analytical_update(log_policy, jnp.array([[3.0, -1.0]]), constant)
+    update = update_of(log_policy, jnp.array([[3.0, -1.0]]), constant)
     assert_allclose(jnp.exp(update.log_policy), [[16 / 19, 3 / 19]], rtol=1e-14)
     assert_allclose(update.gain, [constant * math.log(19 / 8)], rtol=1e-14)
-    low, high = analytical.ratio_interval(log_policy, jnp.array([[3.0, -1.0]]), constant)
+    interval = jax.jit(analytical.ratio_interval)
+    low, high = interval(log_policy, jnp.array([[3.0, -1.0]]), constant)
     assert_allclose([low[0], high[0]], [0.5 / (19 / 8), 8 / (19 / 8)], rtol=1e-14)
 
 
 def test_no_temperature_is_policy_iteration_that_shares_ties_and_keeps_the_support():
-    log_policy = analytical.log_of(jnp.array([[0.1, 0.3, 0.6], [0.5, 0.5, 0.0]]))
+    log_policy = log_of(jnp.array([[0.1, 0.3, 0.6], [0.5, 0.5, 0.0]]))
     advantage = jnp.array([[1.0, 1.0, -2 / 3], [0.5, -0.5, 9.0]])
     want = [[0.25, 0.75, 0.0], [1.0, 0.0, 0.0]]
     update = analytical_update(log_policy, advantage, 0.0)
     assert_allclose(jnp.exp(update.log_policy), want, rtol=1e-14)
     assert_allclose(update.gain, [1.0, 0.5])
-    nearly = analytical_update(log_policy, advantage, 1e-4)
+    nearly = update_of(log_policy, advantage, 1e-4)
     assert_allclose(jnp.exp(nearly.log_policy), want, atol=1e-14)
     assert_allclose(nearly.gain, [1 + 1e-4 * math.log(0.4), 0.5 + 1e-4 * math.log(0.5)])
-    jitted = jax.jit(analytical_update)(log_policy, advantage, 0.0)
+    jitted = update_of(log_policy, advantage, 0.0)
     assert_allclose(jnp.exp(jitted.log_policy), want, rtol=1e-14)
 
 
 def test_probabilities_too_small_for_a_float_come_back():
     # After the first update action 1 has log-probability -2000, its probability is 0 as a float.
     start = jnp.log(jnp.array([[0.5, 0.5]]))
-    away = analytical_update(start, jnp.array([[1.0, -1.0]]), 1e-3).log_policy
+    away = update_of(start, jnp.array([[1.0, -1.0]]), 1e-3).log_policy
     assert_allclose(away, [[0.0, -2000.0]], atol=1e-12)
-    back = analytical_update(away, jnp.array([[0.0, 4.0]]), 1e-3).log_policy
+    back = update_of(away, jnp.array([[0.0, 4.0]]), 1e-3).log_policy
     assert_allclose(jnp.exp(back), [[0.0, 1.0]], atol=1e-300)
 
 
 def test_the_weighted_softmax_of_q_is_the_same_rule():
-    q = jax.random.normal(jax.random.key(0), (7, 4))
-    policy = jax.nn.softmax(jax.random.normal(jax.random.key(1), (7, 4)))
-    advantage = q - jnp.sum(policy * q, axis=1, keepdims=True)
+    q = np.random.default_rng(0).normal(size=(7, 4))
+    policy = random_policies(1, 1, 7, 4)[0]
+    advantage = q - np.sum(policy * q, axis=1, keepdims=True)
     for constant in (0.05, 1.0, 40.0):
-        by_q = analytical.weighted_softmax(jnp.log(policy), q, constant)
-        by_advantage = analytical_update(jnp.log(policy), advantage, constant).log_policy
+        by_q = weighted_softmax(np.log(policy), q, constant)
+        by_advantage = update_of(np.log(policy), advantage, constant).log_policy
         assert_allclose(by_q, by_advantage, atol=1e-12)
         direct = policy * np.exp(q / constant)
-        assert_allclose(jnp.exp(by_q), direct / direct.sum(1, keepdims=True), rtol=1e-12)
+        assert_allclose(np.exp(by_q), direct / direct.sum(1, keepdims=True), rtol=1e-12)
 
 
 def test_updates_add_up():
@@ -173,7 +186,7 @@ def test_updates_add_up():
     for constant in (0.7, 2.0, 0.3, 0.3, 0.3, 0.3):
         advantage = evaluate(mdp, jnp.exp(now)).advantage
         total = total + advantage / constant
-        now = analytical_update(now, advantage, constant).log_policy
+        now = update_of(now, advantage, constant).log_policy
     assert_allclose(now, jax.nn.log_softmax(total), atol=1e-13)
     assert_allclose(run(mdp, log_policy, temperatures)[0], now, atol=1e-12)
 
@@ -181,19 +194,19 @@ def test_updates_add_up():
 def test_kl_divergence_keeps_its_digits():
     p, q = np.array([[0.2, 0.3, 0.5]]), np.array([[0.25, 0.25, 0.5]])
     plain = 0.2 * math.log(0.8) + 0.3 * math.log(1.2)
-    assert_allclose(kl_divergence(jnp.log(p), jnp.log(q)), [plain], rtol=1e-14)
+    assert_allclose(kl_of(np.log(p), np.log(q)), [plain], rtol=1e-14)
     # p = (1/2 + h, 1/2 - h) from the uniform: [(1+y) log(1+y) + (1-y) log(1-y)] / 2 with y = 2h
     # is y^2/2 + y^4/12 + y^6/30 + ...
     for h in (1e-3, 1e-7):
         exact = h**2 * 2 + 4 * h**4 / 3 + 32 * h**6 / 15
-        half = jnp.log(jnp.full((1, 2), 0.5))
-        got = kl_divergence(jnp.log1p(jnp.array([[2 * h, -2 * h]])) + half, half)
+        half = np.log(np.full((1, 2), 0.5))
+        got = kl_of(np.log1p(np.array([[2 * h, -2 * h]])) + half, half)
         assert_allclose(got, [exact], rtol=1e-9)
-    zero = analytical.log_of(jnp.array([[1.0, 0.0]]))
-    half = jnp.log(jnp.full((1, 2), 0.5))
-    assert_allclose(kl_divergence(zero, half), [math.log(2)])
-    assert_allclose(kl_divergence(zero, zero), [0.0])
-    assert kl_divergence(half, zero)[0] == jnp.inf
+    zero = log_of(jnp.array([[1.0, 0.0]]))
+    half = np.log(np.full((1, 2), 0.5))
+    assert_allclose(kl_of(zero, half), [math.log(2)])
+    assert_allclose(kl_of(zero, zero), [0.0])
+    assert kl_of(half, zero)[0] == np.inf
 
 
 # --- every C, thousands of MDPs -------------------------------------------------------------------
@@ -203,7 +216,7 @@ def test_kl_divergence_keeps_its_digits():
 @pytest.mark.parametrize(("states", "actions", "sparse"), SHAPES)
 def test_the_identity_holds_and_no_state_loses_for_any_constant(states, actions, sparse):
     batch, log_policies = many(states, actions, sparse)
-    paper = constants.paper_constant(batch.gamma, 1.0)
+    paper = improvement_bounds.paper_constant(batch.gamma, 1.0)
     lowest, highest = math.log(1e-6), np.maximum(np.log(paper), 0.0)
     draw = np.random.default_rng(3).uniform(size=NUM)
     scale = np.exp(lowest + draw * (highest - lowest))
@@ -223,7 +236,7 @@ def test_the_identity_holds_and_no_state_loses_for_any_constant(states, actions,
 @pytest.mark.parametrize(("states", "actions", "sparse"), SHAPES)
 def test_the_certificate_holds_from_its_constant_on_and_not_far_below(states, actions, sparse):
     batch, log_policies = many(states, actions, sparse)
-    proved = constants.expected_kl_constant(batch.gamma, 1.0)
+    proved = improvement_bounds.expected_kl_constant(batch.gamma, 1.0)
     more = random_sizes(4, NUM, -4.0, 4.0).clip(1.0)  # for half of them the constant itself
     step, _, size = stepped(batch, log_policies, proved * more)
     assert np.all(step.slack > -1e-12 * (1 + size))
@@ -260,17 +273,17 @@ def test_a_kl_target_is_met_or_as_nearly_as_can_be():
 
     def moved(mdp, log_policy, target):
         solution = solve.evaluate(mdp, jnp.exp(log_policy))
-        choose = partial(constants.kl_target, target)
-        constant = choose(solution, log_policy, mdp.gamma, jnp.asarray(0))
+        choose = constants.kl_target(target)
+        constant = choose(constants.Iterate(solution, log_policy, mdp.gamma, jnp.asarray(0)))
         new = analytical_update(log_policy, solution.advantage, constant).log_policy
         return jnp.vdot(solution.visitation, kl_divergence(new, log_policy)), constant
 
     move = jax.jit(jax.vmap(moved, (0, 0, None)))
     kl, constant = move(batch, log_policies, 0.01)
-    most, _ = move(batch, log_policies, 1e9)  # out of reach: the policy becomes greedy
-    reachable = most > 0.01
+    greedy_kl, _ = move(batch, log_policies, 1e9)  # out of reach: the policy becomes greedy
+    reachable = greedy_kl > 0.01
     assert_allclose(kl[reachable], 0.01, rtol=1e-9)
-    assert_allclose(kl[~reachable], most[~reachable], atol=1e-8)
+    assert_allclose(kl[~reachable], greedy_kl[~reachable], atol=1e-8)
     assert jnp.mean(reachable) > 0.9
     assert jnp.all(constant > 0)
 
@@ -315,16 +328,16 @@ def test_improving_equals_a_plain_loop():
 def test_no_temperature_is_accounted_for_by_the_limit_of_the_identity():
     _, steps = run(mdp_g(0.9), jnp.log(POLICY_G), jnp.zeros(6))
     assert_allclose(steps.change, steps.identity, atol=1e-13)
-    assert_allclose(steps.objective[-1], 6.867390910737, atol=1e-11)  # the optimum
+    assert_allclose(steps.objective[-1], OPTIMAL_OBJECTIVE_G, atol=1e-11)
     assert steps.slack[0] > 0
 
 
 def test_iterations_to_the_optimum_grow_in_proportion_to_the_constant():
     batch = random_mdps(9, 20, 8, 4, 0.9)
 
-    def iterations(mdp, scale, most):
-        choose = partial(constants.scaled, scale)
-        return improvement.iterations_to_optimum(mdp, choose, max_iterations=most)
+    def iterations(mdp, scale, limit):
+        choose = constants.scaled(scale)
+        return improvement.iterations_to_optimum(mdp, choose, max_iterations=limit)
 
     count = jax.jit(jax.vmap(iterations, (0, None, None)))
     medians = [float(jnp.median(count(batch, c, 10**6))) for c in (0.1, 1.0, 10.0)]
@@ -347,10 +360,11 @@ def test_iterations_to_the_optimum_grow_in_proportion_to_the_constant():
 
 
 def test_float32_works():
+    def improve(mdp, log_policy):
+        return improvement.improve(mdp, log_policy, constants.kl_target(0.01), 3)
+
     with jax.enable_x64(False):
-        log_policy, steps = improvement.improve(
-            mdp_g(0.9), jnp.log(jnp.asarray(POLICY_G)), partial(constants.kl_target, 0.01), 3
-        )
+        log_policy, steps = jax.jit(improve)(mdp_g(0.9), jnp.log(jnp.asarray(POLICY_G)))
     assert log_policy.dtype == steps.kl.dtype == jnp.float32
     assert_allclose(steps.kl, 0.01, rtol=1e-3)
     assert_allclose(steps.change, steps.identity, rtol=1e-3)

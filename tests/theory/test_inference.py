@@ -18,10 +18,19 @@ from jaxrl_pg.theory.soft import inference, soft_values
 NUM, STATES, ACTIONS, HORIZON = 10_000, 5, 3, 4
 STEPS = 3  # of the enumerated trajectories
 SAFE, RISKY = 0, 1
+# Compiled as wholes: operation by operation they take several times as long.
+BACKWARD_MESSAGES = jax.jit(inference.backward_messages, static_argnums=1)
+VARIATIONAL = jax.jit(inference.variational, static_argnums=1)
+BEST_CASE = jax.jit(inference.best_case, static_argnums=1)
+ELBO = jax.jit(inference.elbo)
+POSTERIOR_DYNAMICS = jax.jit(inference.posterior_dynamics)
+POSTERIOR_START = jax.jit(inference.posterior_start)
+FINITE_EVALUATE = jax.jit(solve.finite_horizon_evaluate)
+FINITE_OPTIMAL = jax.jit(solve.finite_horizon_optimal, static_argnums=1)
 
 
 def gamble(luck):
-    """Safe costs 1; risky costs nothing with probability `luck` and otherwise 10. Two steps.
+    """Return an MDP of two steps: safe costs 1, risky nothing with probability `luck` and else 10.
 
     States: start, won, lost, safe; what they cost is paid on the second step, by any action.
     """
@@ -34,7 +43,7 @@ def gamble(luck):
 
 
 def random_mdp(seed, states=3, actions=2):
-    """With transitions, actions and first states that are impossible; and a prior."""
+    """Return an MDP with impossible transitions, actions and first states, and a prior."""
     rng = np.random.default_rng(seed)
     weights = rng.exponential(size=(states, actions, states))
     weights *= rng.uniform(size=weights.shape) < 0.7
@@ -46,7 +55,7 @@ def random_mdp(seed, states=3, actions=2):
 
 
 def random_problems():
-    """Half dense and half sparse, a policy for every step, temperatures from .1 to 10."""
+    """Draw dense and sparse MDPs, a policy for every step, and temperatures from .1 to 10."""
     rng = np.random.default_rng(1)
     batch = random_mdps(0, NUM, STATES, ACTIONS, sparse=0.5)
     policies = rng.dirichlet(np.ones(ACTIONS), (NUM, HORIZON, STATES))
@@ -56,7 +65,7 @@ def random_problems():
 
 
 def deterministic(batch):
-    """The same MDPs with the likeliest outcome of everything made certain."""
+    """Return the same MDPs with the likeliest outcome of everything made certain."""
     certain = jax.nn.one_hot(jnp.argmax(batch.transition, -1), STATES, dtype=batch.reward.dtype)
     start = jax.nn.one_hot(jnp.argmax(batch.start, -1), STATES, dtype=batch.reward.dtype)
     return batch._replace(transition=certain, start=start)
@@ -100,7 +109,7 @@ def studied(certain=False):
 )
 def test_the_gamble(luck, hoped, p_hoped, p_variational, earned, earned_variational):
     mdp = gamble(luck)
-    exact, closest = inference.backward_messages(mdp, 2), inference.variational(mdp, 2)
+    exact, closest = BACKWARD_MESSAGES(mdp, 2), VARIATIONAL(mdp, 2)
     assert_allclose(exact.q[0, 0], [-1.0, np.log(luck + (1 - luck) * np.exp(-10.0))], rtol=1e-13)
     assert_allclose(exact.q[0, 0, RISKY], hoped, atol=1e-6)
     assert_allclose(closest.q[0, 0], [-1.0, -10 * (1 - luck)], rtol=1e-13)
@@ -108,11 +117,9 @@ def test_the_gamble(luck, hoped, p_hoped, p_variational, earned, earned_variatio
     assert_allclose(closest.policy[0, 0, RISKY], p_variational, rtol=1e-4)
     undiscounted = mdp._replace(gamma=jnp.ones(()))
     for policy, want in ((exact.policy, earned), (closest.policy, earned_variational)):
-        assert_allclose(
-            solve.finite_horizon_evaluate(undiscounted, policy)[0][0, 0], want, atol=5e-5
-        )
+        assert_allclose(FINITE_EVALUATE(undiscounted, policy)[0][0, 0], want, atol=5e-5)
     # What luck looks like to who already knows that it went well: .9955 at q = .01.
-    dynamics = inference.posterior_dynamics(mdp, exact)
+    dynamics = POSTERIOR_DYNAMICS(mdp, exact)
     assert_allclose(
         dynamics[0, 0, RISKY, 1], luck / (luck + (1 - luck) * np.exp(-10.0)), rtol=1e-12
     )
@@ -123,17 +130,17 @@ def test_the_gamble(luck, hoped, p_hoped, p_variational, earned, earned_variatio
 def test_one_step_by_hand():
     # log(e^0 / 2 + e^-1 / 2), and with a prior of 3/4 on the worse action log(1/4 + 3/4 e^-1).
     mdp = mdps.make([[[1.0], [1.0]]], [[0.0, -1.0]], [1.0], 0.0)
-    exact = inference.backward_messages(mdp, 1)
+    exact = BACKWARD_MESSAGES(mdp, 1)
     assert_allclose(exact.log_evidence, np.log(0.5 + 0.5 * np.exp(-1)), rtol=1e-14)
     assert_allclose(exact.policy[0, 0], softmax([0.0, -1.0]), rtol=1e-14)
     prior = jnp.array([[0.25, 0.75]])
-    exact = inference.backward_messages(mdp, 1, prior)
+    exact = BACKWARD_MESSAGES(mdp, 1, prior)
     evidence = 0.25 + 0.75 * np.exp(-1)
     assert_allclose(exact.log_evidence, np.log(evidence), rtol=1e-14)
     assert_allclose(exact.policy[0, 0], [0.25 / evidence, 1 - 0.25 / evidence], rtol=1e-13)
     # The prior itself has the mean reward -3/4 for a bound.
-    assert_allclose(inference.elbo(mdp, prior[None], prior), -0.75, rtol=1e-14)
-    hotter = inference.backward_messages(mdp, 1, prior, 2.0)
+    assert_allclose(ELBO(mdp, prior[None], prior), -0.75, rtol=1e-14)
+    hotter = BACKWARD_MESSAGES(mdp, 1, prior, 2.0)
     assert_allclose(hotter.value[0, 0], 2 * np.log(0.25 + 0.75 * np.exp(-0.5)), rtol=1e-14)
 
 
@@ -141,7 +148,7 @@ def test_one_step_by_hand():
 
 
 def trajectories(mdp, prior, temperature, policies=None):
-    """`(states, actions, log p(tau), sum r / temperature, log q(tau))` of all 216, in NumPy."""
+    """Yield `(states, actions, log p(tau), sum r / temperature, log q(tau))` of all 216."""
     with np.errstate(divide="ignore"):
         start, transition = np.log(mdp.start), np.log(mdp.transition)
         log_prior, log_q = np.log(prior), None if policies is None else np.log(policies)
@@ -161,8 +168,8 @@ def trajectories(mdp, prior, temperature, policies=None):
 @pytest.mark.parametrize(("seed", "temperature"), [(0, 1.0), (1, 0.3)])
 def test_messages_are_what_enumeration_finds(seed, temperature):
     mdp, prior = random_mdp(seed)
-    found = inference.backward_messages(mdp, STEPS, prior, temperature)
-    dynamics = inference.posterior_dynamics(mdp, found, temperature)
+    found = BACKWARD_MESSAGES(mdp, STEPS, prior, temperature)
+    dynamics = POSTERIOR_DYNAMICS(mdp, found, temperature)
     joint = np.zeros((STEPS, 3, 2))
     moves = np.zeros((STEPS, 3, 2, 3))
     for s, a, log_p, reward, _ in trajectories(mdp, prior, temperature):
@@ -174,7 +181,7 @@ def test_messages_are_what_enumeration_finds(seed, temperature):
     evidence = joint[0].sum()
     assert_allclose(found.log_evidence, np.log(evidence), rtol=1e-12)
     assert_allclose(
-        inference.posterior_start(mdp, found, temperature), joint[0].sum(1) / evidence, atol=1e-13
+        POSTERIOR_START(mdp, found, temperature), joint[0].sum(1) / evidence, atol=1e-13
     )
     reached = joint.sum(2) > 0
     assert reached.sum() >= 7
@@ -192,30 +199,30 @@ def test_the_bound_is_what_enumeration_finds(seed, temperature):
     rng = np.random.default_rng(seed)
     policies = rng.dirichlet(np.ones(2), (STEPS, 3))
     policies[:, 1] = [1.0, 0.0]  # the prior allows nothing else
-    found = inference.backward_messages(mdp, STEPS, prior, temperature)
+    found = BACKWARD_MESSAGES(mdp, STEPS, prior, temperature)
     bound, divergence = 0.0, 0.0
     for _, _, log_p, reward, log_q in trajectories(mdp, prior, temperature, policies):
         if log_q > -np.inf:
             bound += np.exp(log_q) * (log_p + reward - log_q)
             log_posterior = log_p + reward - float(found.log_evidence)
             divergence += np.exp(log_q) * (log_q - log_posterior)
-    got = inference.elbo(mdp, policies, prior, temperature)
+    got = ELBO(mdp, policies, prior, temperature)
     assert_allclose(got, bound, rtol=1e-12)
     assert_allclose(found.log_evidence - got, divergence, rtol=1e-10)
     # What the prior rules out has no chance at all.
     policies[:, 1] = [0.9, 0.1]
-    assert inference.elbo(mdp, policies, prior, temperature) == -np.inf
+    assert ELBO(mdp, policies, prior, temperature) == -np.inf
 
 
 def test_the_variational_policy_has_the_largest_bound():
     mdp, prior = random_mdp(2)
     prior = np.where(prior == 0, 0.2, prior) / np.where(prior == 0, 1.2, prior.sum(1)[:, None])
     prior /= prior.sum(1, keepdims=True)
-    closest = inference.variational(mdp, STEPS, prior, 0.5)
+    closest = VARIATIONAL(mdp, STEPS, prior, 0.5)
     logits = jnp.log(closest.policy)
 
     def bound(logits):
-        return inference.elbo(mdp, jax.nn.softmax(logits), prior, 0.5)
+        return ELBO(mdp, jax.nn.softmax(logits), prior, 0.5)
 
     at_best, gradient = jax.jit(jax.value_and_grad(bound))(logits)
     assert_allclose(at_best, closest.elbo, rtol=1e-13)
@@ -239,19 +246,18 @@ def test_finite_horizon_values_equal_their_numpy_twins():
         best = temperature * logsumexp(q / temperature, axis=1)
         values.insert(0, value)
         bests.insert(0, best)
-    got, _ = inference.finite_horizon_evaluate(mdp, policies, temperature, final)
+    got, _ = FINITE_EVALUATE(mdp, policies, final, temperature)
     assert_allclose(got, values, rtol=1e-13)
-    got, q = inference.finite_horizon_optimal(mdp, temperature, 3, final)
+    got, q = FINITE_OPTIMAL(mdp, 3, final, temperature)
     assert_allclose(got, bests, rtol=1e-13)
-    attained, _ = inference.finite_horizon_evaluate(
-        mdp, soft_values.improve(q, temperature), temperature, final
-    )
+    best_policies = soft_values.improve(q, temperature)
+    attained, _ = FINITE_EVALUATE(mdp, best_policies, final, temperature)
     assert_allclose(attained, got, rtol=1e-13)
 
 
 def test_a_long_horizon_is_the_infinite_one():
     mdp = mdp_g(0.9)
-    values, q = inference.finite_horizon_optimal(mdp, 0.2, 400)
+    values, q = FINITE_OPTIMAL(mdp, 400, temperature=0.2)
     infinite = [7.222759474991, 6.914862018510, 7.357931984580]  # worked, see test_soft.py
     assert_allclose(values[0], infinite, rtol=0, atol=1e-11)
     assert_allclose(soft_values.improve(q[0], 0.2)[0, 0], 0.015260404352, atol=1e-11)
@@ -265,8 +271,8 @@ def test_a_discount_is_a_chance_to_end():
     reward = np.concatenate([mdp.reward, np.zeros((1, 2))])
     ending = mdps.make(np.concatenate([going_on, ended]), reward, [0.5, 0.3, 0.2, 0.0], 0.0)
     below = mdp._replace(reward=mdp.reward - temperature * np.log(2))
-    want, _ = inference.finite_horizon_optimal(below, temperature, 6)
-    found = inference.variational(ending, 6, None, temperature)
+    want, _ = FINITE_OPTIMAL(below, 6, temperature=temperature)
+    found = VARIATIONAL(ending, 6, None, temperature)
     assert_allclose(found.value[:, :3], want, atol=1e-13)
     assert_allclose(found.value[:, 3], 0.0, atol=1e-14)
 
@@ -278,7 +284,7 @@ def test_best_case_equals_its_numpy_twin():
         hoped = np.where(mdp.transition > 0, value, -np.inf).max(2)
         value = np.max(mdp.reward + hoped, axis=1)
         values.insert(0, value)
-    got, _ = inference.best_case(mdp, STEPS)
+    got, _ = BEST_CASE(mdp, STEPS)
     assert_allclose(got, values, rtol=1e-14)
     assert not np.all(mdp.transition > 0)
 
@@ -355,15 +361,15 @@ def test_cold_messages_are_the_best_case():
 def test_the_limit_of_no_temperature():
     mdp, _ = random_mdp(4)
     undiscounted = mdp._replace(gamma=jnp.ones(()))
-    exact = inference.backward_messages(mdp, STEPS, None, 1e-5)
-    closest = inference.variational(mdp, STEPS, None, 1e-5)
-    best_case, _ = inference.best_case(mdp, STEPS)
-    optimal, _ = solve.finite_horizon_optimal(undiscounted, STEPS)
+    exact = BACKWARD_MESSAGES(mdp, STEPS, None, 1e-5)
+    closest = VARIATIONAL(mdp, STEPS, None, 1e-5)
+    best_case, _ = BEST_CASE(mdp, STEPS)
+    optimal, _ = FINITE_OPTIMAL(undiscounted, STEPS)
     assert_allclose(exact.value, best_case, atol=1e-3)
     assert_allclose(closest.value, optimal, atol=1e-3)
     assert np.max(best_case - optimal) > 0.1
     # At a temperature as small as this nothing overflows, not even what is impossible.
-    dynamics = inference.posterior_dynamics(mdp, exact, 1e-5)
+    dynamics = POSTERIOR_DYNAMICS(mdp, exact, 1e-5)
     assert_allclose(dynamics.sum(-1), 1.0, atol=1e-9)
 
 
@@ -380,8 +386,8 @@ def test_rewards_above_zero_are_refused_or_shifted():
     log_p = inference.log_optimality(shifted, 0.5)
     assert_allclose(log_p, (mdp.reward - np.max(mdp.reward)) / 0.5)
     assert np.max(log_p) == 0.0
-    before = inference.backward_messages(mdp, STEPS, prior, 0.5)
-    after = inference.backward_messages(shifted, STEPS, prior, 0.5)
+    before = BACKWARD_MESSAGES(mdp, STEPS, prior, 0.5)
+    after = BACKWARD_MESSAGES(shifted, STEPS, prior, 0.5)
     assert_allclose(after.policy, before.policy, rtol=1e-12)
     assert_allclose(after.value[0], before.value[0] - STEPS * amount, rtol=1e-12)
     assert_allclose(after.log_evidence, before.log_evidence - STEPS * amount / 0.5, rtol=1e-12)

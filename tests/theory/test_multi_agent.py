@@ -17,10 +17,16 @@ from jaxrl_pg.theory.mdp import make
 from jaxrl_pg.theory.updates import constants, multi_agent
 
 NUM = 10_000
+evaluate = jax.jit(solve.evaluate)
+joint_policy = jax.jit(multi_agent.joint_policy)
+marginal_advantage = jax.jit(multi_agent.marginal_advantage, static_argnums=2)
+crowd_objective = jax.jit(multi_agent.crowd_objective)
+crowd_simultaneous = jax.jit(multi_agent.crowd_simultaneous)
+crowd_sequential = jax.jit(multi_agent.crowd_sequential)
 
 
 def game():
-    """Both act: -2. One acts: 1. None: 0. Each acts one time in ten; gamma = 1/2."""
+    """Return a game of two agents: both act -2, one acts 1, none 0; each acts one time in ten."""
     mdp = make(np.ones((1, 4, 1)), [[0.0, 1.0, 1.0, -2.0]], [1.0], 0.5)
     return mdp, jnp.log(jnp.tile(jnp.array([[0.9, 0.1]]), (2, 1, 1)))
 
@@ -31,7 +37,7 @@ def objective(mdp, log_policies):
 
 @jax.jit
 def both_ways(mdp, log_policies, constant):
-    choose = partial(constants.fixed, constant)
+    choose = constants.fixed(constant)
     together = multi_agent.simultaneous_update(mdp, log_policies, choose)
     in_turn, steps = multi_agent.sequential_sweep(mdp, log_policies, choose)
     return objective(mdp, together), objective(mdp, in_turn), steps
@@ -80,8 +86,8 @@ def test_the_game_by_hand():
 
 def test_joint_policies_and_marginal_advantages_equal_plain_loops():
     policies = random_policies(0, 3, 4, 2)
-    advantage = jax.random.normal(jax.random.key(1), (4, 8))
-    joint = np.exp(multi_agent.joint_policy(jnp.log(policies)))
+    advantage = np.random.default_rng(1).normal(size=(4, 8))
+    joint = np.exp(joint_policy(np.log(policies)))
     want = np.zeros((3, 4, 2))
     for s in range(4):
         for index, actions in enumerate(product(range(2), repeat=3)):
@@ -91,7 +97,7 @@ def test_joint_policies_and_marginal_advantages_equal_plain_loops():
                 others = chance / policies[i, s, actions[i]]
                 want[i, s, actions[i]] += others * advantage[s, index]
     for i in range(3):
-        got = multi_agent.marginal_advantage(advantage, jnp.log(policies), i)
+        got = marginal_advantage(advantage, np.log(policies), i)
         assert_allclose(got, want[i], atol=1e-12)
 
 
@@ -115,7 +121,7 @@ def test_one_at_a_time_never_loses_on_ten_thousand_mdps():
 def test_the_order_of_turns_is_the_one_given():
     mdp = jax.tree.map(lambda x: x[0], random_mdps(5, 1, 2, 4, 0.5))
     log_policies = np.log(random_policies(6, 2, 2, 2))
-    choose = partial(constants.scaled, 0.3)
+    choose = constants.scaled(0.3)
     sweep = jax.jit(multi_agent.sequential_sweep, static_argnums=(2, 3))
     back, steps = sweep(mdp, log_policies, choose, (1, 0))
     # Exchanging the agents, and the digits of their joint actions, exchanges the turns.
@@ -141,16 +147,23 @@ CROWD = [
 ]
 
 
-@pytest.mark.parametrize(("num", "before", "after"), CROWD)
-def test_worked_crowd(num, before, after):
+@partial(jax.jit, static_argnums=0)
+def overshoot(num):
+    """Return advantages, policies and J of agents that act half of the time, after an update."""
     crowd, half = multi_agent.overshooting_crowd(num, 0.5), jnp.full(num, 0.5)
     advantages = multi_agent.crowd_advantages(crowd, half)
-    assert_allclose(advantages, np.tile([[-2.0, 2.0]], (num, 1)), atol=1e-11)
     constant = paper_constant(0.5, jnp.max(jnp.abs(advantages)))
     together = multi_agent.crowd_simultaneous(crowd, half, constant)
+    objectives = [multi_agent.crowd_objective(crowd, x) for x in (half, together)]
+    return advantages, together, objectives
+
+
+@pytest.mark.parametrize(("num", "before", "after"), CROWD)
+def test_worked_crowd(num, before, after):
+    advantages, together, (first, got) = overshoot(num)
+    assert_allclose(advantages, np.tile([[-2.0, 2.0]], (num, 1)), atol=1e-11)
     assert_allclose(together, 1 / (1 + np.exp(-1.0)), rtol=1e-12)
-    assert_allclose(multi_agent.crowd_objective(crowd, half), before, rtol=1e-12)
-    got = multi_agent.crowd_objective(crowd, together)
+    assert_allclose(first, before, rtol=1e-12)
     assert_allclose(got, after, rtol=1e-3)
     # mean m = n p and variance n p (1 - p): J = -2 [n p (1 - p) + (m - n/2 - 2)^2].
     act = 1 / (1 + np.exp(-1.0))
@@ -161,26 +174,25 @@ def test_worked_crowd(num, before, after):
 
 def test_taking_turns_the_crowd_never_loses_and_all_at_once_is_safe_with_joint_advantages():
     crowd, half = multi_agent.overshooting_crowd(32, 0.5), jnp.full(32, 0.5)
-    before = multi_agent.crowd_objective(crowd, half)
-    in_turn = jax.jit(multi_agent.crowd_sequential)
+    before = crowd_objective(crowd, half)
     for constant in (4.0, 0.1):
-        probabilities, objectives = in_turn(crowd, half, constant)
-        changes = jnp.diff(jnp.concatenate([before[None], objectives]))
-        assert jnp.all(changes > -1e-12)
+        probabilities, objectives = crowd_sequential(crowd, half, constant)
+        assert np.all(np.diff([before, *objectives]) > -1e-12)
         assert objectives[-1] > before + 8
-        last = multi_agent.crowd_objective(crowd, probabilities)
+        last = crowd_objective(crowd, probabilities)
         assert_allclose(last, objectives[-1], rtol=1e-12)
     # max |A| over joint actions: (32 - 18)^2 and (0 - 18)^2 against a mean of -12.
     slow = paper_constant(0.5, 18.0**2 - 12.0)
-    together = multi_agent.crowd_simultaneous(crowd, half, slow)
-    assert multi_agent.crowd_objective(crowd, together) > before
+    together = crowd_simultaneous(crowd, half, slow)
+    assert crowd_objective(crowd, together) > before
 
 
 def test_counts_are_binomial_or_the_sum_of_unlike_coins():
-    got = multi_agent.count_distribution(jnp.full(40, 0.3))
+    count_distribution = jax.jit(multi_agent.count_distribution)
+    got = count_distribution(jnp.full(40, 0.3))
     assert_allclose(got, stats.binom.pmf(np.arange(41), 40, 0.3), atol=1e-14)
     # 0.5 and 0.2: none .4, one .5, two .1.
-    assert_allclose(multi_agent.count_distribution(jnp.array([0.5, 0.2])), [0.4, 0.5, 0.1])
+    assert_allclose(count_distribution(jnp.array([0.5, 0.2])), [0.4, 0.5, 0.1])
 
 
 def test_a_crowd_is_an_mdp_with_joint_actions():
@@ -189,15 +201,14 @@ def test_a_crowd_is_an_mdp_with_joint_actions():
     reward = [crowd.reward[sum(actions)] for actions in product(range(2), repeat=3)]
     mdp = make(np.ones((1, 8, 1)), [reward], [1.0], 0.5)
     log_policies = jnp.log(jnp.stack([1 - probabilities, probabilities], axis=1))[:, None]
-    solution = solve.evaluate(mdp, jnp.exp(multi_agent.joint_policy(log_policies)))
-    got = multi_agent.crowd_objective(crowd, probabilities)
-    assert_allclose(got, solution.objective, rtol=1e-12)
-    advantages = multi_agent.crowd_advantages(crowd, probabilities)
+    solution = evaluate(mdp, jnp.exp(joint_policy(log_policies)))
+    assert_allclose(crowd_objective(crowd, probabilities), solution.objective, rtol=1e-12)
+    advantages = jax.jit(multi_agent.crowd_advantages)(crowd, probabilities)
     for i in range(3):
-        want = multi_agent.marginal_advantage(solution.advantage, log_policies, i)[0]
+        want = marginal_advantage(solution.advantage, log_policies, i)[0]
         assert_allclose(advantages[i], want, atol=1e-12)
     together, in_turn, _ = both_ways(mdp, log_policies, 1.5)
-    crowd_together = multi_agent.crowd_simultaneous(crowd, probabilities, 1.5)
-    assert_allclose(multi_agent.crowd_objective(crowd, crowd_together), together, rtol=1e-12)
-    _, objectives = multi_agent.crowd_sequential(crowd, probabilities, 1.5)
+    crowd_together = crowd_simultaneous(crowd, probabilities, 1.5)
+    assert_allclose(crowd_objective(crowd, crowd_together), together, rtol=1e-12)
+    _, objectives = crowd_sequential(crowd, probabilities, 1.5)
     assert_allclose(objectives[-1], in_turn, rtol=1e-12)

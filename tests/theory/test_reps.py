@@ -1,5 +1,7 @@
 """REPS: duality, its constraints, monotonicity, SciPy as oracle, the analytical update inside."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,16 +19,18 @@ NUM = 5000
 
 
 def updated(mdp, log_policy, epsilon):
-    found = reps.reps_update(mdp, log_policy, epsilon)
+    result = reps.reps_update(mdp, log_policy, epsilon)
     before = solve.objective(mdp, jnp.exp(log_policy))
-    after = solve.objective(mdp, jnp.exp(found.log_policy))
-    delta = reps.bellman_error(mdp, found.value)
-    same = analytical_update(log_policy, delta, found.eta).log_policy
-    return found, before, after, jnp.max(jnp.abs(jnp.exp(same) - jnp.exp(found.log_policy)))
+    after = solve.objective(mdp, jnp.exp(result.log_policy))
+    delta = reps.bellman_error(mdp, result.value)
+    same = analytical_update(log_policy, delta, result.eta).log_policy
+    return result, before, after, jnp.max(jnp.abs(jnp.exp(same) - jnp.exp(result.log_policy)))
 
 
 many = jax.jit(jax.vmap(updated))
+once = jax.jit(updated)
 one = jax.jit(reps.reps_update)
+visitation = jax.jit(solve.visitation)
 
 
 def random_problems(states, actions):
@@ -35,38 +39,40 @@ def random_problems(states, actions):
     return batch, np.log(policies), random_sizes(3, NUM, -7.0, -1.0)
 
 
+@cache
+def solved(states, actions):
+    problems = random_problems(states, actions)
+    return jax.tree.map(np.asarray, (problems, many(*problems)))
+
+
 @pytest.mark.theorem
 @pytest.mark.parametrize(("states", "actions"), [(2, 2), (6, 3)])
 def test_duality_constraints_and_improvement_on_thousands_of_mdps(states, actions):
-    problems = random_problems(states, actions)
-    (batch, _, epsilon), (found, before, after, difference) = jax.tree.map(
-        np.asarray, (problems, many(*problems))
-    )
+    (batch, _, epsilon), (result, before, after, difference) = solved(states, actions)
     scale = 1.0 + np.max(np.abs(batch.reward), axis=(1, 2))
     # The gap is eta (epsilon - KL): nothing where the constraint binds.
-    binding = found.eta > 1e-4 * scale
-    assert_allclose(found.kl[binding], epsilon[binding], rtol=1e-8)
-    assert np.all(np.abs(found.primal - found.dual)[binding] < 1e-10)
+    binding = result.eta > 1e-4 * scale
+    assert_allclose(result.kl[binding], epsilon[binding], rtol=1e-8)
+    assert np.all(np.abs(result.primal - result.dual)[binding] < 1e-10)
     assert np.mean(binding) > 0.8
     # Otherwise the optimal policy is inside, and eta goes to 0.
-    assert np.all(found.kl <= epsilon * (1 + 1e-8))
-    assert np.all(np.abs(found.primal - found.dual) < 1e-6 * scale)
-    assert np.all(found.flow_error < 1e-7)
-    assert_allclose(found.joint.sum((1, 2)), 1.0, atol=1e-12)
+    assert np.all(result.kl <= epsilon * (1 + 1e-8))
+    assert np.all(np.abs(result.primal - result.dual) < 1e-6 * scale)
+    assert np.all(result.flow_error < 1e-7)
+    assert_allclose(result.joint.sum((1, 2)), 1.0, atol=1e-12)
     # The joint distribution is that of the policy, so the primal is its J.
-    assert_allclose((1 - batch.gamma) * after, found.primal, atol=1e-6)
-    assert_allclose(((1 - batch.gamma) * after)[binding], found.primal[binding], atol=1e-9)
+    assert_allclose((1 - batch.gamma) * after, result.primal, atol=1e-6)
+    assert_allclose(((1 - batch.gamma) * after)[binding], result.primal[binding], atol=1e-9)
     # It never loses, and it is the analytical update with delta_v and eta.
     assert np.all(after - before > 1e-9)
     assert np.max(difference) < 1e-12
-    assert np.max(found.iterations) < 60
+    assert np.max(result.iterations) < 60
 
 
 @pytest.mark.parametrize("where", [0, 6])
 def test_a_state_that_is_never_visited_changes_nothing(where):
     """One more state, which stays where it is and pays, but which nothing leads to."""
-    batch, log_policies, epsilon = random_problems(6, 3)
-    alone = many(batch, log_policies, epsilon)[0]
+    (batch, log_policies, epsilon), (alone, *_) = solved(6, 3)
 
     def more(x, axis):
         return np.insert(np.asarray(x), where, 0.0, axis=axis)
@@ -81,24 +87,24 @@ def test_a_state_that_is_never_visited_changes_nothing(where):
         start=jnp.asarray(more(batch.start, 1)),
     )
     policies = np.insert(np.asarray(log_policies), where, -np.log(3.0), axis=1)
-    found = many(larger, jnp.asarray(policies), epsilon)[0]
-    assert jnp.all(found.flow_error < 1e-7)
+    result = many(larger, jnp.asarray(policies), epsilon)[0]
+    assert jnp.all(result.flow_error < 1e-7)
     scale = 1.0 + jnp.max(jnp.abs(batch.reward), axis=(1, 2))
     binding = alone.eta > 1e-4 * scale
-    assert_allclose(found.kl[binding], epsilon[binding], rtol=1e-8)
-    assert_allclose(found.eta[binding], alone.eta[binding], rtol=1e-6)
-    assert jnp.max(found.iterations) < 60  # as without it
-    joint = np.delete(np.asarray(found.joint), where, axis=1)
+    assert_allclose(result.kl[binding], epsilon[binding], rtol=1e-8)
+    assert_allclose(result.eta[binding], alone.eta[binding], rtol=1e-6)
+    assert jnp.max(result.iterations) < 60  # as without it
+    joint = np.delete(np.asarray(result.joint), where, axis=1)
     assert_allclose(joint[binding], alone.joint[binding], atol=1e-8)
 
 
 def test_a_policy_that_is_inside_the_trust_region_is_found():
     batch, log_policies, _ = random_problems(2, 2)
-    found, _, after, _ = many(batch, log_policies, jnp.full(NUM, 100.0))
+    result, _, after, _ = many(batch, log_policies, jnp.full(NUM, 100.0))
     best = jax.jit(jax.vmap(solve.policy_iteration))(batch)
     best = jnp.sum(batch.start * best.value, axis=1)
     assert_allclose(after, best, atol=1e-4)
-    assert jnp.median(found.eta) < 1e-5
+    assert jnp.median(result.eta) < 1e-5
 
 
 # On the MDP that the seed draws, epsilon .05: best primal and dual, eta, J before and after.
@@ -115,20 +121,20 @@ def test_worked_updates(seed, best, eta, before, after):
     transition = rng.dirichlet(np.full(8, 0.3), size=(8, 3))
     reward, start = rng.uniform(-1.0, 1.0, size=(8, 3)), rng.dirichlet(np.ones(8))
     mdp, policy = make(transition, reward, start, 0.9), rng.dirichlet(np.ones(3), size=8)
-    found, *objectives, difference = jax.jit(updated)(mdp, jnp.log(policy), 0.05)
-    assert_allclose([found.primal, found.dual], best, rtol=0, atol=5e-9)
-    assert_allclose(found.eta, eta, rtol=0, atol=5e-5)
+    result, *objectives, difference = once(mdp, jnp.log(policy), 0.05)
+    assert_allclose([result.primal, result.dual], best, rtol=0, atol=5e-9)
+    assert_allclose(result.eta, eta, rtol=0, atol=5e-5)
     assert_allclose(objectives, [before, after], rtol=0, atol=5e-4)
-    assert_allclose(found.primal, 0.1 * objectives[1], rtol=1e-12)
-    assert_allclose(found.kl, 0.05, rtol=1e-12)
+    assert_allclose(result.primal, 0.1 * objectives[1], rtol=1e-12)
+    assert_allclose(result.kl, 0.05, rtol=1e-12)
     assert difference < 1e-15
 
 
 @pytest.mark.parametrize(("gamma", "epsilon"), [(0.9, 0.05), (0.5, 0.01)])
 def test_the_dual_has_no_smaller_value_says_scipy(gamma, epsilon):
     mdp = mdp_g(gamma)
-    found = one(mdp, jnp.log(POLICY_G), jnp.asarray(epsilon))
-    visited = np.asarray(solve.visitation(mdp, jnp.asarray(POLICY_G)))
+    result = one(mdp, jnp.log(POLICY_G), jnp.asarray(epsilon))
+    visited = np.asarray(visitation(mdp, jnp.asarray(POLICY_G)))
     q = visited[:, None] * POLICY_G
 
     def twin(x):
@@ -138,10 +144,10 @@ def test_the_dual_has_no_smaller_value_says_scipy(gamma, epsilon):
         return eta * (epsilon + partition) + (1 - gamma) * np.asarray(mdp.start) @ value
 
     best = optimize.minimize(twin, np.zeros(4), method="BFGS", options={"gtol": 1e-9})
-    assert_allclose(found.dual, best.fun, rtol=0, atol=1e-9)
-    assert_allclose(found.eta, np.exp(best.x[0]), rtol=1e-4)
-    point = np.concatenate([[np.log(found.eta)], found.value])
-    assert_allclose(twin(point), found.dual, rtol=0, atol=1e-12)
+    assert_allclose(result.dual, best.fun, rtol=0, atol=1e-9)
+    assert_allclose(result.eta, np.exp(best.x[0]), rtol=1e-4)
+    point = np.concatenate([[np.log(result.eta)], result.value])
+    assert_allclose(twin(point), result.dual, rtol=0, atol=1e-12)
     at = reps.dual(mdp, jnp.log(q), jnp.asarray(epsilon), jnp.asarray(2.0), jnp.arange(3.0))
     assert_allclose(at, twin(np.array([np.log(2.0), 0.0, 1.0, 2.0])), rtol=0, atol=1e-12)
 
@@ -149,8 +155,8 @@ def test_the_dual_has_no_smaller_value_says_scipy(gamma, epsilon):
 def test_the_primal_has_no_larger_value_says_scipy():
     # Over state-action distributions directly: linear objective, one convex constraint.
     mdp, epsilon = mdp_g(0.9), 0.05
-    found = one(mdp, jnp.log(POLICY_G), jnp.asarray(epsilon))
-    q = (np.asarray(solve.visitation(mdp, jnp.asarray(POLICY_G)))[:, None] * POLICY_G).ravel()
+    result = one(mdp, jnp.log(POLICY_G), jnp.asarray(epsilon))
+    q = (np.asarray(visitation(mdp, jnp.asarray(POLICY_G)))[:, None] * POLICY_G).ravel()
     reward, transition = np.asarray(mdp.reward).ravel(), np.asarray(mdp.transition).reshape(6, 3)
     flow = np.repeat(np.eye(3), 2, axis=0) - 0.9 * transition
     solution = optimize.minimize(
@@ -165,18 +171,18 @@ def test_the_primal_has_no_larger_value_says_scipy():
         ],
         options={"ftol": 1e-13, "maxiter": 200},
     )
-    assert_allclose(found.primal, -solution.fun, rtol=0, atol=1e-7)
-    assert_allclose(found.joint.ravel(), solution.x, atol=1e-4)
+    assert_allclose(result.primal, -solution.fun, rtol=0, atol=1e-7)
+    assert_allclose(result.joint.ravel(), solution.x, atol=1e-4)
 
 
 def test_without_a_future_it_is_the_analytical_update_itself():
     # gamma = 0: the flow constraint leaves the states as they are, and delta_v = r - v.
     mdp = mdp_g(0.5)._replace(gamma=jnp.asarray(0.0))
-    found = one(mdp, jnp.log(POLICY_G), jnp.asarray(0.05))
-    advantage = solve.evaluate(mdp, jnp.asarray(POLICY_G)).advantage
-    want = analytical_update(jnp.log(POLICY_G), advantage, found.eta).log_policy
-    assert_allclose(found.log_policy, want, atol=1e-9)
-    assert_allclose(found.joint.sum(1), mdp.start, atol=1e-9)
+    result = one(mdp, jnp.log(POLICY_G), jnp.asarray(0.05))
+    advantage = jax.jit(solve.evaluate)(mdp, jnp.asarray(POLICY_G)).advantage
+    want = jax.jit(analytical_update)(jnp.log(POLICY_G), advantage, result.eta).log_policy
+    assert_allclose(result.log_policy, want, atol=1e-9)
+    assert_allclose(result.joint.sum(1), mdp.start, atol=1e-9)
 
 
 def test_a_bandit_by_hand():
@@ -184,16 +190,16 @@ def test_a_bandit_by_hand():
     # KL = log 2 + .7 log .7 + .3 log .3, and eta = 1 / log(.7 / .3).
     mdp = make(np.ones((1, 2, 1)), [[1.0, 0.0]], [1.0], 0.9)
     epsilon = np.log(2) + 0.7 * np.log(0.7) + 0.3 * np.log(0.3)
-    found = jax.jit(reps.reps_update)(mdp, jnp.log(jnp.full((1, 2), 0.5)), epsilon)
-    assert_allclose(jnp.exp(found.log_policy), [[0.7, 0.3]], rtol=1e-9)
-    assert_allclose(found.eta, 1 / np.log(0.7 / 0.3), rtol=1e-9)
-    assert_allclose([found.primal, found.dual], 0.7, rtol=1e-9)
+    result = one(mdp, jnp.log(jnp.full((1, 2), 0.5)), epsilon)
+    assert_allclose(jnp.exp(result.log_policy), [[0.7, 0.3]], rtol=1e-9)
+    assert_allclose(result.eta, 1 / np.log(0.7 / 0.3), rtol=1e-9)
+    assert_allclose([result.primal, result.dual], 0.7, rtol=1e-9)
 
 
 def test_states_that_are_never_reached_do_no_harm():
     # State 2 leads into the others and is reached from nowhere.
     transition = np.array([[[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]] * 3)
     mdp = make(transition, [[1.0, 0.0], [0.0, 2.0], [5.0, -5.0]], [1.0, 0.0, 0.0], 0.9)
-    found = one(mdp, jnp.log(jnp.full((3, 2), 0.5)), jnp.asarray(0.05))
-    assert_allclose([found.kl, found.primal], [0.05, found.dual], atol=1e-9)
-    assert jnp.all(jnp.isfinite(found.log_policy))
+    result = one(mdp, jnp.log(jnp.full((3, 2), 0.5)), jnp.asarray(0.05))
+    assert_allclose([result.kl, result.primal], [0.05, result.dual], atol=1e-9)
+    assert jnp.all(jnp.isfinite(result.log_policy))

@@ -6,20 +6,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g, random_mdps, random_policies
+from examples import (
+    OPTIMAL_OBJECTIVE_G,
+    OPTIMAL_VALUE_G,
+    POLICY_G,
+    mdp_g,
+    random_mdps,
+    random_policies,
+)
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
 
+# Compiled as wholes: operation by operation they take several times as long.
 EVALUATE = jax.jit(jax.vmap(solve.evaluate))
+evaluate = jax.jit(solve.evaluate)
+value_iteration = jax.jit(solve.value_iteration)
+modified_policy_iteration = jax.jit(solve.modified_policy_iteration)
+policy_iteration = jax.jit(solve.policy_iteration)
+objective = jax.jit(solve.objective)
+finite_horizon_evaluate = jax.jit(solve.finite_horizon_evaluate)
+finite_horizon_optimal = jax.jit(solve.finite_horizon_optimal, static_argnums=1)
+policy_gradient = jax.jit(solve.policy_gradient)
 ITERATE = jax.jit(jax.vmap(solve.policy_iteration))
 SIZES = [(2, 2, 0.0, False), (7, 3, 0.9, True), (20, 5, 0.99, False), (150, 2, 0.95, True)]
 
 
 def twin(mdp, policy):
-    """V, Q, d, J with NumPy, written from the definitions."""
+    """Return V, Q, d and J by NumPy, from their definitions."""
     gamma, num_states = float(mdp.gamma), mdp.start.shape[0]
     transition = np.einsum("sa,sak->sk", policy, mdp.transition)
     system = np.eye(num_states) - gamma * transition
@@ -33,7 +49,7 @@ def twin(mdp, policy):
 
 
 def test_worked_numbers_at_discount_nine_tenths():
-    solution = solve.evaluate(mdp_g(0.9), jnp.asarray(POLICY_G))
+    solution = evaluate(mdp_g(0.9), jnp.asarray(POLICY_G))
     assert_allclose(
         solution.value, [3.998043142162, 3.975655019200, 4.445701270425], rtol=0, atol=1e-11
     )
@@ -55,7 +71,7 @@ def test_worked_numbers_at_discount_nine_tenths():
 
 
 def test_worked_numbers_at_discount_one_half():
-    solution = solve.evaluate(mdp_g(0.5), jnp.asarray(POLICY_G))
+    solution = evaluate(mdp_g(0.5), jnp.asarray(POLICY_G))
     assert_allclose(
         solution.value, [0.689894679351, 0.652012522011, 1.129185050508], rtol=0, atol=1e-11
     )
@@ -66,19 +82,18 @@ def test_worked_numbers_at_discount_one_half():
     assert_allclose(jnp.max(jnp.abs(solution.advantage)), 0.465733262842, atol=1e-11)
 
 
-@pytest.mark.parametrize(("gamma", "best"), [(0.9, 6.867390910737), (0.5, 1.350483037520)])
+@pytest.mark.parametrize(("gamma", "best"), [(0.9, OPTIMAL_OBJECTIVE_G), (0.5, 1.350483037520)])
 def test_worked_optimum(gamma, best):
     mdp = mdp_g(gamma)
-    for found in (
-        solve.value_iteration(mdp, 1e-14),
-        solve.modified_policy_iteration(mdp, 5, 1e-14),
-        solve.policy_iteration(mdp),
+    for result in (
+        value_iteration(mdp, 1e-14),
+        modified_policy_iteration(mdp, 5, 1e-14),
+        policy_iteration(mdp),
     ):
-        assert_allclose(mdp.start @ found.value, best, atol=1e-11)
-        assert_allclose(solve.objective(mdp, found.policy), best, atol=1e-11)
+        assert_allclose(mdp.start @ result.value, best, atol=1e-11)
+        assert_allclose(objective(mdp, result.policy), best, atol=1e-11)
     if gamma == 0.9:
-        optimal = [6.953829440521, 6.602933188485, 7.047981169654]
-        assert_allclose(solve.policy_iteration(mdp).value, optimal, atol=1e-11)
+        assert_allclose(policy_iteration(mdp).value, OPTIMAL_VALUE_G, atol=1e-11)
 
 
 # --- twins and identities -------------------------------------------------------------------------
@@ -119,7 +134,7 @@ def test_the_solvers_agree_and_their_policies_are_optimal():
     by_policies = ITERATE(batch)
     assert_allclose(by_values.value, by_policies.value, atol=1e-10)
     assert_allclose(by_sweeps.value, by_policies.value, atol=1e-8)
-    improved = jax.vmap(solve.bellman_optimality)(batch, by_policies.value)
+    improved = jax.jit(jax.vmap(solve.bellman_optimality))(batch, by_policies.value)
     assert_allclose(improved, by_policies.value, atol=1e-11)
     assert jnp.all(by_policies.residual == 0)
     # Evaluating more between improvements never takes more of them.
@@ -138,9 +153,9 @@ def test_value_iteration_keeps_its_promise_about_the_distance():
 
 
 def test_an_iteration_limit_is_kept():
-    found = solve.value_iteration(mdp_g(0.9), 0.0, max_iterations=7)
-    assert found.iterations == 7
-    assert found.residual > 0
+    result = value_iteration(mdp_g(0.9), 0.0, max_iterations=7)
+    assert result.iterations == 7
+    assert result.residual > 0
 
 
 # --- finite horizon -------------------------------------------------------------------------------
@@ -151,22 +166,30 @@ def test_finite_horizon_by_hand():
     # go 1 + 1/2 + 1/4 = 1.75, then 1.5, 1, 0. Taking the second first costs the 1.
     mdp = mdps.make([[[1.0], [1.0]]], [[1.0, 0.0]], [1.0], 0.5)
     policies = jnp.tile(jnp.array([[[1.0, 0.0]]]), (3, 1, 1))
-    values, q = solve.finite_horizon_evaluate(mdp, policies)
+    values, q = finite_horizon_evaluate(mdp, policies)
     assert_allclose(values[:, 0], [1.75, 1.5, 1.0, 0.0])
     assert_allclose(q[:, 0], [[1.75, 0.75], [1.5, 0.5], [1.0, 0.0]])
-    best, _ = solve.finite_horizon_optimal(mdp, 3)
+    best, _ = finite_horizon_optimal(mdp, 3)
     assert_allclose(best, values)
-    with_end, _ = solve.finite_horizon_evaluate(mdp, policies, jnp.array([8.0]))
+    with_end, _ = finite_horizon_evaluate(mdp, policies, jnp.array([8.0]))
     assert_allclose(with_end[:, 0], [2.75, 3.5, 5.0, 8.0])  # 8 / 2^3 = 1 more at the start
+
+
+def test_the_soft_maximum_by_hand():
+    # 2 log(e^(2 log 3 / 2) + e^0) = 2 log 4; at temperature 0 the maximum itself.
+    q = np.array([2 * np.log(3.0), 0.0])
+    soft_maximum = jax.jit(solve.soft_maximum)
+    assert_allclose(soft_maximum(q, 2.0), 2 * np.log(4.0), rtol=1e-14)
+    assert soft_maximum(q, 0.0) == q[0]
 
 
 def test_a_long_horizon_is_the_infinite_one():
     mdp = mdp_g(0.9)
     policy = jnp.asarray(POLICY_G)
-    values, _ = solve.finite_horizon_evaluate(mdp, jnp.tile(policy[None], (400, 1, 1)))
-    assert_allclose(values[0], solve.evaluate(mdp, policy).value, atol=1e-12)
-    best, q = solve.finite_horizon_optimal(mdp, 400)
-    assert_allclose(best[0], solve.policy_iteration(mdp).value, atol=1e-12)
+    values, _ = finite_horizon_evaluate(mdp, jnp.tile(policy[None], (400, 1, 1)))
+    assert_allclose(values[0], evaluate(mdp, policy).value, atol=1e-12)
+    best, q = finite_horizon_optimal(mdp, 400)
+    assert_allclose(best[0], policy_iteration(mdp).value, atol=1e-12)
     assert_allclose(q.max(axis=2), best[:-1])
     assert jnp.all(best[0] >= values[0])
 
@@ -177,8 +200,8 @@ def test_a_long_horizon_is_the_infinite_one():
 @pytest.mark.parametrize(("states", "gamma"), [(3, 0.5), (10, 0.9), (140, 0.9)])
 def test_the_policy_gradient_theorem_equals_implicit_differentiation(states, gamma):
     mdp = jax.tree.map(lambda x: x[0], random_mdps(4, 1, states, 3, gamma))
-    logits = jax.random.normal(jax.random.key(5), (states, 3))
-    by_theorem = jax.jit(solve.policy_gradient)(mdp, logits)
+    logits = np.random.default_rng(5).normal(size=(states, 3))
+    by_theorem = policy_gradient(mdp, logits)
     by_autodiff = jax.jit(jax.grad(lambda x: solve.objective(mdp, jax.nn.softmax(x))))(logits)
     assert_allclose(by_theorem, by_autodiff, atol=1e-12)
     assert_allclose(by_theorem.sum(axis=1), 0.0, atol=1e-12)  # a shift of logits changes nothing
@@ -197,7 +220,7 @@ def test_derivatives_of_every_part_agree_with_finite_differences():
 
 def test_gradients_pass_through_vmap():
     batch = random_mdps(6, 4, 130, 2, 0.9)
-    logits = jax.random.normal(jax.random.key(7), (4, 130, 2))
+    logits = np.random.default_rng(7).normal(size=(4, 130, 2))
 
     def total(logits):
         return jnp.sum(jax.vmap(solve.objective)(batch, jax.nn.softmax(logits)))
@@ -205,7 +228,7 @@ def test_gradients_pass_through_vmap():
     together = jax.jit(jax.grad(total))(logits)
     for i in range(4):
         one = jax.tree.map(lambda x, i=i: x[i], batch)
-        assert_allclose(together[i], solve.policy_gradient(one, logits[i]), atol=1e-12)
+        assert_allclose(together[i], policy_gradient(one, logits[i]), atol=1e-12)
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ REPLAYED = 3  # records of the first seed
 
 
 def short_episodes():
-    """Four states, the last an end; from state 2 it is reached half of the time."""
+    """Return four states, the last terminal; from state 2 it is reached half of the time."""
     transition = np.zeros((4, 2, 4))
     transition[0] = [[0.5, 0.5, 0, 0], [0, 0.2, 0.8, 0]]
     transition[1] = [[0.1, 0.4, 0.5, 0], [0.3, 0, 0.6, 0.1]]
@@ -33,7 +33,7 @@ POLICY = np.array([[0.3, 0.7], [0.6, 0.4], [0.5, 0.5], [0.9, 0.1]])
 
 @lru_cache
 def learned():
-    """TD(0) of one policy by many seeds, in two settings side by side."""
+    """Run TD(0) of one policy with many seeds, in two settings side by side."""
 
     mdp = short_episodes()
 
@@ -57,7 +57,7 @@ def draw(uniform, probability):
 
 
 def replay(mdp, policy, learn, max_steps, key, shape, records=REPLAYED):
-    """The first records in plain Python, on the same random numbers; `learn` sees every step."""
+    """Replay the first records in plain Python, on the same random numbers."""
     mdp = jax.tree.map(np.asarray, mdp)
     first_key, step_key = jax.random.split(key)
     keys = jax.random.split(step_key, shape)[:records].reshape(-1)
@@ -68,29 +68,29 @@ def replay(mdp, policy, learn, max_steps, key, shape, records=REPLAYED):
     length, total, finished, errors = 0, 0.0, [], []
     for uniform in uniforms:
         reward = mdp.reward[state, action]
-        following = draw(uniform[0], mdp.transition[state, action])
-        next_action = draw(uniform[1], policy(following))
+        next_state = draw(uniform[0], mdp.transition[state, action])
+        next_action = draw(uniform[1], policy(next_state))
         ended = all(
-            mdp.transition[following, b, following] == 1 and mdp.reward[following, b] == 0
+            mdp.transition[next_state, b, next_state] == 1 and mdp.reward[next_state, b] == 0
             for b in range(mdp.reward.shape[1])
         )
         discount = 0.0 if ended else mdp.gamma
-        errors.append(learn(state, action, reward, following, next_action, discount))
+        errors.append(learn(state, action, reward, next_state, next_action, discount))
         length, total = length + 1, total + reward
         if ended or length >= max_steps:
             finished.append((len(errors) - 1, total))
-            following, length, total = draw(uniform[2], mdp.start), 0, 0.0
-            next_action = draw(uniform[3], policy(following))
-        state, action = following, next_action
+            next_state, length, total = draw(uniform[2], mdp.start), 0, 0.0
+            next_action = draw(uniform[3], policy(next_state))
+        state, action = next_state, next_action
     return np.array(errors), finished
 
 
 def test_every_step_equals_the_plain_loop():
-    found = learned()
+    result = learned()
     value, visits = np.zeros(4), np.zeros(4)
 
-    def learn(s, a, r, following, _, discount):
-        error = r + discount * value[following] - value[s]
+    def learn(s, a, r, next_state, _, discount):
+        error = r + discount * value[next_state] - value[s]
         visits[s] += 1
         value[s] += 0.3 * error
         return error
@@ -99,41 +99,41 @@ def test_every_step_equals_the_plain_loop():
     errors, finished = replay(
         short_episodes(), lambda s: POLICY[s], learn, 4, key, (RECORDS, STEPS)
     )
-    assert_allclose(found.error[0, 0, :REPLAYED].ravel(), errors, atol=1e-12)
-    assert_allclose(found.tables.estimate[0, 0, REPLAYED - 1], value, atol=1e-12)
-    assert_allclose(found.tables.visits[0, 0, REPLAYED - 1], visits)
+    assert_allclose(result.error[0, 0, :REPLAYED].ravel(), errors, atol=1e-12)
+    assert_allclose(result.tables.estimate[0, 0, REPLAYED - 1], value, atol=1e-12)
+    assert_allclose(result.tables.visits[0, 0, REPLAYED - 1], visits)
     for k in range(REPLAYED):
         totals = [total for t, total in finished if t // STEPS == k]
-        assert found.episodes[0, 0, k] == len(totals)
-        assert_allclose(found.return_mean[0, 0, k], np.mean(totals), atol=1e-12)
+        assert result.episodes[0, 0, k] == len(totals)
+        assert_allclose(result.return_mean[0, 0, k], np.mean(totals), atol=1e-12)
 
 
 def test_values_converge_to_those_of_the_policy():
     # Steps n^-.8 and 12,000 of them; time limits do not bias, since a cut-off step bootstraps.
     # The mean over 32 seeds is within 4 standard errors of the truth: 3 states, 31 degrees
     # of freedom, false alarm 1e-3; a single seed was within .054.
-    found = learned().tables.estimate[1, :, -1]
+    result = learned().tables.estimate[1, :, -1]
     truth = np.asarray(solve.evaluate(short_episodes(), jnp.asarray(POLICY)).value)
-    error = found.std(axis=0) / SEEDS**0.5
-    assert np.all(np.abs(found.mean(axis=0) - truth)[:3] < 4 * error[:3])
-    assert np.max(np.abs(found - truth[None])) < 0.1
-    assert_allclose(found[:, 3], 0.0)  # the end is worth nothing, and is never left
+    error = result.std(axis=0) / SEEDS**0.5
+    assert np.all(np.abs(result.mean(axis=0) - truth)[:3] < 4 * error[:3])
+    assert np.max(np.abs(result - truth[None])) < 0.1
+    assert_allclose(result[:, 3], 0.0)  # the end is worth nothing, and is never left
 
 
 @pytest.mark.theorem
 def test_errors_are_advantages_once_the_values_are_right():
     # With V = V_pi and no learning the error of a step has the mean A(s, a): 10,000 MDPs, exactly.
     def errors(mdp, policy):
-        found = solve.evaluate(mdp, policy)
-        tables = td.Tables(found.value, jnp.zeros(3, jnp.int32), ())
+        result = solve.evaluate(mdp, policy)
+        tables = td.Tables(result.value, jnp.zeros(3, jnp.int32), ())
 
         def one(s, a, k):
-            target = mdp.reward[s, a] + mdp.gamma * found.value[k]
+            target = mdp.reward[s, a] + mdp.gamma * result.value[k]
             return td.move(tables, (s,), target, td.Settings())[1]
 
         each = jax.vmap(jax.vmap(jax.vmap(one, (None, None, 0)), (None, 0, None)), (0, None, None))
         delta = each(jnp.arange(3), jnp.arange(2), jnp.arange(3))
-        return jnp.sum(mdp.transition * delta, axis=2), found.advantage
+        return jnp.sum(mdp.transition * delta, axis=2), result.advantage
 
     batch = random_mdps(1, 10_000, 3, 2, 0.9, sparse=True)
     mean, advantage = jax.jit(jax.vmap(errors))(batch, random_policies(2, 10_000, 3, 2))

@@ -36,7 +36,7 @@ GLIE = SAMPLED._replace(epsilon=1.0, decay=0.3)
 
 
 def clockwork():
-    """Four states, no chance: with full steps learning is asynchronous iteration."""
+    """Return a deterministic MDP of four states, where learning with full steps is iteration."""
     successor = np.array([[1, 2], [3, 0], [2, 1], [0, 2]])
     reward = [[0.2, -0.5], [1.0, 0.1], [-0.3, 0.4], [0.0, 0.7]]
     return mdps.make(np.eye(4)[successor], reward, [0.25] * 4, 0.6)
@@ -47,7 +47,7 @@ def stack(*trees):
 
 
 def chosen(which, q, action, policy, temperature):
-    """The backup of that number: all of them are lanes of one program, compiled once."""
+    """Return the backup of that number; all of them are lanes of one program, compiled once."""
     return jnp.stack([f(q, action, policy, temperature) for f in BACKUPS.values()])[which]
 
 
@@ -73,7 +73,7 @@ def all_learned():
 
 
 def learned(name):
-    """What a backup learned: two lanes to replay, one exact, the noisy ones, those of GLIE."""
+    """Return the lanes of a backup: two to replay, one exact, the noisy ones, those of GLIE."""
     return jax.tree.map(lambda x: x[list(BACKUPS).index(name)], all_learned())
 
 
@@ -84,7 +84,7 @@ def behaviour_twin(q, epsilon, temperature):
 
 
 def iterate(mdp, backup):
-    """`Q = r + gamma P backup(Q)` by plain iteration; an end is worth 0, to soft learners too."""
+    """Iterate `Q = r + gamma P backup(Q)`; a terminal state has the value 0."""
     mdp = jax.tree.map(np.asarray, mdp)
     goes_on = ~np.all((np.einsum("sas->sa", mdp.transition) == 1) & (mdp.reward == 0), axis=1)
     q = np.zeros(mdp.reward.shape)
@@ -115,12 +115,12 @@ def test_every_step_equals_the_plain_loop(name, lane):
         epsilon = settings.epsilon * (1 + visits[s].sum()) ** -settings.decay
         return behaviour_twin(q[s], epsilon, settings.temperature)
 
-    def learn(s, a, r, following, b, discount):
-        row, tau = q[following], settings.temperature
+    def learn(s, a, r, next_state, b, discount):
+        row, tau = q[next_state], settings.temperature
         soft = tau * logsumexp(row / tau) if tau > 0 else row.max()
         value = {
             "sarsa": row[b],
-            "expected_sarsa": policy(following) @ row,
+            "expected_sarsa": policy(next_state) @ row,
             "q_learning": row.max(),
             "soft_q_learning": soft,
         }[name]
@@ -161,7 +161,7 @@ def test_backups_average_to_bellman_operators_on_ten_thousand_mdps():
             for name, backup in BACKUPS.items()
         }
 
-    found = jax.tree.map(np.asarray, everything(batch, temperature, first, second))
+    result = jax.tree.map(np.asarray, everything(batch, temperature, first, second))
     gamma, q, tau = np.asarray(batch.gamma), first, temperature[:, None]
     expected = {
         "sarsa": 0.7 * q.max(2) + 0.3 * q.mean(2),
@@ -172,16 +172,16 @@ def test_backups_average_to_bellman_operators_on_ten_thousand_mdps():
     for name, value in expected.items():
         looked_ahead = np.einsum("nsak,nk->nsa", batch.transition, value)
         want = np.asarray(batch.reward) + gamma[:, None, None] * looked_ahead
-        assert_allclose(found[name][0], want, atol=1e-12)
+        assert_allclose(result[name][0], want, atol=1e-12)
         if name in ("q_learning", "soft_q_learning"):  # contractions by gamma
-            apart = np.abs(found[name][0] - found[name][1]).max(axis=(1, 2))
+            apart = np.abs(result[name][0] - result[name][1]).max(axis=(1, 2))
             assert np.all(apart <= gamma * np.max(np.abs(first - second), axis=(1, 2)) + 1e-12)
-    assert np.all(found["q_learning"][0] >= found["expected_sarsa"][0] - 1e-12)
-    more = found["soft_q_learning"][0] - found["q_learning"][0]
-    most = gamma * temperature * np.log(actions)
+    assert np.all(result["q_learning"][0] >= result["expected_sarsa"][0] - 1e-12)
+    more = result["soft_q_learning"][0] - result["q_learning"][0]
+    bound = gamma * temperature * np.log(actions)
     assert np.all(more > -1e-12)
     assert np.mean(more > 1e-3) > 0.9
-    assert np.all(more <= most[:, None, None] + 1e-12)
+    assert np.all(more <= bound[:, None, None] + 1e-12)
 
 
 def test_behaviour_by_hand():
@@ -201,37 +201,37 @@ def test_behaviour_by_hand():
 @pytest.mark.parametrize("name", ["expected_sarsa", "q_learning", "soft_q_learning"])
 def test_full_steps_on_clockwork_solve_it_exactly(name):
     # Nothing is random but which entry is next, so the limit is reached to rounding.
-    found = learned(name).tables.estimate[2, -1]
-    assert_allclose(found, iterate(clockwork(), partial(LIMITS[name], eps=1.0)), atol=1e-12)
+    result = learned(name).tables.estimate[2, -1]
+    assert_allclose(result, iterate(clockwork(), partial(LIMITS[name], eps=1.0)), atol=1e-12)
     mdp = clockwork()
     if name == "q_learning":
         value = solve.policy_iteration(mdp).value
-        assert_allclose(found, solve.q_values(mdp, value), atol=1e-12)
+        assert_allclose(result, solve.q_values(mdp, value), atol=1e-12)
     if name == "expected_sarsa":  # epsilon is 1: the uniform policy
-        assert_allclose(found, solve.evaluate(mdp, mdps.uniform_policy(mdp)).q, atol=1e-12)
+        assert_allclose(result, solve.evaluate(mdp, mdps.uniform_policy(mdp)).q, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", BACKUPS)
 def test_small_steps_converge(name):
     # Steps n^-.75, 12,000 of them, 16 seeds. Their mean is within 6 standard errors (24 entries,
     # 15 degrees of freedom: false alarm 6e-4) and a bias of .01; a single seed was within .12.
-    found = learned(name).tables.estimate[3 : 3 + NOISY, -1]
+    result = learned(name).tables.estimate[3 : 3 + NOISY, -1]
     truth = iterate(short_episodes(), partial(LIMITS[name], eps=EPSILON))
-    error = found.std(axis=0) / NOISY**0.5
-    assert np.all(np.abs(found.mean(axis=0) - truth) <= 6 * error + 0.01)
-    assert np.max(np.abs(found - truth[None])) < 0.25
+    error = result.std(axis=0) / NOISY**0.5
+    assert np.all(np.abs(result.mean(axis=0) - truth) <= 6 * error + 0.01)
+    assert np.max(np.abs(result - truth[None])) < 0.25
     if name == "q_learning":
         value = solve.policy_iteration(short_episodes()).value
         assert_allclose(truth, solve.q_values(short_episodes(), value), atol=1e-12)
 
 
 def test_sarsa_that_stops_exploring_finds_the_optimum():
-    found = learned("sarsa").tables.estimate[3 + NOISY :, -1]
+    result = learned("sarsa").tables.estimate[3 + NOISY :, -1]
     best = iterate(short_episodes(), lambda q: q.max())
     soft = iterate(short_episodes(), partial(LIMITS["sarsa"], eps=EPSILON))
-    greedy = found.argmax(axis=2)[:, :3] == best.argmax(axis=1)[None, :3]
+    greedy = result.argmax(axis=2)[:, :3] == best.argmax(axis=1)[None, :3]
     assert greedy.mean() > 0.95
-    assert np.abs(found.mean(axis=0) - best).max() < 0.3 * np.abs(soft - best).max()
+    assert np.abs(result.mean(axis=0) - best).max() < 0.3 * np.abs(soft - best).max()
 
 
 def test_the_online_actor_critic_reaches_the_optimum():
@@ -250,8 +250,8 @@ def test_the_online_actor_critic_reaches_the_optimum():
     assert_allclose(course.tables.logits.sum(axis=3), 0.0, atol=1e-10)
     value, logits = np.zeros(4), np.zeros((4, 2))
 
-    def learn(s, a, r, following, _, discount):
-        error = r + discount * value[following] - value[s]
+    def learn(s, a, r, next_state, _, discount):
+        error = r + discount * value[next_state] - value[s]
         value[s] += 0.1 * error
         logits[s] += 0.05 * error * (np.eye(2)[a] - softmax(logits[s]))
         return error
@@ -269,15 +269,15 @@ def successors():
     return np.asarray(jax.jit(cliff_walk)().transition).argmax(axis=2)
 
 
-def greedy_path(q, most=60):
+def greedy_path(q, max_steps=60):
     states = [36]
-    while states[-1] != 47 and len(states) < most:
+    while states[-1] != 47 and len(states) < max_steps:
         states.append(int(successors()[states[-1], q[states[-1]].argmax()]))
     return states
 
 
 def walk():
-    """Eight seeds of each backup, by name."""
+    """Run eight seeds of each backup; return them by name."""
     settings = Settings(0.5, 0.0, 0.1, max_steps=5_000)
 
     def run(which, key):

@@ -1,5 +1,5 @@
-"""Finite Markov decision processes, solved exactly: theory that runs, and the agents' oracle.
+"""Finite Markov decision processes, solved exactly: executable theory, and the agents' oracle.
 
-Everything here works in the precision of the arrays it is given. The theorems want float64:
+Everything here works in the precision of the arrays it is given. The theorems need float64:
 `jax.config.update("jax_enable_x64", True)`, or `with jax.enable_x64(True):` around the work.
 """

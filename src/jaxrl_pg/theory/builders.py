@@ -1,9 +1,9 @@
-"""Finite MDPs to think with: random ones, textbook ones, and gymnax's small environments exactly.
+"""Random MDPs, textbook MDPs, and gymnax's small environments as exact MDPs.
 
 Sizes, maps and marked states are static; keys, discounts, probabilities and rewards may be traced
-and vmapped. An episode's end is an absorbing state without reward. Where a reward depends on the
-state that is reached, the MDP has its expectation. Time limits are no part of an MDP; those of
-gymnax are left out here.
+and vmapped. The end of an episode is an absorbing state without reward. Where a reward depends on
+the next state, the MDP has its expectation. Time limits are not part of an MDP, and those of
+gymnax are left out.
 """
 
 from __future__ import annotations
@@ -38,13 +38,37 @@ Start = Numbers | int
 Cell = tuple[int, int]
 
 _LAKES = {
-    "4x4": "SFFF FHFH FFFH HFFG",
-    "8x8": "SFFFFFFF FFFFFFFF FFFHFFFF FFFFFHFF FFFHFFFF FHHFFFHF FHFFHFHF FFFHFFFG",
+    "4x4": (
+        "SFFF",
+        "FHFH",
+        "FFFH",
+        "HFFG",
+    ),
+    "8x8": (
+        "SFFFFFFF",
+        "FFFFFFFF",
+        "FFFHFFFF",
+        "FFFFFHFF",
+        "FFFHFFFF",
+        "FHHFFFHF",
+        "FHFFHFHF",
+        "FFFHFFFG",
+    ),
 }
 _ROOMS = (
-    *("#############", "#     #     #", "#     #     #", "#           #", "#     #     #"),
-    *("#     #     #", "## ####     #", "#     ### ###", "#     #     #", "#     #     #"),
-    *("#           #", "#     #     #", "#############"),
+    "#############",
+    "#     #     #",
+    "#     #     #",
+    "#           #",
+    "#     #     #",
+    "#     #     #",
+    "## ####     #",
+    "#     ### ###",
+    "#     #     #",
+    "#     #     #",
+    "#           #",
+    "#     #     #",
+    "#############",
 )
 _OPEN = tuple(i for i, tile in enumerate("".join(_ROOMS)) if tile != "#")
 _LEFT_DOWN_RIGHT_UP = ((0, -1), (1, 0), (0, 1), (-1, 0))
@@ -52,11 +76,11 @@ _UP_RIGHT_DOWN_LEFT = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 
 def garnet(key: jax.Array, num_states: int, num_actions: int, branching: int, gamma: Number) -> MDP:
-    """A Garnet: every action leads to `branching` states, all different (Archibald et al. 1995).
+    """Draw a Garnet, in which every action leads to `branching` different states.
 
-    The successors are a random subset; the probabilities are the pieces into which
-    `branching - 1` uniform cuts break the unit interval. Rewards are standard normal
-    (as in Bhatnagar et al. 2009), the first state is uniform.
+    The next states are a random subset; their probabilities are the pieces into which
+    `branching - 1` uniform cuts divide the unit interval (Archibald et al. 1995). Rewards are
+    standard normal, as in Bhatnagar et al. 2009, and the first state is uniform.
     """
     choice_key, cut_key, reward_key = jax.random.split(key, 3)
     pairs = (num_states, num_actions)
@@ -72,7 +96,7 @@ def garnet(key: jax.Array, num_states: int, num_actions: int, branching: int, ga
 def random_mdp(
     key: jax.Array, num_states: int, num_actions: int, gamma: Number, concentration: Number = 1.0
 ) -> MDP:
-    """A dense random MDP: Dirichlet transitions and start (1: uniform), standard normal rewards."""
+    """Draw an MDP with Dirichlet transitions and start (1: uniform) and standard normal rewards."""
     transition_key, reward_key, start_key = jax.random.split(key, 3)
     alpha = jnp.full(num_states, concentration, float)
     transition = jax.random.dirichlet(transition_key, alpha, (num_states, num_actions))
@@ -81,7 +105,7 @@ def random_mdp(
 
 
 def bandit(rewards: Numbers, gamma: Number = 0.0) -> MDP:
-    """One pull of a bandit with expected rewards `[A]`, then the end: `J = sum_a pi(a|0) r(a)`."""
+    """Return a bandit with expected rewards `[A]` that ends after one pull: `J = pi(.|0) . r`."""
     rewards = jnp.asarray(rewards, float)
     successor = jnp.ones((2, len(rewards)), int)
     return _deterministic(successor, jnp.stack([rewards, 0.0 * rewards]), 0, gamma)
@@ -90,10 +114,10 @@ def bandit(rewards: Numbers, gamma: Number = 0.0) -> MDP:
 def chain(
     num_states: int = 5, gamma: Number = 0.99, slip: Number = 0.2, paid: Numbers = (10.0, 2.0)
 ) -> MDP:
-    """The chain of Dearden, Friedman and Russell 1998, where patience pays; it never ends.
+    """Return the chain of Dearden, Friedman and Russell 1998, which never ends.
 
-    Action 0 goes on, and is paid `paid[0]` in the last state, where it stays; action 1 goes back
-    to the first state, and is paid `paid[1]`. With probability `slip` each does as the other.
+    Action 0 moves on, and in the last state stays and earns `paid[0]`; action 1 returns to the
+    first state and earns `paid[1]`. With probability `slip` each acts as the other.
     """
     on, last = jnp.minimum(jnp.arange(num_states) + 1, num_states - 1), num_states - 1
     large, small = jnp.asarray(paid, float)
@@ -104,11 +128,11 @@ def chain(
 
 
 def two_state_plateau(gamma: Number = 0.9, start: Numbers = (0.8, 0.2)) -> MDP:
-    """Two states in which a policy gradient stands still for long (Kakade 2001, section 4).
+    """Return two states in which a policy gradient has a plateau (Kakade 2001, section 4).
 
-    Action 0 stays, action 1 goes to the other state; staying pays 1 in state 0 and 2 in state 1,
-    going nothing. From a policy that is mostly in state 0 the gradient first learns to stay
-    there; then d(1) and pi(1|0), which it is weighted by, are nearly 0, though going is best.
+    Action 0 stays, action 1 moves to the other state. Staying earns 1 in state 0 and 2 in state 1,
+    moving nothing. From a policy that is mostly in state 0 the gradient first learns to stay
+    there; then its weights d(1) and pi(1|0) are nearly 0, although moving is best.
     """
     successor = jnp.array([[0, 1], [1, 0]])
     return _deterministic(successor, jnp.array([[1.0, 0.0], [2.0, 0.0]]), start, gamma)
@@ -117,12 +141,12 @@ def two_state_plateau(gamma: Number = 0.9, start: Numbers = (0.8, 0.2)) -> MDP:
 def grid(
     rows: Sequence[str], gamma: Number = 0.99, slip: Number = 0.0, paid: Numbers = (1.0, 0.0, 0.0)
 ) -> MDP:
-    """A gridworld from a drawing; actions are left, down, right, up.
+    """Return a gridworld from a drawing; actions are left, down, right, up.
 
     Args:
-        rows: of equal length, of `S` (start, uniform over several), `G` (goal, an end), `H`
-            (hole, an end), `#` (wall); any other character is a free tile. A state is
-            `row * columns + column`, walls too, though they are never entered.
+        rows: strings of equal length, of `S` (start, uniform over several), `G` (goal, an end),
+            `H` (hole, an end), `#` (wall); any other character is a free tile. A state is
+            `row * columns + column`, including the walls, which are never entered.
         gamma: the discount.
         slip: probability of moving to one of the two sides instead, half of it each.
         paid: `[3]`, the reward for moving onto a goal, into a hole, and for any other move.
@@ -137,15 +161,21 @@ def grid(
 
 
 def frozen_lake(gamma: Number = 0.99, lake: str = "4x4", slip: Number = 2.0 / 3.0) -> MDP:
-    """FrozenLake of Gymnasium and gymnax, 4x4 or 8x8; `slip` is 1 - success_rate."""
-    return grid(_LAKES[lake].split(), gamma, slip)
+    """Return FrozenLake of Gymnasium and gymnax, 4x4 or 8x8; `slip` is 1 - success_rate.
+
+    Raises:
+        ValueError: for a lake that is not one of these two.
+    """
+    if lake not in _LAKES:
+        raise ValueError(f"lake {lake!r} is unknown: give one of {', '.join(_LAKES)}")
+    return grid(_LAKES[lake], gamma, slip)
 
 
 def cliff_walk(gamma: Number = 0.99) -> MDP:
-    """The cliff (Sutton and Barto 2018, example 6.6), numbered as Gymnasium's: 4 rows of 12.
+    """Return the cliff of Sutton and Barto 2018, example 6.6, numbered as Gymnasium's.
 
-    Actions are up, right, down, left. A step costs 1; one off the cliff costs 100 and leads back
-    to the start, state 36; the episode ends in the goal, state 47.
+    It has 4 rows of 12 states. Actions are up, right, down, left. A step costs 1; one off the cliff
+    costs 100 and leads back to the start, state 36; the episode ends in the goal, state 47.
     """
     raw = jnp.argmax(_moves(["." * 12] * 4, _UP_RIGHT_DOWN_LEFT), axis=2)
     fallen = (raw > 36) & (raw < 47)
@@ -156,10 +186,10 @@ def cliff_walk(gamma: Number = 0.99) -> MDP:
 def four_rooms(
     gamma: Number = 0.99, fail: Number = 1.0 / 3.0, goal: Cell = (8, 9), start: Cell = (4, 1)
 ) -> MDP:
-    """FourRooms of gymnax (after Sutton, Precup and Singh 1999), goal and start fixed.
+    """Return FourRooms of gymnax (Sutton, Precup and Singh 1999) with a fixed goal and start.
 
     Actions are up, right, down, left; with probability `fail` one of the other three is taken.
-    Entering the goal pays 1 and ends the episode. States: `four_rooms_state`.
+    Entering the goal earns 1 and ends the episode. States: `four_rooms_state`.
     """
     cells = jnp.array(_OPEN)
     moves = _moves(_ROOMS, _UP_RIGHT_DOWN_LEFT)[cells][:, :, cells]
@@ -171,7 +201,7 @@ def four_rooms(
 
 
 def four_rooms_state(position: jax.Array) -> jax.Array:
-    """The state `[]` of a row and column `[2]`: the 104 open cells, counted row by row."""
+    """Return the state `[]` of a row and column `[2]`: the 104 open cells, counted row by row."""
     cell = position[0] * len(_ROOMS[0]) + position[1]
     return jnp.searchsorted(jnp.array(_OPEN), cell)
 
@@ -179,16 +209,16 @@ def four_rooms_state(position: jax.Array) -> jax.Array:
 def deep_sea(
     size: int = 8, gamma: Number = 0.99, right: jax.Array | None = None, slip: Number = 0.0
 ) -> MDP:
-    """DeepSea of bsuite (Osband et al. 2020), as gymnax has it: one path of 2^size is paid.
+    """Return DeepSea of bsuite (Osband et al. 2020) as in gymnax, with one rewarded path of 2^size.
 
-    Every action goes one row down, and one column right or left. Right costs 0.01 / size; in the
-    last column it pays 1. After `size` rows the episode ends. States: `deep_sea_state`.
+    Every action moves one row down, and one column right or left. Right costs 0.01 / size; in the
+    last column it earns 1. After `size` rows the episode ends. States: `deep_sea_state`.
 
     Args:
         size: rows and columns.
         gamma: the discount.
-        right: `[size, size]`, the action that goes right in each cell; 1 everywhere if None.
-        slip: probability that right goes straight down; gymnax's stochastic variant has 1 / size
+        right: `[size, size]`, the action that moves right in each cell; 1 everywhere if None.
+        slip: probability that right moves straight down; gymnax's stochastic variant has 1 / size
             (and noise of mean 0 on some rewards).
     """
     rows, columns = jnp.divmod(jnp.arange(size * size), size)
@@ -206,15 +236,15 @@ def deep_sea(
 
 
 def deep_sea_state(row: Number, column: Number, size: int) -> jax.Array:
-    """The state of a cell, `row * size + column`; the whole row after the last is the end."""
+    """Return the state of a cell, `row * size + column`; below the last row it is the end."""
     return jnp.minimum(jnp.asarray(row) * size + jnp.asarray(column), size * size)
 
 
 def catch(gamma: Number = 0.99, rows: int = 10, columns: int = 5) -> MDP:
-    """Catch of bsuite (Osband et al. 2020), as gymnax has it.
+    """Return Catch of bsuite (Osband et al. 2020) as in gymnax.
 
     A ball falls from a uniformly drawn column of the first row, one row a step; the paddle
-    starts in the middle of the last row and goes left, stays or goes right. When the ball
+    starts in the middle of the last row and moves left, stays or moves right. When the ball
     arrives the reward is 1 on the paddle and -1 beside it. States: `catch_state`.
     """
     num = (rows - 1) * columns * columns
@@ -232,13 +262,13 @@ def catch(gamma: Number = 0.99, rows: int = 10, columns: int = 5) -> MDP:
 def catch_state(
     ball_x: Number, ball_y: Number, paddle_x: Number, rows: int = 10, columns: int = 5
 ) -> jax.Array:
-    """The state, `(ball_y * columns + ball_x) * columns + paddle_x`; in the last row, the end."""
+    """Return `(ball_y * columns + ball_x) * columns + paddle_x`; the last row is the end."""
     state = (jnp.asarray(ball_y) * columns + jnp.asarray(ball_x)) * columns + jnp.asarray(paddle_x)
     return jnp.minimum(state, (rows - 1) * columns * columns)
 
 
 def _mdp(transition: jax.Array, reward: jax.Array, start: Start, gamma: Number) -> MDP:
-    """An MDP from its parts; an integer `start` is one state."""
+    """Return an MDP from its parts; an integer `start` is one state."""
     start = jnp.asarray(start)
     if start.ndim == 0:
         start = jax.nn.one_hot(start, transition.shape[0])
@@ -246,6 +276,7 @@ def _mdp(transition: jax.Array, reward: jax.Array, start: Start, gamma: Number) 
 
 
 def _deterministic(successor: jax.Array, reward: jax.Array, start: Start, gamma: Number) -> MDP:
+    """Return an MDP from the next state of every state and action, `[S, A]` int."""
     return _mdp(jax.nn.one_hot(successor, len(successor), dtype=float), reward, start, gamma)
 
 
@@ -263,7 +294,7 @@ def _with_end(moves: jax.Array, reward: jax.Array) -> tuple[jax.Array, jax.Array
 
 
 def _moves(rows: Sequence[str], directions: tuple[Cell, ...]) -> jax.Array:
-    """`[S, 4, S]`, one-hot: where a move leads; a wall or the edge keeps one where one is."""
+    """Return the next state of every move, one-hot `[S, 4, S]`; walls and edges stop a move."""
     height, width = len(rows), len(rows[0])
     walls = jnp.array([tile == "#" for row in rows for tile in row])
     states = jnp.arange(height * width)

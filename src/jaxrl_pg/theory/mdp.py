@@ -1,7 +1,7 @@
 """Finite Markov decision processes and policies on them.
 
-A policy is an array `[S, A]` whose rows are distributions. Everything is a pytree of arrays:
-`jax.vmap` over MDPs, policies, discounts or all of them is what it is made for.
+A policy is an array `[S, A]` whose rows are distributions. Everything is a pytree of arrays, made
+for `jax.vmap` over MDPs, policies and discounts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def make(
     start: jax.typing.ArrayLike,
     gamma: jax.typing.ArrayLike,
 ) -> MDP:
-    """A validated MDP from anything that looks like arrays.
+    """Return a validated MDP from array-likes.
 
     Args:
         transition: `[S, A, S]`.
@@ -49,8 +49,8 @@ def make(
         gamma: `[]`.
 
     Raises:
-        ValueError: for shapes that do not fit, rows that are no distributions, or a gamma
-            outside [0, 1).
+        ValueError: for shapes that do not fit, rows that are no distributions, rewards that are
+            not finite, or a gamma outside [0, 1).
     """
     arrays = (jnp.asarray(x, float) for x in (transition, reward, start, gamma))
     mdp = MDP(*arrays)
@@ -59,7 +59,7 @@ def make(
 
 
 def check(mdp: MDP) -> None:
-    """Refuse what is no MDP; not to be called on traced arrays.
+    """Raise for arrays that are no MDP; traced arrays are not supported.
 
     Raises:
         ValueError: see `make`.
@@ -67,15 +67,17 @@ def check(mdp: MDP) -> None:
     shape = mdp.transition.shape
     if len(shape) != 3 or shape[0] != shape[2] or 0 in shape:
         raise ValueError(f"transition has shape {shape}: give [S, A, S]")
-    for name, array, want in (
+    for name, array, expected in (
         ("reward", mdp.reward, shape[:2]),
         ("start", mdp.start, shape[:1]),
         ("gamma", mdp.gamma, ()),
     ):
-        if array.shape != want:
-            raise ValueError(f"{name} has shape {array.shape}: transition {shape} wants {want}")
+        if array.shape != expected:
+            raise ValueError(
+                f"{name} has shape {array.shape}: give {expected}, as transition is {shape}"
+            )
     if not bool(jnp.all(jnp.isfinite(mdp.reward))):
-        raise ValueError("reward has entries that are not finite")
+        raise ValueError("reward has entries that are not finite: give finite rewards")
     if not 0.0 <= float(mdp.gamma) < 1.0:
         raise ValueError(f"gamma is {float(mdp.gamma)}: give a number in [0, 1)")
     _check_rows("start", mdp.start[None])
@@ -83,17 +85,17 @@ def check(mdp: MDP) -> None:
 
 
 def uniform_policy(mdp: MDP) -> jax.Array:
-    """Every action with the same probability, `[S, A]`."""
+    """Return the policy `[S, A]` of equal probabilities."""
     return jnp.full_like(mdp.reward, 1.0 / mdp.reward.shape[1])
 
 
 def greedy_policy(q: jax.Array) -> jax.Array:
-    """The deterministic policy `[S, A]` that takes the first best action of `q [S, A]`."""
+    """Return the deterministic policy `[S, A]` that takes the first best action of `q [S, A]`."""
     return jax.nn.one_hot(jnp.argmax(q, axis=1), q.shape[1], dtype=q.dtype)
 
 
 def induced(mdp: MDP, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The Markov chain that a policy makes of an MDP.
+    """Return the Markov chain of an MDP under a policy.
 
     Returns:
         `P_pi(s'|s) = sum_a pi(a|s) P(s'|s,a)` `[S, S]` and `r_pi(s)` `[S]`.
@@ -103,10 +105,12 @@ def induced(mdp: MDP, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _check_rows(name: str, rows: jax.Array) -> None:
+    """Raise for rows that are no distributions."""
     sums = jnp.sum(rows, axis=1)
     worst = jnp.argmax(jnp.abs(sums - 1.0))
     if not bool(jnp.all(rows >= 0)) or not bool(abs(sums[worst] - 1.0) < _SUM_TOLERANCE):
         raise ValueError(
             f"{name} is no distribution: smallest entry {float(jnp.min(rows)):g}, "
-            f"row {int(worst)} sums to {float(sums[worst]):g}"
+            f"row {int(worst)} sums to {float(sums[worst]):g}; give rows that are at least 0 and "
+            "sum to 1"
         )

@@ -1,12 +1,12 @@
 """Exact solutions of finite MDPs: evaluation by linear solve, optimal policies by iteration.
 
-Notation: `d(s) = (1 - gamma) sum_t gamma^t P(s_t = s)` is a distribution, `J = rho . V`,
-`A = Q - V`.
+Notation: `V` and `Q` are the values of states and of actions, `A = Q - V` is the advantage,
+`d(s) = (1 - gamma) sum_t gamma^t P(s_t = s)` the discounted distribution of states, and
+`J = rho . V` the objective.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP, greedy_policy, induced, uniform_policy
+from jaxrl_pg.theory.probability import entropy
 
 __all__ = [
     "Iteration",
@@ -27,13 +28,14 @@ __all__ = [
     "policy_gradient",
     "policy_iteration",
     "q_values",
+    "soft_maximum",
     "value_iteration",
     "visitation",
 ]
 
 
 class Solution(NamedTuple):
-    """All that there is to know of a policy on an MDP.
+    """The exact solution of an MDP for one policy.
 
     Attributes:
         value: V `[S]`.
@@ -51,7 +53,7 @@ class Solution(NamedTuple):
 
 
 class Iteration(NamedTuple):
-    """Where an iterative solver stopped.
+    """The result of an iterative solver.
 
     Attributes:
         value: V `[S]`.
@@ -68,7 +70,7 @@ class Iteration(NamedTuple):
 
 
 def evaluate(mdp: MDP, policy: jax.Array) -> Solution:
-    """V, Q, A, d and J of a policy `[S, A]`, from one factorisation.
+    """Return V, Q, A, d and J of a policy `[S, A]`, from one factorisation.
 
         (I - gamma P_pi) V = r_pi          (I - gamma P_pi)^T d = (1 - gamma) rho
 
@@ -83,25 +85,30 @@ def evaluate(mdp: MDP, policy: jax.Array) -> Solution:
 
 
 def objective(mdp: MDP, policy: jax.Array) -> jax.Array:
-    """`J = rho . V` of a policy, `[]`."""
+    """Return `J = rho . V` of a policy `[S, A]`, `[]`."""
     transition, reward = induced(mdp, policy)
     return jnp.vdot(mdp.start, solve(factorize(transition, mdp.gamma), reward))
 
 
 def visitation(mdp: MDP, policy: jax.Array) -> jax.Array:
-    """The discounted state distribution d `[S]` of a policy."""
+    """Return the discounted state distribution d `[S]` of a policy `[S, A]`."""
     factor = factorize(induced(mdp, policy)[0], mdp.gamma)
     return solve(factor, (1.0 - mdp.gamma) * mdp.start, transpose=True)
 
 
 def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
-    """The exact gradient of J of a softmax policy (the policy gradient theorem).
+    """Return the exact gradient of J of a softmax policy, by the policy gradient theorem.
 
         dJ / dtheta(s,a) = d(s) pi(a|s) A(s,a) / (1 - gamma)
+
+    Source: Sutton et al. 2000; Sutton and Barto 2018, section 13.2.
 
     Args:
         mdp: the MDP.
         logits: theta `[S, A]`.
+
+    Returns:
+        `[S, A]`.
     """
     policy = jax.nn.softmax(logits)
     solution = evaluate(mdp, policy)
@@ -110,19 +117,33 @@ def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
 
 
 def q_values(mdp: MDP, value: jax.Array) -> jax.Array:
-    """One step of look-ahead: `Q = r + gamma P V`, `[S, A]` from `[S]`."""
+    """Return `Q = r + gamma P V`, `[S, A]`, one step of look-ahead from values `[S]`."""
     return mdp.reward + mdp.gamma * jnp.einsum("sak,k->sa", mdp.transition, value)
 
 
 def bellman_optimality(mdp: MDP, value: jax.Array) -> jax.Array:
-    """`(T V)(s) = max_a [r(s,a) + gamma sum_s' P(s'|s,a) V(s')]`, `[S]`."""
+    """Return `(T V)(s) = max_a [r(s,a) + gamma sum_s' P(s'|s,a) V(s')]`, `[S]`."""
     return jnp.max(q_values(mdp, value), axis=1)
+
+
+def soft_maximum(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
+    """Return `V = temperature log sum_a exp(Q / temperature)`, `[...]` from `[..., A]`.
+
+    At temperature 0 it is its limit, `max_a Q`. It is often printed as "softmax", which is the
+    name of its gradient.
+    """
+    warm = jnp.asarray(temperature) > 0
+    scale = jnp.where(warm, temperature, 1.0)
+    return jnp.where(warm, scale * jax.nn.logsumexp(q / scale, axis=-1), jnp.max(q, axis=-1))
+
+
+# --- infinite horizon -----------------------------------------------------------------------------
 
 
 def value_iteration(
     mdp: MDP, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> Iteration:
-    """`V <- T V` until `max_s |T V - V| <= tolerance`.
+    """Repeat `V <- T V` until `max_s |T V - V| <= tolerance`.
 
     The value returned is then within `tolerance gamma / (1 - gamma)` of the optimal one.
     """
@@ -132,104 +153,108 @@ def value_iteration(
 def modified_policy_iteration(
     mdp: MDP, sweeps: int, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> Iteration:
-    """A greedy improvement, then `sweeps` sweeps of evaluation (Puterman and Shin 1978).
+    """Repeat a greedy improvement and `sweeps` sweeps of evaluation (Puterman and Shin 1978).
 
-    No sweeps are value iteration; ever more approach policy iteration.
+    Without sweeps it is value iteration; with more and more of them it approaches policy
+    iteration. It stops as `value_iteration` does.
     """
+
+    def improve_and_sweep(carry: Iteration) -> Iteration:
+        q = q_values(mdp, carry.value)
+        better = jnp.max(q, axis=1)
+        policy = greedy_policy(q)
+        residual = jnp.max(jnp.abs(better - carry.value))
+        transition, reward = induced(mdp, policy)
+        value = jax.lax.fori_loop(
+            0, sweeps, lambda _, value: reward + mdp.gamma * transition @ value, better
+        )
+        return Iteration(value, policy, carry.iterations + 1, residual)
+
     start = jnp.zeros_like(mdp.reward[:, 0])
     policy = greedy_policy(q_values(mdp, start))
     carry = Iteration(start, policy, jnp.zeros((), jnp.int32), jnp.full_like(mdp.gamma, jnp.inf))
-    more = partial(_above, tolerance, max_iterations)
-    return jax.lax.while_loop(more, partial(_improve_and_sweep, mdp, sweeps), carry)
+    return jax.lax.while_loop(
+        lambda x: (x.residual > tolerance) & (x.iterations < max_iterations),
+        improve_and_sweep,
+        carry,
+    )
 
 
 def policy_iteration(mdp: MDP, max_iterations: int = 1_000) -> Iteration:
-    """Evaluate exactly, act greedily, until no action changes (Howard 1960).
+    """Evaluate exactly and act greedily until no action changes (Howard 1960).
 
     The value is that of the policy returned; `residual` is 0 once it is optimal. Actions are
     changed only for a gain above rounding, so that ties end the iteration.
     """
-    start = uniform_policy(mdp)
-    policy = greedy_policy(evaluate(mdp, start).q)
+
+    def improve(carry: Iteration) -> Iteration:
+        q = q_values(mdp, carry.value)
+        rounding = 100.0 * jnp.finfo(q.dtype).eps * jnp.max(jnp.abs(q))
+        gain = jnp.max(q, axis=1) > carry.value + rounding
+        policy = jnp.where(gain[:, None], greedy_policy(q), carry.policy)
+        changed = jnp.sum(gain).astype(q.dtype)
+        return Iteration(evaluate(mdp, policy).value, policy, carry.iterations + 1, changed)
+
+    policy = greedy_policy(evaluate(mdp, uniform_policy(mdp)).q)
     count = jnp.zeros((), jnp.int32)
     carry = Iteration(evaluate(mdp, policy).value, policy, count, jnp.ones_like(mdp.gamma))
-    more = partial(_above, 0.0, max_iterations)
-    return jax.lax.while_loop(more, partial(_improve_exactly, mdp), carry)
+    return jax.lax.while_loop(
+        lambda x: (x.residual > 0.0) & (x.iterations < max_iterations), improve, carry
+    )
+
+
+# --- finite horizon -------------------------------------------------------------------------------
 
 
 def finite_horizon_evaluate(
-    mdp: MDP, policies: jax.Array, final_value: jax.Array | None = None
+    mdp: MDP,
+    policies: jax.Array,
+    final_value: jax.Array | None = None,
+    temperature: jax.typing.ArrayLike = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Values of a policy with T steps to act, by backward induction.
+    """Return the values of a policy with T steps to act, by backward induction.
+
+        Q_t = r + gamma P V_{t+1}     V_t = E_{a~pi_t} Q_t + temperature H(pi_t)
 
     Args:
-        mdp: its gamma still discounts.
+        mdp: the MDP; its gamma discounts here too.
         policies: `[T, S, A]`, the policy of each step.
-        final_value: `[S]` what is worth what after the last step; zeros if None.
+        final_value: `[S]`, the value of each state after the last step; zeros if None.
+        temperature: the weight of the entropy, 0 for values of reward alone.
 
     Returns:
         V `[T + 1, S]`, its last row the final value, and Q `[T, S, A]`.
     """
-    last = _final(mdp, final_value)
-    _, (values, q) = jax.lax.scan(partial(_back_up, mdp), last, policies, reverse=True)
+
+    def back_up(
+        value: jax.Array, policy: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        q = q_values(mdp, value)
+        value = jnp.sum(policy * q, axis=1) + temperature * entropy(policy)
+        return value, (value, q)
+
+    last = jnp.zeros_like(mdp.reward[:, 0]) if final_value is None else final_value
+    _, (values, q) = jax.lax.scan(back_up, last, policies, reverse=True)
     return jnp.concatenate([values, last[None]]), q
 
 
 def finite_horizon_optimal(
-    mdp: MDP, horizon: int, final_value: jax.Array | None = None
+    mdp: MDP,
+    horizon: int,
+    final_value: jax.Array | None = None,
+    temperature: jax.typing.ArrayLike = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """Optimal values with `horizon` steps to act; returns what `finite_horizon_evaluate` does."""
-    last = _final(mdp, final_value)
-    steps = None
-    _, (values, q) = jax.lax.scan(
-        partial(_back_up_optimally, mdp), last, steps, length=horizon, reverse=True
-    )
+    """Return the values of the best policies with `horizon` steps to act.
+
+    The arguments and the result are those of `finite_horizon_evaluate`. The best policies are
+    greedy at temperature 0 and `softmax(Q_t / temperature)` above it.
+    """
+
+    def back_up(value: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        q = q_values(mdp, value)
+        value = soft_maximum(q, temperature)
+        return value, (value, q)
+
+    last = jnp.zeros_like(mdp.reward[:, 0]) if final_value is None else final_value
+    _, (values, q) = jax.lax.scan(back_up, last, None, length=horizon, reverse=True)
     return jnp.concatenate([values, last[None]]), q
-
-
-def _final(mdp: MDP, value: jax.Array | None) -> jax.Array:
-    return jnp.zeros_like(mdp.reward[:, 0]) if value is None else value
-
-
-def _back_up(
-    mdp: MDP, value: jax.Array, policy: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    q = q_values(mdp, value)
-    value = jnp.sum(policy * q, axis=1)
-    return value, (value, q)
-
-
-def _back_up_optimally(
-    mdp: MDP, value: jax.Array, _: None
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    q = q_values(mdp, value)
-    value = jnp.max(q, axis=1)
-    return value, (value, q)
-
-
-def _above(tolerance: float, max_iterations: int, carry: Iteration) -> jax.Array:
-    return (carry.residual > tolerance) & (carry.iterations < max_iterations)
-
-
-def _improve_and_sweep(mdp: MDP, sweeps: int, carry: Iteration) -> Iteration:
-    q = q_values(mdp, carry.value)
-    better = jnp.max(q, axis=1)
-    policy = greedy_policy(q)
-    residual = jnp.max(jnp.abs(better - carry.value))
-    value = jax.lax.fori_loop(0, sweeps, partial(_sweep, *induced(mdp, policy), mdp.gamma), better)
-    return Iteration(value, policy, carry.iterations + 1, residual)
-
-
-def _sweep(
-    transition: jax.Array, reward: jax.Array, gamma: jax.Array, _: int, value: jax.Array
-) -> jax.Array:
-    return reward + gamma * transition @ value
-
-
-def _improve_exactly(mdp: MDP, carry: Iteration) -> Iteration:
-    q = q_values(mdp, carry.value)
-    rounding = 100.0 * jnp.finfo(q.dtype).eps * jnp.max(jnp.abs(q))
-    gain = jnp.max(q, axis=1) > carry.value + rounding
-    policy = jnp.where(gain[:, None], greedy_policy(q), carry.policy)
-    changed = jnp.sum(gain).astype(q.dtype)
-    return Iteration(evaluate(mdp, policy).value, policy, carry.iterations + 1, changed)

@@ -1,4 +1,4 @@
-"""How far a new policy's objective can be from what the old policy's states say of it.
+"""Bounds on the distance of a new policy's objective from the surrogate of the old policy.
 
 Notation: pi is the old policy, pi' the new one, `A` the advantage of pi, `Abar(s) = sum_a pi'(a|s)
 A(s,a)`, `eps = max |A|`, `d` and `d'` the discounted state distributions, `KL(s) = KL(pi'||pi)(s)`,
@@ -6,7 +6,8 @@ A(s,a)`, `eps = max |A|`, `d` and `d'` the discounted state distributions, `KL(s
 
     L = J(pi) + 1/(1 - gamma) E_{s ~ d} Abar(s)
 
-`compare` solves the MDP for both policies once; every bound on `|J(pi') - L|` is then arithmetic.
+`compare` solves the MDP for both policies once; every bound on `|J(pi') - L|` is then arithmetic
+on a `Comparison`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.mdp import MDP
+from jaxrl_pg.theory.probability import kl, total_variation
 from jaxrl_pg.theory.solve import evaluate
 
 __all__ = [
@@ -28,13 +30,11 @@ __all__ = [
     "cpo_bound",
     "expected_kl_bound",
     "expected_kl_constant",
-    "kl",
     "objective_bound",
     "paper_bound",
     "paper_constant",
     "performance_difference",
     "surrogate",
-    "total_variation",
     "trpo_bound",
     "trpo_constant",
 ]
@@ -44,8 +44,8 @@ class Bound(NamedTuple):
     """Two sides of an inequality: `gap <= bound`, where it holds.
 
     Attributes:
-        gap: what is bounded.
-        bound: by what; the same shape.
+        gap: the left side.
+        bound: the right side, of the same shape.
     """
 
     gap: jax.Array
@@ -53,7 +53,7 @@ class Bound(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Two policies on one MDP, solved: everything that the bounds speak of.
+    """The exact quantities of two policies on one MDP from which the bounds are computed.
 
     Attributes:
         gamma: `[]`.
@@ -89,7 +89,7 @@ class ObjectiveBound(NamedTuple):
         gap: `[]`.
         tight: with `2 (1 - (1 - e)^t)`, `[]`.
         bound: with `2 e t`, `[]`.
-        crude: the same with a bound on the advantage that needs the rewards only, `[]`.
+        crude: as `bound`, with the advantage bounded by the rewards alone, `[]`.
     """
 
     gap: jax.Array
@@ -110,28 +110,8 @@ class PerformanceDifference(NamedTuple):
     advantage: jax.Array
 
 
-def kl(p: jax.Array, q: jax.Array) -> jax.Array:
-    """`KL(p||q) = sum_a p log(p / q)` over the last axis; infinite where q = 0 < p.
-
-    Summed as `p log(p/q) + q - p`, whose terms are not negative, precise for p near q.
-    """
-    both = (p > 0) & (q > 0)
-    top, bottom = jnp.where(both, p, 1.0), jnp.where(both, q, 1.0)
-    apart = (top - bottom) / bottom
-    near = jnp.abs(apart) < 0.5
-    close = jnp.log1p(jnp.where(near, apart, 0.0))
-    ratio = jnp.where(near, close, jnp.log(top) - jnp.log(bottom))
-    terms = jnp.where(both, p * ratio + (q - p), q)
-    return jnp.sum(jnp.where((p > 0) & (q == 0), jnp.inf, terms), axis=-1)
-
-
-def total_variation(p: jax.Array, q: jax.Array) -> jax.Array:
-    """`TV(p, q) = 1/2 sum_a |p - q|` over the last axis."""
-    return 0.5 * jnp.sum(jnp.abs(p - q), axis=-1)
-
-
 def compare(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> Comparison:
-    """Solve an MDP for an old and a new policy `[S, A]`."""
+    """Solve an MDP for an old and a new policy, `[S, A]` each."""
     old, new = evaluate(mdp, policy), evaluate(mdp, new_policy)
     expected = jnp.sum(new_policy * old.advantage, axis=1)
     return Comparison(
@@ -155,7 +135,7 @@ def compare(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> Comparison:
 def performance_difference(
     mdp: MDP, policy: jax.Array, new_policy: jax.Array
 ) -> PerformanceDifference:
-    """The lemma of Kakade and Langford 2002: advantages of the old along the new policy.
+    """Return both sides of the performance-difference lemma (Kakade and Langford 2002).
 
     J(pi') - J(pi) = E_{tau ~ pi'} sum_t gamma^t A(s_t, a_t) = 1/(1 - gamma) E_{d'} Abar
     """
@@ -165,12 +145,12 @@ def performance_difference(
 
 
 def surrogate(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> jax.Array:
-    """The objective as the old policy's samples see it (Schulman et al. 2015, eq. 3), `[]`.
+    """Return the importance-sampled surrogate L of J(pi') (Schulman et al. 2015, eq. 3), `[]`.
 
         L = J(pi) + 1/(1 - gamma) E_{s ~ d, a ~ pi}[ (pi'(a|s) / pi(a|s)) A(s,a) ]
 
-    Actions that pi never takes are missing from that expectation; here they count, which makes
-    it `E_{s ~ d, a ~ pi'} A(s,a)`. Its gradient at pi' = pi is that of J.
+    Actions that pi never takes are missing from that expectation. Here they count, so that it is
+    `E_{s ~ d, a ~ pi'} A(s,a)`. Its gradient at pi' = pi is that of J.
     """
     old = evaluate(mdp, policy)
     expected = jnp.sum(new_policy * old.advantage, axis=1)
@@ -181,11 +161,11 @@ def surrogate(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> jax.Array:
 
 
 def objective_bound(comparison: Comparison) -> ObjectiveBound:
-    """The shift of the states, summed over time (Schulman et al. 2015, before the divergences).
+    """Return the bounds by the shift of the states, summed over time (Schulman et al. 2015).
 
         |J(pi') - L| <= sum_t gamma^t 2 (1 - (1 - e)^t) F <= 2 gamma e F / (1 - gamma)^2
 
-    with `e = max_s TV(s)`, `F = max_s |Abar(s)|`; crude takes `F <= 2 max|r| / (1 - gamma)`.
+    with `e = max_s TV(s)` and `F = max_s |Abar(s)|`; `crude` uses `F <= 2 max|r| / (1 - gamma)`.
     """
     c, far = comparison, 1.0 - comparison.gamma
     rate, largest = jnp.max(c.total_variation), jnp.max(jnp.abs(c.expected_advantage))
@@ -196,16 +176,16 @@ def objective_bound(comparison: Comparison) -> ObjectiveBound:
 
 
 def trpo_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
-    """`C = 4 gamma eps / (1 - gamma)`: the factor of `max KL / (1 - gamma)` in `trpo_bound`."""
+    """Return `C = 4 gamma eps / (1 - gamma)`, the constant of `trpo_bound`."""
     return 4.0 * gamma * largest_advantage / (1.0 - gamma)
 
 
 def trpo_bound(comparison: Comparison) -> Bound:
-    """The bound by the largest divergence (Schulman et al. 2015, theorem 1).
+    """Return the bound by the largest divergence (Schulman et al. 2015, theorem 1).
 
         |J(pi') - L| <= 4 gamma eps / (1 - gamma)^2 max_s KL(pi'||pi)(s)
 
-    There with KL(pi||pi'); it is proved with TV^2, which neither direction is smaller than.
+    The theorem has KL(pi||pi'). Its proof uses TV^2, which is at most either direction of KL.
     """
     c = comparison
     constant = trpo_constant(c.gamma, c.largest_advantage)
@@ -213,7 +193,7 @@ def trpo_bound(comparison: Comparison) -> Bound:
 
 
 def cpo_bound(comparison: Comparison) -> Bound:
-    """The bound by the expected total variation (Achiam et al. 2017, corollary 1).
+    """Return the bound by the expected total variation (Achiam et al. 2017, corollary 1).
 
     |J(pi') - L| <= 2 gamma max_s |Abar(s)| / (1 - gamma)^2 E_{s ~ d} TV(s)
     """
@@ -223,12 +203,12 @@ def cpo_bound(comparison: Comparison) -> Bound:
 
 
 def paper_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
-    """`C = gamma^2 eps / (1 - gamma)^3` (Li, Clavette and He 2022)."""
+    """Return `C = gamma^2 eps / (1 - gamma)^3` (Li, Clavette and He 2022)."""
     return gamma**2 * largest_advantage / (1.0 - gamma) ** 3
 
 
 def paper_bound(comparison: Comparison) -> Bound:
-    """The bound by the expected divergence as Li, Clavette and He 2022 print it.
+    """Return the bound by the expected divergence as Li, Clavette and He 2022 print it.
 
         |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(s),   C = gamma^2 eps / (1 - gamma)^3
 
@@ -240,12 +220,12 @@ def paper_bound(comparison: Comparison) -> Bound:
 
 
 def expected_kl_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
-    """`C = 4 eps / (1 - gamma)`: see `expected_kl_bound`."""
+    """Return `C = 4 eps / (1 - gamma)`, the constant of `expected_kl_bound`."""
     return 4.0 * largest_advantage / (1.0 - gamma)
 
 
 def expected_kl_bound(comparison: Comparison) -> Bound:
-    """A bound by the expected divergence that holds for every gamma in [0, 1).
+    """Return a bound by the expected divergence that holds for every gamma in [0, 1).
 
         |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(s),   C = 4 eps / (1 - gamma)
 
@@ -262,6 +242,7 @@ def _gap(comparison: Comparison) -> jax.Array:
 
 
 def _kl_bound(comparison: Comparison, constant: jax.Array) -> Bound:
+    """Return the bound `C / (1 - gamma) E_d KL`; states that are never visited do not count."""
     c = comparison
     visited = c.visitation > 0
     expected = jnp.sum(jnp.where(visited, c.visitation * jnp.where(visited, c.kl, 0.0), 0.0))

@@ -1,7 +1,8 @@
 """The bound by the expected divergence: the steps of its proof, and how sharp its constant is.
 
-`bounds.expected_kl_bound` says `|J(pi') - L| <= 4 eps / (1 - gamma)^2 E_d KL`. With the likelihood
-ratio `M_t = prod_{i < t} pi'(a_i|s_i) / pi(a_i|s_i)` and `w(s) = min(1, sum_a |pi' - pi|(a|s))`,
+`improvement_bounds.expected_kl_bound` says
+`|J(pi') - L| <= 4 eps / (1 - gamma)^2 E_d KL`. With the likelihood ratio
+`M_t = prod_{i < t} pi'(a_i|s_i) / pi(a_i|s_i)` and `w(s) = min(1, sum_a |pi' - pi|(a|s))`,
 which is at least `|Abar(s)| / eps`:
 
 1. `J(pi') - L = sum_t gamma^t E_pi[(M_t - 1) Abar(s_t)]`, so the gap is at most
@@ -16,13 +17,13 @@ If pi' takes an action that pi does not, the right side is infinite and nothing 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.bounds.improvement_bounds import Bound, kl, total_variation
+from jaxrl_pg.theory.bounds.improvement_bounds import Bound
+from jaxrl_pg.theory.probability import kl, total_variation
 
 __all__ = [
     "Sharp",
@@ -36,14 +37,15 @@ __all__ = [
 ]
 
 _START_RATES = (0.4, 0.5, 0.6, 0.7)
+_Triple = tuple[jax.Array, jax.Array, jax.Array]
 
 
 class Sharp(NamedTuple):
-    """A chain that strains the bound, and how much.
+    """A chain on which the bound is nearly reached, and how nearly.
 
     Attributes:
         ratio: `|J(pi') - L| (1 - gamma)^2 / (eps E_d KL)` of that chain, `[]`.
-        lean: of `counterexample.chain`, `[N]`.
+        lean: the argument of `counterexample.chain`, `[N]`.
     """
 
     ratio: jax.Array
@@ -54,12 +56,12 @@ class Sharp(NamedTuple):
 
 
 def potential(likelihood: jax.Array) -> jax.Array:
-    """`f(M) = (M - 1)^2 / (M + 1)`, what the proof pays with."""
+    """Return `f(M) = (M - 1)^2 / (M + 1)`, the potential of the proof."""
     return (likelihood - 1.0) ** 2 / (likelihood + 1.0)
 
 
 def potential_increase(likelihood: jax.Array, policy: jax.Array, new_policy: jax.Array) -> Bound:
-    """Step 2 of the proof: how much f grows in one step, at most.
+    """Return both sides of step 2 of the proof, which bounds the growth of f in one step.
 
         sum_a pi f(M pi'/pi) - f(M) <= 4 M/(M + 1) KL(pi'||pi)
 
@@ -81,7 +83,7 @@ def potential_increase(likelihood: jax.Array, policy: jax.Array, new_policy: jax
 def claim(
     likelihood: jax.Array, policy: jax.Array, new_policy: jax.Array, gamma: jax.Array
 ) -> Bound:
-    """Step 3 of the proof, in one state.
+    """Return both sides of step 3 of the proof, in one state.
 
         |M - 1| w + gamma/(1 - gamma) sum_a pi f(M pi'/pi) - f(M)/(1 - gamma) <= 4 KL/(1 - gamma)
 
@@ -103,15 +105,16 @@ def claim(
 
 
 def refined_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
-    """A slightly smaller constant for `bounds.expected_kl_bound`, by the same proof.
+    """Return a slightly smaller constant for `improvement_bounds.expected_kl_bound`.
 
         C = (4 gamma + (1 - gamma) 2/log 2) eps / (1 - gamma)
 
-    With `w = |Abar| / eps` itself. `E_pi A = 0` and `|A| <= eps` give `E_pi exp(l A/eps) <= cosh l`
-    for every l, so `KL >= sup_l (l w - log cosh l) = h(w)`, where `2 h(w) = (1 + w) log(1 + w) +
-    (1 - w) log(1 - w) >= w^2`. In step 3 then `|M - 1| w - f(M) <= w^2/2 <= h(w)` for M <= 1, and
-    `<= g(w) = 2 (1 - sqrt(1 - w))^2 <= 2/log 2 h(w)` for M >= 1: g/h increases up to w = 1, since
-    `g''/h'' = (1 + w)/sqrt(1 - w)` does. Step 2 asks for `4 gamma KL/(1 - gamma)` at most.
+    By the same proof with `w = |Abar| / eps` itself. `E_pi A = 0` and `|A| <= eps` give
+    `E_pi exp(l A/eps) <= cosh l` for every l, so `KL >= sup_l (l w - log cosh l) = h(w)`, where `2
+    h(w) = (1 + w) log(1 + w) + (1 - w) log(1 - w) >= w^2`. In step 3 then `|M - 1| w - f(M) <=
+    w^2/2 <= h(w)` for M <= 1, and `<= g(w) = 2 (1 - sqrt(1 - w))^2 <= 2/log 2 h(w)` for M >= 1: g/h
+    increases up to w = 1, since `g''/h'' = (1 + w)/sqrt(1 - w)` does. Step 2 asks for `4 gamma
+    KL/(1 - gamma)` at most.
     """
     small = 2.0 / jnp.log(jnp.asarray(2.0, jnp.result_type(gamma)))
     return (4.0 * gamma + (1.0 - gamma) * small) * largest_advantage / (1.0 - gamma)
@@ -121,7 +124,7 @@ def refined_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Arra
 
 
 def chain_ratio(gamma: jax.Array, lean: jax.Array) -> jax.Array:
-    """What the constant 4 would have to be, at least, for `counterexample.chain`, `[]`.
+    """Return a lower bound on the constant in place of 4, from `counterexample.chain`, `[]`.
 
         |J(pi') - L| (1 - gamma)^2 / (eps E_d KL)
 
@@ -137,7 +140,7 @@ def chain_ratio(gamma: jax.Array, lean: jax.Array) -> jax.Array:
 
 
 def local_ratio(gamma: jax.Array) -> jax.Array:
-    """`2 sqrt(gamma (1 - gamma))`: what `chain_ratio` can be for ever smaller steps, on any MDP.
+    """Return `2 sqrt(gamma (1 - gamma))`, the supremum of the ratio for small steps on any MDP.
 
     For pi' near pi the worst gap is a quadratic programme over likelihood ratios with value
     `a (M - 1)^2` where `4 a (1 - gamma) (R/2 - gamma a) = 1`; no such a exists for
@@ -147,7 +150,7 @@ def local_ratio(gamma: jax.Array) -> jax.Array:
 
 
 def sharp_ratio(gamma: jax.Array, num_states: int = 48, iterations: int = 500) -> Sharp:
-    """A lower bound on the best constant in place of 4, by optimising the chain.
+    """Return a lower bound on the best constant in place of 4, by optimising the chain.
 
     Only a lower bound: it is attained by the MDP `counterexample.chain(gamma, lean)`, and nothing
     is proved about other MDPs; the upper bounds are 4 and `refined_constant`. In float64 it is
@@ -162,62 +165,52 @@ def sharp_ratio(gamma: jax.Array, num_states: int = 48, iterations: int = 500) -
         num_states: of the chain without the absorbing one.
         iterations: of the fixed point.
     """
+
+    def settle(start: jax.Array) -> Sharp:
+        def fixed_point(_: jax.Array, lean: jax.Array) -> jax.Array:
+            gap, divergence, slopes = _chain_sums(gamma, lean)
+            likelihood = _likelihoods(lean)
+            gain = jnp.expm1(likelihood) + gamma / 2.0 * jnp.exp(likelihood) * slopes
+            return jnp.tanh(gain * divergence / gap).at[-1].set(1.0)
+
+        lean = jax.lax.fori_loop(0, iterations, fixed_point, start)
+        return Sharp(chain_ratio(gamma, lean), lean)
+
     k = jnp.arange(num_states)[::-1]
     rates = jnp.asarray(_START_RATES, jnp.result_type(gamma, float))
-    starts = rates[:, None] ** k[None]
-    found = jax.vmap(partial(_settle, iterations), (None, 0))(gamma, starts)
-    best = jnp.argmax(found.ratio)
-    return Sharp(found.ratio[best], found.lean[best])
-
-
-def _settle(iterations: int, gamma: jax.Array, start: jax.Array) -> Sharp:
-    lean = jax.lax.fori_loop(0, iterations, partial(_relean, gamma), start)
-    return Sharp(chain_ratio(gamma, lean), lean)
-
-
-def _relean(gamma: jax.Array, _: jax.Array, lean: jax.Array) -> jax.Array:
-    gap, divergence, slopes = _chain_sums(gamma, lean)
-    likelihood = _likelihoods(lean)
-    gain = jnp.expm1(likelihood) + gamma / 2.0 * jnp.exp(likelihood) * slopes
-    return jnp.tanh(gain * divergence / gap).at[-1].set(1.0)
+    chains = jax.vmap(settle)(rates[:, None] ** k[None])
+    best = jnp.argmax(chains.ratio)
+    return Sharp(chains.ratio[best], chains.lean[best])
 
 
 def _likelihoods(lean: jax.Array) -> jax.Array:
-    """`log M_k`, `[N]`."""
+    """Return `log M_k`, `[N]`."""
     steps = jnp.log1p(lean)
     return jnp.cumsum(steps) - steps
 
 
-def _chain_sums(gamma: jax.Array, lean: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The gap, the sum of divergences, and W_{k+1} `[N]`, by going backward."""
+def _chain_sums(gamma: jax.Array, lean: jax.Array) -> _Triple:
+    """Return the gap, the sum of divergences, and W_{k+1} `[N]`, by backward recursion."""
     log_likelihood = _likelihoods(lean)
     last, half = lean[-1], gamma / 2.0
     stay, lost = 1.0 - half * (1.0 + last), 1.0 - half
     gap = last * (jnp.exp(log_likelihood[-1]) / stay - 1.0 / lost)
     divergence = _binary_divergence(lean)
+
+    def step_back(carry: _Triple, state: _Triple) -> tuple[_Triple, jax.Array]:
+        gap, total, slope = carry
+        excess, lean, own = state
+        gap, total = excess * lean + half * gap, own + half * total
+        return (gap, total, lean + half * (1.0 + lean) * slope), slope
+
     carry = (gap, divergence[-1] / lost, last / stay)
-    steps = (jnp.expm1(log_likelihood[:-1]), lean[:-1], divergence[:-1])
-    (gap, total, _), slopes = jax.lax.scan(partial(_back, half), carry, steps, reverse=True)
+    states = (jnp.expm1(log_likelihood[:-1]), lean[:-1], divergence[:-1])
+    (gap, total, _), slopes = jax.lax.scan(step_back, carry, states, reverse=True)
     return gap, total, jnp.append(slopes, carry[2])
 
 
-def _back(
-    half: jax.Array,
-    carry: tuple[jax.Array, jax.Array, jax.Array],
-    step: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
-    gap, divergence, slope = carry
-    excess, lean, own = step
-    after = (
-        excess * lean + half * gap,
-        own + half * divergence,
-        lean + half * (1.0 + lean) * slope,
-    )
-    return after, slope
-
-
 def _binary_divergence(lean: jax.Array) -> jax.Array:
-    """h(c), the KL of ((1 + c)/2, (1 - c)/2) to (1/2, 1/2), precise for the smallest c."""
+    """Return h(c), the KL of ((1 + c)/2, (1 - c)/2) to (1/2, 1/2), precise for the smallest c."""
     inside = jnp.where(jnp.abs(lean) < 1.0, lean, 0.0)
     h = inside * jnp.arctanh(inside) + 0.5 * jnp.log1p(-inside * inside)
     return jnp.where(jnp.abs(lean) < 1.0, h, jnp.log(jnp.asarray(2.0, lean.dtype)))

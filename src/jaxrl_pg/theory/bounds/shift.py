@@ -1,19 +1,19 @@
-"""How far the states of two policies drift apart, step by step, and what that costs.
+"""Bounds on how far the state distributions of two policies drift apart, step by step.
 
 `p_t` and `p'_t` are the state distributions of the old policy pi and of the new policy pi' after t
-steps, and `e = max_s TV(pi', pi)(s)` is how much the two differ at most in one state.
+steps, and `e = max_s TV(pi', pi)(s)` is the largest distance of the two policies in one state.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.bounds.improvement_bounds import Bound, ObjectiveBound, total_variation
+from jaxrl_pg.theory.bounds.improvement_bounds import Bound, ObjectiveBound
 from jaxrl_pg.theory.mdp import MDP, induced
+from jaxrl_pg.theory.probability import total_variation
 from jaxrl_pg.theory.solve import finite_horizon_evaluate
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class StateShift(NamedTuple):
-    """How far the states of two policies are apart: `distance <= tight <= loose`.
+    """The distance of two state distributions and its bounds: `distance <= tight <= loose`.
 
     Attributes:
         distance: `sum_s |p'_t(s) - p_t(s)|`, `[T]`.
@@ -42,12 +42,12 @@ class StateShift(NamedTuple):
 
 
 class Mixture(NamedTuple):
-    """The states of a policy that errs now and then.
+    """The state distributions of a policy that makes mistakes at a fixed rate.
 
     Attributes:
-        old: p_t `[T, S]`, of the policy that never errs.
-        new: p'_t `[T, S]`, of the one that does.
-        mistaken: p_mistake `[T, S]`, given an error before t; the start where there can be none.
+        old: p_t `[T, S]`, of the policy without mistakes.
+        new: p'_t `[T, S]`, of the policy with mistakes.
+        mistaken: p_mistake `[T, S]`, given a mistake before t; the start where there is none.
         no_mistake: `(1 - e)^t`, `[T]`.
     """
 
@@ -58,32 +58,41 @@ class Mixture(NamedTuple):
 
 
 def per_step(mdp: MDP, policy: jax.Array, horizon: int) -> jax.Array:
-    """`p_t(s) = P(s_t = s)` of a policy for t = 0 ... horizon - 1, `[T, S]`."""
+    """Return `p_t(s) = P(s_t = s)` of a policy for t = 0 ... horizon - 1, `[T, S]`."""
     transition, _ = induced(mdp, policy)
-    return jax.lax.scan(partial(_move, transition), mdp.start, length=horizon)[1]
+    return jax.lax.scan(lambda p, _: (p @ transition, p), mdp.start, length=horizon)[1]
 
 
 def mixture_shift(
     mdp: MDP, policy: jax.Array, mistake: jax.Array, rate: jax.Array, horizon: int
 ) -> Mixture:
-    """The states of `pi' = (1 - e) pi + e pi_mistake` (Kakade and Langford 2002).
+    """Return the states of `pi' = (1 - e) pi + e pi_mistake` (Kakade and Langford 2002).
 
         p'_t = (1 - e)^t p_t + (1 - (1 - e)^t) p_mistake,t
 
     The case of a deterministic pi that is disobeyed with probability e (Ross, Gordon and Bagnell
-    2011). p_mistake comes from a chain that remembers whether it erred, not from the equation.
+    2011). p_mistake comes from a chain that remembers a mistake, not from the equation.
 
     Args:
         mdp: the MDP.
         policy: pi `[S, A]`.
-        mistake: what is done in error, `[S, A]`.
+        mistake: the policy of a mistake, `[S, A]`.
         rate: e `[]`, in [0, 1].
         horizon: T.
     """
     right, _ = induced(mdp, policy)
     wrong, _ = induced(mdp, mistake)
+
+    def move(
+        carry: tuple[jax.Array, jax.Array], _: None
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        clean, erred = carry
+        mixed = (1.0 - rate) * right + rate * wrong
+        erred = rate * (clean @ wrong) + erred @ mixed
+        return ((1.0 - rate) * (clean @ right), erred), carry
+
     start = (mdp.start, jnp.zeros_like(mdp.start))
-    _, (clean, erred) = jax.lax.scan(partial(_err, right, wrong, rate), start, length=horizon)
+    _, (clean, erred) = jax.lax.scan(move, start, length=horizon)
     mass = jnp.sum(erred, axis=1, keepdims=True)
     given = jnp.where(mass > 0, erred / jnp.where(mass > 0, mass, 1.0), mdp.start[None])
     mixed = (1.0 - rate) * policy + rate * mistake
@@ -92,7 +101,7 @@ def mixture_shift(
 
 
 def state_shift(mdp: MDP, policy: jax.Array, new_policy: jax.Array, horizon: int) -> StateShift:
-    """The states of any two policies (Schulman et al. 2015, lemma 3, by a coupling).
+    """Return the shift of the states of any two policies (Schulman et al. 2015, lemma 3).
 
         sum_s |p'_t(s) - p_t(s)| <= 2 (1 - (1 - e)^t) <= 2 e t
 
@@ -107,7 +116,7 @@ def state_shift(mdp: MDP, policy: jax.Array, new_policy: jax.Array, horizon: int
 def step_bound(
     mdp: MDP, policy: jax.Array, new_policy: jax.Array, values: jax.Array, horizon: int
 ) -> Bound:
-    """What the shift does to the mean of a function of the state, both sides `[T]`.
+    """Return the bound on the change of the mean of a function of the state, both sides `[T]`.
 
         |E_{p'_t} f - E_{p_t} f| <= 2 e t max_s |f(s)|
 
@@ -128,12 +137,12 @@ def step_bound(
 def horizon_bound(
     mdp: MDP, policy: jax.Array, new_policy: jax.Array, horizon: int
 ) -> ObjectiveBound:
-    """`bounds.objective_bound` for episodes of T steps, whose advantages depend on t.
+    """Return `improvement_bounds.objective_bound` for episodes of T steps.
 
         |J(pi') - L| <= sum_{t < T} gamma^t 2 e t max_s |Abar_t(s)|
         L = J(pi) + sum_{t < T} gamma^t E_{p_t} Abar_t
 
-    crude takes `max |Abar_t| <= 2 T max|r|`, which is the O(T r_max) of lecture notes.
+    The advantages depend on t; `crude` uses `max |Abar_t| <= 2 T max|r|`.
     """
     values, q = finite_horizon_evaluate(mdp, jnp.tile(policy[None], (horizon, 1, 1)))
     new_values, _ = finite_horizon_evaluate(mdp, jnp.tile(new_policy[None], (horizon, 1, 1)))
@@ -154,24 +163,7 @@ def horizon_bound(
 
 
 def _drift(policy: jax.Array, new_policy: jax.Array, horizon: int) -> tuple[jax.Array, jax.Array]:
-    """`2 (1 - (1 - e)^t)` and `2 e t`, both `[T]`."""
+    """Return `2 (1 - (1 - e)^t)` and `2 e t`, both `[T]`."""
     rate = jnp.minimum(jnp.max(total_variation(new_policy, policy)), 1.0)
     t = jnp.arange(horizon)
     return 2.0 * (1.0 - (1.0 - rate) ** t), 2.0 * rate * t
-
-
-def _move(transition: jax.Array, states: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
-    return states @ transition, states
-
-
-def _err(
-    right: jax.Array,
-    wrong: jax.Array,
-    rate: jax.Array,
-    carry: tuple[jax.Array, jax.Array],
-    _: None,
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    clean, erred = carry
-    mixed = (1.0 - rate) * right + rate * wrong
-    after = ((1.0 - rate) * (clean @ right), rate * (clean @ wrong) + erred @ mixed)
-    return after, carry

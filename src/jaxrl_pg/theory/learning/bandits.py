@@ -1,4 +1,4 @@
-"""Softmax policies on multi-armed bandits: the policy gradient where everything is in sight.
+"""Softmax policies on multi-armed bandits: the policy gradient in its simplest case.
 
 A policy is `pi = softmax(theta)` over `A` arms with mean rewards `r [A]`; `J = pi . r`. The
 gradient of the log-probability of an arm is `e_a - pi`.
@@ -6,7 +6,6 @@ gradient of the log-probability of an arm is `e_a - pi`.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -56,12 +55,12 @@ class Learning(NamedTuple):
 
 
 def objective(reward: jax.Array, logits: jax.Array) -> jax.Array:
-    """`J = sum_a pi_a r_a`, `[]`, of `reward [A]` and `logits [A]`."""
+    """Return `J = sum_a pi_a r_a`, `[]`, of `reward [A]` and `logits [A]`."""
     return jnp.vdot(jax.nn.softmax(logits), reward)
 
 
 def policy_gradient(reward: jax.Array, logits: jax.Array) -> jax.Array:
-    """The exact gradient of J, `[A]`.
+    """Return the exact gradient of J, `[A]`.
 
         dJ / dtheta_a = sum_b (r_b - beta) dpi_b / dtheta_a = pi_a (r_a - pi . r)
 
@@ -75,12 +74,12 @@ def policy_gradient(reward: jax.Array, logits: jax.Array) -> jax.Array:
 def gradient_estimate(
     payoff: jax.Array, logits: jax.Array, action: jax.Array, baseline: jax.Array | float
 ) -> jax.Array:
-    """The gradient as one pull estimates it, `[A]`: `(R - b) grad log pi(a)`.
+    """Return the estimate of the gradient by one pull, `(R - b) grad log pi(a)`, `[A]`.
 
-    Unbiased for every b that does not depend on the pull.
+    It is unbiased for every b that does not depend on the pull.
 
     Args:
-        payoff: `[]`, what the arm paid, its mean `reward[action]`.
+        payoff: R `[]`, of mean `reward[action]`.
         logits: `[A]`.
         action: `[]` int, the arm pulled, from `softmax(logits)`.
         baseline: `[]`, b.
@@ -95,7 +94,7 @@ def gradient_variance(
     baseline: jax.Array | float,
     noise: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """The total variance of `gradient_estimate`, `[]`, summed over the parameters.
+    """Return the total variance of `gradient_estimate`, `[]`, summed over the parameters.
 
         sum_a pi_a [(r_a - b)^2 + noise^2] |e_a - pi|^2 - |grad J|^2
 
@@ -112,7 +111,7 @@ def gradient_variance(
 
 
 def optimal_baseline(reward: jax.Array, logits: jax.Array) -> jax.Array:
-    """The constant b `[]` that makes the total variance smallest.
+    """Return the constant b `[]` that minimises the total variance.
 
         b = E[|grad log pi|^2 r] / E[|grad log pi|^2]
 
@@ -128,12 +127,12 @@ def optimal_baseline(reward: jax.Array, logits: jax.Array) -> jax.Array:
 def ascend(
     reward: jax.Array, logits: jax.Array, learning_rate: jax.Array | float, num_steps: int
 ) -> Ascent:
-    """`num_steps` steps of exact ascent: `theta <- theta + alpha grad J`.
+    """Take `num_steps` steps of exact ascent, `theta <- theta + alpha grad J`.
 
     With rewards in [0, 1] J is 5/2-smooth, so that no step with alpha <= 2/5 lowers it, and with
-    alpha = 2/5 after t steps `max r - J <= 5 / (c^2 t)`, c the smallest probability that the
-    best arm has had. Source: Mei et al. 2020, "On the global convergence rates of softmax policy
-    gradient methods", lemma 2 and theorem 2.
+    alpha = 2/5 after t steps `max r - J <= 5 / (c^2 t)`, with c the smallest probability that
+    the best arm has had. Source: Mei et al. 2020, "On the global convergence rates of softmax
+    policy gradient methods", lemma 2 and theorem 2.
 
     Args:
         reward: `[A]`.
@@ -141,7 +140,11 @@ def ascend(
         learning_rate: alpha.
         num_steps: N.
     """
-    step = partial(_ascend_once, reward, learning_rate)
+
+    def step(logits: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        logits = logits + learning_rate * policy_gradient(reward, logits)
+        return logits, logits
+
     _, path = jax.lax.scan(step, logits, None, length=num_steps)
     policy = jax.nn.softmax(path)
     return Ascent(path, policy, policy @ reward)
@@ -157,7 +160,7 @@ def learn(
     key: jax.Array,
     num_steps: int,
 ) -> Learning:
-    """REINFORCE on `num_steps` pulls, with a baseline that follows what was paid.
+    """Learn by REINFORCE from `num_steps` pulls, with a baseline that tracks the payoffs.
 
         theta <- theta + alpha (R - b) (e_a - pi),   then   b <- b + beta (R - b)
 
@@ -168,42 +171,29 @@ def learn(
         logits: `[A]` to begin with.
         learning_rate: alpha.
         baseline: b to begin with.
-        baseline_rate: beta; 0 leaves b as it is.
+        baseline_rate: beta; 0 keeps b constant.
         noise: standard deviation of the Gaussian added to every payoff.
         key: consumed.
         num_steps: N.
     """
+
+    def pull(
+        carry: tuple[jax.Array, jax.Array], key: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        logits, baseline = carry
+        action_key, noise_key = jax.random.split(key)
+        action = jax.random.categorical(action_key, logits).astype(jnp.int32)
+        payoff = reward[action] + noise * jax.random.normal(noise_key, dtype=reward.dtype)
+        logits = logits + learning_rate * gradient_estimate(payoff, logits, action, baseline)
+        baseline = baseline + baseline_rate * (payoff - baseline)
+        return (logits, baseline), (action, objective(reward, logits))
+
     carry = (logits, jnp.asarray(baseline, logits.dtype))
-    step = partial(_pull, reward, learning_rate, baseline_rate, noise)
     keys = jax.random.split(key, num_steps)
-    (logits, last), (action, objectives) = jax.lax.scan(step, carry, keys)
+    (logits, last), (action, objectives) = jax.lax.scan(pull, carry, keys)
     return Learning(logits, last, action, objectives)
 
 
 def _squared_scores(policy: jax.Array) -> jax.Array:
-    """`|e_a - pi|^2 = 1 - 2 pi_a + pi . pi`, `[A]`."""
+    """Return `|e_a - pi|^2 = 1 - 2 pi_a + pi . pi`, `[A]`."""
     return 1.0 - 2.0 * policy + jnp.vdot(policy, policy)
-
-
-def _ascend_once(
-    reward: jax.Array, learning_rate: jax.Array | float, logits: jax.Array, _: None
-) -> tuple[jax.Array, jax.Array]:
-    logits = logits + learning_rate * policy_gradient(reward, logits)
-    return logits, logits
-
-
-def _pull(
-    reward: jax.Array,
-    learning_rate: jax.Array | float,
-    baseline_rate: jax.Array | float,
-    noise: jax.Array | float,
-    carry: tuple[jax.Array, jax.Array],
-    key: jax.Array,
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-    logits, baseline = carry
-    action_key, noise_key = jax.random.split(key)
-    action = jax.random.categorical(action_key, logits).astype(jnp.int32)
-    payoff = reward[action] + noise * jax.random.normal(noise_key, dtype=reward.dtype)
-    logits = logits + learning_rate * gradient_estimate(payoff, logits, action, baseline)
-    baseline = baseline + baseline_rate * (payoff - baseline)
-    return (logits, baseline), (action, objective(reward, logits))

@@ -1,11 +1,10 @@
-"""Classical conditioning: TD(0) on given sequences of stimuli, every reward-prediction error kept.
+"""Classical conditioning: TD(0) on given sequences of stimuli, with every reward-prediction error.
 
-What an animal is shown is a sequence of features; nothing is chosen and nothing is random.
+The stimuli are a sequence of features; no action is chosen, and nothing is random.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,11 +16,11 @@ Number = float | jax.Array
 
 
 class Conditioning(NamedTuple):
-    """N trials of T steps with F features.
+    """The results of N trials of T steps with F features.
 
     Attributes:
         weight: `[N, F]` after each trial.
-        value: `[N, T + 1]`, the predictions with which each trial began.
+        value: `[N, T + 1]`, the predictions at the beginning of each trial.
         error: `[N, T]`, the reward-prediction errors.
     """
 
@@ -37,7 +36,7 @@ def td0(
     learning_rate: Number,
     gamma: Number = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
-    """One sequence of online TD(0) with `V_t = w . x_t`.
+    """Run online TD(0) with `V_t = w . x_t` on one sequence.
 
         delta_t = r_t + gamma V_{t+1} - V_t,    w <- w + alpha delta_t x_t
 
@@ -53,10 +52,17 @@ def td0(
         gamma: discount, in [0, 1].
 
     Returns:
-        w `[F]` afterwards, and delta `[T]`.
+        The new w `[F]`, and delta `[T]`.
     """
-    steps = (feature[:-1], feature[1:], reward)
-    return jax.lax.scan(partial(_predict_step, learning_rate, gamma), weight, steps)
+
+    def step(
+        weight: jax.Array, inputs: tuple[jax.Array, jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        feature, next_feature, reward = inputs
+        error = reward + gamma * jnp.vdot(weight, next_feature) - jnp.vdot(weight, feature)
+        return weight + learning_rate * error * feature, error
+
+    return jax.lax.scan(step, weight, (feature[:-1], feature[1:], reward))
 
 
 def condition(
@@ -66,7 +72,7 @@ def condition(
     gamma: Number = 1.0,
     weight: jax.Array | None = None,
 ) -> Conditioning:
-    """Trial after trial of `td0`, the weights kept.
+    """Run `td0` on one trial after another, keeping the weights.
 
     Args:
         feature: `[N, T + 1, F]`.
@@ -75,46 +81,35 @@ def condition(
         gamma: discount.
         weight: `[F]` to begin with; zeros if None.
     """
+
+    def trial(
+        weight: jax.Array, inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, Conditioning]:
+        feature, reward = inputs
+        value = feature @ weight
+        weight, error = td0(weight, feature, reward, learning_rate, gamma)
+        return weight, Conditioning(weight, value, error)
+
     weight = jnp.zeros_like(feature[0, 0]) if weight is None else weight
-    return jax.lax.scan(partial(_trial, learning_rate, gamma), weight, (feature, reward))[1]
+    return jax.lax.scan(trial, weight, (feature, reward))[1]
 
 
 def serial_compound(onset: jax.Array, num_times: int) -> jax.Array:
-    """The complete serial compound: a feature of its own for every moment since every stimulus.
+    """Return the complete serial compound, one feature for every moment since every stimulus.
 
-    Taught a reward L steps after a single stimulus with step size alpha and discount 1, the error
-    of trial n at k < L steps before the reward is the binomial probability of k successes in
-    n - 1 draws of alpha: a wave that goes back alpha steps a trial. At the stimulus it is the
-    probability of L or more, and stays. Source: Montague, Dayan and Sejnowski 1996; the binomial
-    follows from `V_k <- (1 - alpha) V_k + alpha V_{k-1}`.
+    With a reward L steps after a single stimulus, step size alpha and discount 1, the error of
+    trial n at k < L steps before the reward is the binomial probability of k successes in n - 1
+    draws of probability alpha: a wave that moves back alpha steps a trial. At the stimulus it is
+    the probability of at least L successes. Source: Montague, Dayan and Sejnowski 1996; the
+    binomial follows from `V_k <- (1 - alpha) V_k + alpha V_{k-1}`.
 
     Args:
-        onset: `[K]` int, when each stimulus begins; negative where it does not.
+        onset: `[K]` int, the time when each stimulus begins; negative if it is absent.
         num_times: T + 1.
 
     Returns:
-        `[num_times, K * num_times]`, 1 where the stimulus began that long ago.
+        `[num_times, K * num_times]`, 1 where the stimulus began that many steps ago.
     """
     since = jnp.arange(num_times)[:, None] - onset[None]
     trace = jax.nn.one_hot(since, num_times, dtype=float)
     return jnp.where((onset >= 0)[None, :, None], trace, 0.0).reshape(num_times, -1)
-
-
-def _predict_step(
-    learning_rate: Number,
-    gamma: Number,
-    weight: jax.Array,
-    step: tuple[jax.Array, jax.Array, jax.Array],
-) -> tuple[jax.Array, jax.Array]:
-    feature, following, reward = step
-    error = reward + gamma * jnp.vdot(weight, following) - jnp.vdot(weight, feature)
-    return weight + learning_rate * error * feature, error
-
-
-def _trial(
-    learning_rate: Number, gamma: Number, weight: jax.Array, trial: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, Conditioning]:
-    feature, reward = trial
-    value = feature @ weight
-    weight, error = td0(weight, feature, reward, learning_rate, gamma)
-    return weight, Conditioning(weight, value, error)

@@ -2,13 +2,12 @@
 
 With T steps to act and a softmax policy `pi = softmax(theta)` there are `(S A)^T` trajectories:
 few enough, on a small MDP, to list them all and take expectations without sampling. Batches of
-sampled trajectories go through the same functions, their weights 1/N in place of probabilities.
-Episodes are cut after T steps and nothing is worth anything afterwards.
+sampled trajectories go through the same functions, with weights 1/N in place of probabilities.
+Episodes end after T steps, and the value after the last step is 0.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -32,7 +31,7 @@ __all__ = [
     "undiscounted_values",
 ]
 
-_MOST_TRAJECTORIES = 2**20
+_MAX_TRAJECTORIES = 2**20
 
 
 class Trajectories(NamedTuple):
@@ -52,21 +51,21 @@ class Trajectories(NamedTuple):
 
 
 class Estimates(NamedTuple):
-    """One thing for every estimator of the gradient; from `estimates` the gradients `[N, S, A]`.
+    """One array for every estimator of the gradient; from `estimates` the gradients `[N, S, A]`.
 
-    Below, `g_t = grad log pi(a_t|s_t)`, `R = sum_t r_t` and sums over t run to the end. Values are
-    the undiscounted ones with as many steps to go as there are.
+    Here `g_t = grad log pi(a_t|s_t)`, `R = sum_t r_t`, and sums over t run to the end. Values are
+    undiscounted, for the number of steps that remain.
 
     Attributes:
         raw: `(sum_t g_t) R`.
         average_baseline: `(sum_t g_t) (R - E R)`.
-        optimal_baseline: the same with the best constant for each parameter by itself.
+        optimal_baseline: the same with the best constant of each parameter.
         causal: `sum_t g_t sum_{u>=t} r_u`.
         causal_value: `sum_t g_t (sum_{u>=t} r_u - V_t(s_t))`.
         advantage: `sum_t g_t A_t(s_t, a_t)`.
         td_error: `sum_t g_t (r_t + V_{t+1}(s_{t+1}) - V_t(s_t))`.
-        option_1: `sum_t g_t sum_{u>=t} gamma^(u-t) r_u`, every step's own discount.
-        option_2: `(sum_t g_t) sum_u gamma^u r_u`, the discount of the episode.
+        option_1: `sum_t g_t sum_{u>=t} gamma^(u-t) r_u`, discounted from each step on.
+        option_2: `(sum_t g_t) sum_u gamma^u r_u`, discounted from the start on.
         option_2_causal: `sum_t gamma^t g_t sum_{u>=t} gamma^(u-t) r_u`.
     """
 
@@ -95,7 +94,7 @@ class Moments(NamedTuple):
 
 
 def enumerate_trajectories(mdp: MDP, policy: jax.Array, horizon: int) -> Trajectories:
-    """All `(S A)^T` trajectories, each with its probability.
+    """List all `(S A)^T` trajectories, each with its probability.
 
         p(tau) = rho(s_0) pi(a_0|s_0) prod_{t>0} P(s_t|s_{t-1}, a_{t-1}) pi(a_t|s_t)
 
@@ -105,12 +104,15 @@ def enumerate_trajectories(mdp: MDP, policy: jax.Array, horizon: int) -> Traject
         horizon: T.
 
     Raises:
-        ValueError: if there are more than a million.
+        ValueError: if there are more than 2^20 of them.
     """
     num_states, num_actions = mdp.reward.shape
     pairs, total = num_states * num_actions, (num_states * num_actions) ** horizon
-    if total > _MOST_TRAJECTORIES:
-        raise ValueError(f"{total} trajectories of {horizon} steps: give a shorter horizon")
+    if total > _MAX_TRAJECTORIES:
+        raise ValueError(
+            f"{total} trajectories of {horizon} steps are more than {_MAX_TRAJECTORIES}: "
+            "give a shorter horizon"
+        )
     scale = jnp.asarray([pairs**t for t in reversed(range(horizon))])
     pair = jnp.arange(total)[:, None] // scale[None] % pairs
     state, action = pair // num_actions, pair % num_actions
@@ -124,21 +126,33 @@ def enumerate_trajectories(mdp: MDP, policy: jax.Array, horizon: int) -> Traject
 def sample_trajectories(
     mdp: MDP, policy: jax.Array, horizon: int, num: int, key: jax.Array
 ) -> Trajectories:
-    """`num` independent trajectories under a policy `[S, A]`, each with the weight 1/num."""
-    keys = jax.random.split(key, num)
-    state, action = jax.vmap(partial(_roll_out, mdp, policy, horizon))(keys)
+    """Sample `num` independent trajectories of a policy `[S, A]`, each of weight 1/num."""
+
+    def act(state: jax.Array, key: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        action_key, state_key = jax.random.split(key)
+        action = jax.random.choice(action_key, policy.shape[1], p=policy[state]).astype(jnp.int32)
+        next_state = jax.random.choice(state_key, policy.shape[0], p=mdp.transition[state, action])
+        return next_state.astype(jnp.int32), (state, action)
+
+    def roll_out(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        start_key, step_key = jax.random.split(key)
+        state = jax.random.choice(start_key, mdp.start.shape[0], p=mdp.start)
+        keys = jax.random.split(step_key, horizon)
+        return jax.lax.scan(act, state.astype(jnp.int32), keys)[1]
+
+    state, action = jax.vmap(roll_out)(jax.random.split(key, num))
     weight = jnp.full((num,), 1.0 / num, mdp.reward.dtype)
     return Trajectories(state, action, mdp.reward[state, action], weight)
 
 
 def undiscounted_values(mdp: MDP, policy: jax.Array, horizon: int) -> tuple[jax.Array, jax.Array]:
-    """V `[T + 1, S]` and Q `[T, S, A]` of the sum of rewards with T steps to act."""
+    """Return V `[T + 1, S]` and Q `[T, S, A]` of the sum of rewards with T steps to act."""
     steps = jnp.broadcast_to(policy[None], (horizon, *policy.shape))
     return finite_horizon_evaluate(mdp._replace(gamma=jnp.ones_like(mdp.gamma)), steps)
 
 
 def estimates(mdp: MDP, logits: jax.Array, paths: Trajectories) -> Estimates:
-    """What each estimator makes of each trajectory, `[N, S, A]`.
+    """Return every estimator's gradient for every trajectory, `[N, S, A]`.
 
     Down to `td_error` all have the gradient of the undiscounted `E sum_t r_t` as their mean,
     `option_2` and `option_2_causal` that of `E sum_t gamma^t r_t`; `option_1` has the gradient of
@@ -164,7 +178,10 @@ def estimates(mdp: MDP, logits: jax.Array, paths: Trajectories) -> Estimates:
     total = to_go[:, :1]
     average = paths.weight @ total[:, 0]
     here = value[step, paths.state]
-    sum_of = partial(_weighted_scores, policy, paths)
+
+    def sum_of(weight: jax.Array) -> jax.Array:
+        return _weighted_scores(policy, paths, weight)
+
     scores = sum_of(jnp.ones_like(paths.reward))
     return Estimates(
         raw=scores * total[..., None],
@@ -187,7 +204,7 @@ def gae_estimates(
     gamma: jax.Array | float,
     gae_lambda: jax.Array | float,
 ) -> jax.Array:
-    """`sum_t g_t A_t` with generalised advantage estimates from a critic, `[N, S, A]`.
+    """Return `sum_t g_t A_t` with generalised advantage estimates from a critic, `[N, S, A]`.
 
     gamma 1 and the true undiscounted values give `td_error` at lambda 0 and `causal_value` at
     lambda 1, the same mean in between; a wrong critic biases every lambda below 1.
@@ -196,21 +213,21 @@ def gae_estimates(
     Args:
         logits: theta `[S, A]`.
         paths: trajectories under `softmax(logits)`.
-        value: `[T, S]` or more rows, the critic at each step; nothing follows the last.
+        value: `[T, S]` or more rows, the critic at each step; after the last step it is 0.
         gamma: discount.
         gae_lambda: decay of the trace, in [0, 1].
     """
     horizon = paths.state.shape[1]
     here = value[jnp.arange(horizon)[None], paths.state]
     last = jnp.broadcast_to(jnp.arange(horizon)[:, None] == horizon - 1, here.T.shape)
-    following = _next(here).T
+    next_value = _next(here).T
     never = jnp.zeros_like(last)
-    advantage = gae(paths.reward.T, here.T, following, last, never, gamma, gae_lambda)
+    advantage = gae(paths.reward.T, here.T, next_value, last, never, gamma, gae_lambda)
     return _weighted_scores(jax.nn.softmax(logits), paths, advantage.T)
 
 
 def optimal_baseline(logits: jax.Array, paths: Trajectories) -> jax.Array:
-    """For every parameter the constant `[S, A]` that makes its variance smallest.
+    """Return the constant of every parameter `[S, A]` that minimises its variance.
 
         b_j = E[g_j^2 R] / E[g_j^2],    g_j = sum_t d log pi(a_t|s_t) / d theta_j
 
@@ -221,19 +238,22 @@ def optimal_baseline(logits: jax.Array, paths: Trajectories) -> jax.Array:
 
 
 def moments(weight: jax.Array, sample: jax.Array) -> Moments:
-    """Mean and total variance of one estimator, `weight [N]` and `sample [N, S, A]`."""
+    """Return mean and total variance of one estimator, of `weight [N]` and `sample [N, S, A]`."""
     mean = jnp.tensordot(weight, sample, 1)
     squares = jnp.sum(jnp.square(sample - mean[None]), axis=(1, 2))
     return Moments(mean, jnp.vdot(weight, squares))
 
 
 def exact_moments(mdp: MDP, logits: jax.Array, horizon: int) -> Moments:
-    """Mean `[S, A]` and total variance `[]` of every estimator, over all trajectories.
+    """Return mean `[S, A]` and total variance `[]` of every estimator, over all trajectories.
 
     Args:
         mdp: the MDP.
         logits: theta `[S, A]`.
         horizon: T; `(S A)^T` trajectories are held at once.
+
+    Raises:
+        ValueError: see `enumerate_trajectories`.
     """
     paths = enumerate_trajectories(mdp, jax.nn.softmax(logits), horizon)
     each = [moments(paths.weight, sample) for sample in estimates(mdp, logits, paths)]
@@ -242,7 +262,7 @@ def exact_moments(mdp: MDP, logits: jax.Array, horizon: int) -> Moments:
 
 
 def _weighted_scores(policy: jax.Array, paths: Trajectories, weight: jax.Array) -> jax.Array:
-    """`sum_t w_t grad log pi(a_t|s_t)` `[N, S, A]` for weights `[N, T]`."""
+    """Return `sum_t w_t grad log pi(a_t|s_t)` `[N, S, A]` for weights `[N, T]`."""
     at_state = jax.nn.one_hot(paths.state, policy.shape[0], dtype=policy.dtype)
     chosen = jax.nn.one_hot(paths.action, policy.shape[1], dtype=policy.dtype)
     return jnp.einsum("nt,nts,nta->nsa", weight, at_state, chosen - policy[paths.state])
@@ -256,24 +276,5 @@ def _best_constant(paths: Trajectories, scores: jax.Array) -> jax.Array:
 
 
 def _next(here: jax.Array) -> jax.Array:
-    """`V_{t+1}(s_{t+1})` from `V_t(s_t)` `[N, T]`; nothing follows the last step."""
+    """Return `V_{t+1}(s_{t+1})` from `V_t(s_t)` `[N, T]`; 0 after the last step."""
     return jnp.concatenate([here[:, 1:], jnp.zeros_like(here[:, :1])], axis=1)
-
-
-def _roll_out(
-    mdp: MDP, policy: jax.Array, horizon: int, key: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    start_key, step_key = jax.random.split(key)
-    state = jax.random.choice(start_key, mdp.start.shape[0], p=mdp.start)
-    keys = jax.random.split(step_key, horizon)
-    _, path = jax.lax.scan(partial(_act, mdp, policy), state.astype(jnp.int32), keys)
-    return path
-
-
-def _act(
-    mdp: MDP, policy: jax.Array, state: jax.Array, key: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    action_key, state_key = jax.random.split(key)
-    action = jax.random.choice(action_key, policy.shape[1], p=policy[state]).astype(jnp.int32)
-    following = jax.random.choice(state_key, policy.shape[0], p=mdp.transition[state, action])
-    return following.astype(jnp.int32), (state, action)

@@ -1,12 +1,11 @@
 """Soft actor-critic: its losses, and the update that it is a special case of.
 
-Plain functions of arrays, so that each can be held against `soft`, which is exact. Haarnoja et
-al. is "Soft Actor-Critic" (2018, arXiv 1801.01290), printed with temperature 1.
+These are functions of arrays, so that each can be compared with `soft_values`, which is exact.
+Haarnoja et al. is "Soft Actor-Critic" (2018, arXiv 1801.01290), printed with temperature 1.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -29,12 +28,12 @@ Scalar = jax.Array | float
 
 
 class SpecialCase(NamedTuple):
-    """Three policies `[S, A]` that one update can lead to, see `special_case`.
+    """The policies `[S, A]` after three forms of one update, see `special_case`.
 
     Attributes:
         soft_rule: the analytical update with the soft advantage.
         plain_rule: the analytical update with the advantage of the rewards alone.
-        projection: what soft actor-critic's policy is fitted to.
+        projection: the target that soft actor-critic fits its policy to.
     """
 
     soft_rule: jax.Array
@@ -45,9 +44,9 @@ class SpecialCase(NamedTuple):
 def value_loss(
     value: jax.Array, q: jax.Array, log_policy: jax.Array, temperature: Scalar = 1.0
 ) -> jax.Array:
-    """`J_V = 1/2 mean_s (V - E_{a~pi}[Q - temperature log pi])^2`; only V is learned by it.
+    """Return `J_V = 1/2 mean_s (V - E_{a~pi}[Q - temperature log pi])^2`.
 
-    Source: Haarnoja et al., equation 5.
+    Its gradient is with respect to V only. Source: Haarnoja et al., equation 5.
 
     Args:
         value: `[N]`.
@@ -62,14 +61,14 @@ def value_loss(
 def q_loss(
     q: jax.Array, reward: jax.Array, target_next_value: jax.Array, gamma: Scalar
 ) -> jax.Array:
-    """`J_Q = 1/2 mean (Q - r - gamma V_target(s'))^2`; only Q is learned by it.
+    """Return `J_Q = 1/2 mean (Q - r - gamma V_target(s'))^2`.
 
-    Source: Haarnoja et al., equations 7 and 8.
+    Its gradient is with respect to Q only. Source: Haarnoja et al., equations 7 and 8.
 
     Args:
         q: of the actions taken, any shape.
         reward: the same shape.
-        target_next_value: the same shape, of the slowly moving value network.
+        target_next_value: the same shape, V of the target network at the next state.
         gamma: discount.
     """
     target = reward + gamma * target_next_value
@@ -77,9 +76,9 @@ def q_loss(
 
 
 def policy_loss(log_policy: jax.Array, q: jax.Array, temperature: Scalar = 1.0) -> jax.Array:
-    """`J_pi = mean_s KL(pi || exp(Q / temperature) / Z)`; only the policy is learned by it.
+    """Return `J_pi = mean_s KL(pi || exp(Q / temperature) / Z)`.
 
-    Source: Haarnoja et al., equation 10.
+    Its gradient is with respect to the policy only. Source: Haarnoja et al., equation 10.
 
     Args:
         log_policy: `[N, A]`, finite.
@@ -91,16 +90,18 @@ def policy_loss(log_policy: jax.Array, q: jax.Array, temperature: Scalar = 1.0) 
 
 
 def average_target(target: Any, online: Any, tau: Scalar) -> Any:
-    """`psi_target <- tau psi + (1 - tau) psi_target`, leaf by leaf of two like pytrees."""
-    return jax.tree.map(partial(_average, tau), target, online)
+    """Return `tau psi + (1 - tau) psi_target` of two pytrees of the same structure."""
+    return jax.tree.map(lambda old, new: tau * new + (1.0 - tau) * old, target, online)
 
 
 def special_case(mdp: MDP, logits: jax.Array, temperature: Scalar) -> SpecialCase:
-    """Soft actor-critic as an analytical update, `pi_new = pi exp(A / C) / Z` with C = temperature.
+    """Return soft actor-critic as an analytical update, and the updates it is confused with.
+
+    The update is `pi_new = pi exp(A / C) / Z` with C = temperature, where
 
         A = Q_soft - temperature log pi - V_soft   gives   softmax(Q_soft / temperature)
 
-    because `log pi` cancels: that is soft actor-critic. Li, Clavette and He 2022 print the target
+    because `log pi` cancels: this is soft actor-critic. Li, Clavette and He 2022 print the target
     as `exp(Q~ / C) / Z` with `Q~ = Q + C log pi` and call Q~ the soft Q; that is the update with
     the plain advantage. The two agree only from the uniform policy: they differ by `log pi`
     and by the entropy to come, which cancel where pi is the fixed point of soft improvement
@@ -108,21 +109,17 @@ def special_case(mdp: MDP, logits: jax.Array, temperature: Scalar) -> SpecialCas
 
     Args:
         mdp: the MDP.
-        logits: finite, `[S, A]`, of the policy before the update.
+        logits: `[S, A]`, finite, of the policy before the update.
         temperature: weight of the entropy, and C.
     """
     log_policy = jax.nn.log_softmax(logits)
     policy = jnp.exp(log_policy)
     plain = solve.evaluate(mdp, policy).advantage
     with_entropy = soft_values.evaluate(mdp, policy, temperature)
-    before = temperature * log_policy + with_entropy.value[:, None]
-    advantage = with_entropy.q - before
+    baseline = temperature * log_policy + with_entropy.value[:, None]
+    advantage = with_entropy.q - baseline
     return SpecialCase(
         jax.nn.softmax(log_policy + advantage / temperature),
         jax.nn.softmax(log_policy + plain / temperature),
         soft_values.improve(with_entropy.q, temperature),
     )
-
-
-def _average(tau: Scalar, target: jax.Array, online: jax.Array) -> jax.Array:
-    return tau * online + (1.0 - tau) * target

@@ -6,10 +6,10 @@ Source: Li, Clavette and He 2022 (arXiv 2112.02045), who derive it from the boun
 
     |J(pi') - L(pi')| <= C / (1 - gamma) E_{s~d}[KL(pi' || pi)].
 
-That it never loses needs no bound. Since E_pi A = 0, log Z = KL(pi || pi_new), hence
+The improvement itself needs no bound. Since E_pi A = 0, log Z = KL(pi || pi_new), hence
 E_pi_new A = C [KL(pi_new || pi) + KL(pi || pi_new)] in every state, for every C > 0.
 
-Policies are kept as logarithms, `log_policy [S, A]`, so that none is ever rounded to zero.
+Policies are logarithms, `log_policy [S, A]`, so that no probability is ever rounded to zero.
 """
 
 from __future__ import annotations
@@ -23,14 +23,9 @@ __all__ = [
     "Update",
     "analytical_update",
     "guaranteed_ratio_interval",
-    "kl_divergence",
-    "log_of",
     "ratio_interval",
     "weighted_softmax",
 ]
-
-_NEAR = 0.03  # below it, KL is summed as a series
-_SERIES = (1 / 5760, 1 / 840, 1 / 144, 1 / 30, 1 / 8, 1 / 3, 1 / 2)  # (k - 1) / k!, k = 8 to 2
 
 
 class Update(NamedTuple):
@@ -45,36 +40,16 @@ class Update(NamedTuple):
     gain: jax.Array
 
 
-def log_of(policy: jax.Array) -> jax.Array:
-    """Elementwise logarithm of probabilities, -inf for 0."""
-    return jnp.where(policy > 0, jnp.log(jnp.where(policy > 0, policy, 1.0)), -jnp.inf)
-
-
-def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """`KL(p || q) = sum_a p log(p / q)` of log-probabilities `[S, A]`, in nats, `[S]`.
-
-    Summed as `p log(p/q) - p + q`, of which no term is negative; where p is near q by its series
-    in `x = log(p/q)`, `q (x^2/2 + x^3/3 + x^4/8 + ...)`. So a KL of 1e-14 has correct digits.
-    """
-    p, q = jnp.exp(log_p), jnp.exp(log_q)
-    possible = jnp.isfinite(log_p) & jnp.isfinite(log_q)
-    x = jnp.where(possible, log_p, 0.0) - jnp.where(possible, log_q, 0.0)
-    far = jnp.where(possible, p * x - p + q, jnp.where(jnp.isfinite(log_p), jnp.inf, q))
-    small = jnp.where(jnp.abs(x) < _NEAR, x, 0.0)
-    near = q * small**2 * jnp.polyval(jnp.asarray(_SERIES, x.dtype), small)
-    return jnp.sum(jnp.where(possible & (jnp.abs(x) < _NEAR), near, far), axis=1)
-
-
 def analytical_update(
     log_policy: jax.Array, advantage: jax.Array, constant: jax.typing.ArrayLike
 ) -> Update:
-    """The policy that maximises `E_pi' A - C KL(pi' || pi)` in every state.
+    """Return the policy that maximises `E_pi' A - C KL(pi' || pi)` in every state.
 
         pi_new(a|s) = pi(a|s) exp(A(s,a) / C) / Z(s)
 
     Source: Li, Clavette and He 2022. As C -> 0 this is Howard's policy iteration within the
-    support of pi, and that limit is what C = 0 gives: of equally good actions, each keeps its
-    share under pi. (Howard's own step may pick any, and also actions that pi never takes.)
+    support of pi, and C = 0 gives that limit, in which equally good actions keep their shares under
+    pi. (Howard's own step may choose any of them, and also actions that pi never takes.)
 
     Args:
         log_policy: `[S, A]`.
@@ -94,12 +69,20 @@ def analytical_update(
 def weighted_softmax(
     log_policy: jax.Array, q: jax.Array, constant: jax.typing.ArrayLike
 ) -> jax.Array:
-    """The same update from Q, for C > 0: a softmax of Q weighted by the old policy, `[S, A]` logs.
+    """Return the same update from Q, for C > 0: a softmax of Q weighted by the old policy.
 
         pi_new(a|s) = pi(a|s) exp(Q(s,a) / C) / sum_b pi(b|s) exp(Q(s,b) / C)
 
     V(s) multiplies numerator and denominator alike, so it cancels (Li, Clavette and He 2022). With
     C = (1 - gamma) / eta this is the natural policy gradient step of size eta.
+
+    Args:
+        log_policy: `[S, A]`.
+        q: `[S, A]`.
+        constant: C > 0, `[]`.
+
+    Returns:
+        The logarithm of the new policy, `[S, A]`.
     """
     return jax.nn.log_softmax(log_policy + q / constant)
 
@@ -107,7 +90,7 @@ def weighted_softmax(
 def ratio_interval(
     log_policy: jax.Array, advantage: jax.Array, constant: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
-    """Between which numbers `pi_new / pi` lies in each state: the rule's own clip range.
+    """Return the interval in which `pi_new / pi` lies in each state, the rule's own clip range.
 
         [exp(min_a A / C) / Z, exp(max_a A / C) / Z],  both `[S]`, for C > 0
 
@@ -122,19 +105,20 @@ def ratio_interval(
 
 
 def guaranteed_ratio_interval(scale: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """The widest that `ratio_interval` can be for `c = C / max |A|`, whatever the MDP.
+    """Return the largest possible `ratio_interval` for `c = C / max |A|`, over all MDPs.
 
         [exp(-1/c - 1/(2 c^2)), exp(1/c)]
 
-    Below: |A| / C <= 1/c and log Z <= 1/(2 c^2) (Hoeffding's lemma). Above: log Z >= 0 (Jensen).
-    It stays within PPO's [0.8, 1.2] from c = 1/log(1.2) = 5.48 on, for every gamma.
+    The lower end has |A| / C <= 1/c and log Z <= 1/(2 c^2) (Hoeffding's lemma), the upper end
+    log Z >= 0 (Jensen). It stays within PPO's [0.8, 1.2] from c = 1/log(1.2) = 5.48 on, for every
+    gamma.
     """
     inverse = 1.0 / jnp.asarray(scale, float)
     return jnp.exp(-inverse - 0.5 * inverse**2), jnp.exp(inverse)
 
 
 def _log_partition(log_policy: jax.Array, alpha: jax.Array) -> jax.Array:
-    """`log sum_a pi exp(alpha)` `[S]`, exact to rounding of alpha where alpha is small."""
+    """Return `log sum_a pi exp(alpha)` `[S]`, exact to rounding of alpha where alpha is small."""
     far = jax.nn.logsumexp(log_policy + alpha, axis=1)
     small = jnp.clip(alpha, -1.0, 1.0)
     near = jnp.log1p(jnp.sum(jnp.exp(log_policy) * jnp.expm1(small), axis=1))

@@ -1,4 +1,4 @@
-"""Improving a policy by the analytical update, with everything it promises measured.
+"""Improving a policy by the analytical update, with every quantity of its guarantee measured.
 
     J(pi_new) - J(pi) = C / (1 - gamma) E_{s~d_new}[KL(pi_new || pi) + KL(pi || pi_new)] >= 0
 
@@ -9,32 +9,32 @@ expected-KL bound does with that C (Li, Clavette and He 2022).
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
+from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration
-from jaxrl_pg.theory.updates.analytical import Update, analytical_update, kl_divergence, log_of
-from jaxrl_pg.theory.updates.constants import Constant
+from jaxrl_pg.theory.updates.analytical import Update, analytical_update
+from jaxrl_pg.theory.updates.constants import Constant, Iterate
 
 __all__ = ["Step", "account", "improve", "iterations_to_optimum"]
 
 
 class Step(NamedTuple):
-    """What one improvement did; every entry `[]`.
+    """The quantities of one improvement, each `[]`.
 
     Attributes:
-        objective: J of the policy before.
+        objective: J of the old policy.
         constant: C.
         eps: `max |A|`.
         change: `J(pi_new) - J(pi)`.
         identity: `C / (1 - gamma) E_{d_new}[KL(pi_new||pi) + KL(pi||pi_new)]`, the same number.
-        certificate: `J(pi) + C / (1 - gamma) E_d log Z`, known before acting; J(pi_new) is at
-            least as large wherever the expected-KL bound holds with C.
-        slack: `J(pi_new) - certificate`; negative where the certificate promised too much.
+        certificate: `J(pi) + C / (1 - gamma) E_d log Z`, known before acting; a lower bound on
+            J(pi_new) wherever the expected-KL bound holds with C.
+        slack: `J(pi_new) - certificate`; negative where the certificate does not hold.
         value_change: `min_s V_new(s) - V(s)`.
         kl: `E_d KL(pi_new || pi)`.
         kl_max: `max_s KL(pi_new || pi)`.
@@ -66,9 +66,17 @@ def account(
     update: Update,
     after: Solution,
 ) -> Step:
-    """All that `Step` says of one update, from the solutions before and after it.
+    """Compute the `Step` of one update from the solutions before and after it.
 
     The identity at C = 0 is its limit `E_{d_new} E_pi_new A / (1 - gamma)`.
+
+    Args:
+        gamma: `[]`.
+        constant: C `[]`.
+        log_policy: the old policy, `[S, A]`.
+        before: the solution of the old policy.
+        update: the new policy.
+        after: the solution of the new policy.
     """
     new = update.log_policy
     kl, kl_reverse = kl_divergence(new, log_policy), kl_divergence(log_policy, new)
@@ -98,64 +106,55 @@ def account(
 def improve(
     mdp: MDP, log_policy: jax.Array, constant: Constant, num_iterations: int
 ) -> tuple[jax.Array, Step]:
-    """Evaluate exactly, update, again and again.
+    """Evaluate exactly and update, `num_iterations` times.
 
     Args:
         mdp: the MDP.
-        log_policy: `[S, A]`, where to begin.
+        log_policy: `[S, A]`, the first policy.
         constant: chooses C in each iteration.
         num_iterations: T.
 
     Returns:
         The last `log_policy` and the `Step` of every iteration, its entries `[T]`.
     """
+
+    def iterate(
+        carry: tuple[jax.Array, Solution], iteration: jax.Array
+    ) -> tuple[tuple[jax.Array, Solution], Step]:
+        log_policy, before = carry
+        chosen = constant(Iterate(before, log_policy, mdp.gamma, iteration))
+        update = analytical_update(log_policy, before.advantage, chosen)
+        after = evaluate(mdp, jnp.exp(update.log_policy))
+        step = account(mdp.gamma, chosen, log_policy, before, update, after)
+        return (update.log_policy, after), step
+
     carry = (log_policy, evaluate(mdp, jnp.exp(log_policy)))
-    iterations = jnp.arange(num_iterations)
-    (log_policy, _), steps = jax.lax.scan(partial(_iterate, mdp, constant), carry, iterations)
+    (log_policy, _), steps = jax.lax.scan(iterate, carry, jnp.arange(num_iterations))
     return log_policy, steps
 
 
 def iterations_to_optimum(
     mdp: MDP, constant: Constant, fraction: float = 0.99, max_iterations: int = 100_000
 ) -> jax.Array:
-    """Updates until `fraction` of `J* - J(uniform)` is gained, from the uniform policy, `[]` int32.
+    """Count the updates until `fraction` of `J* - J(uniform)` is gained, `[]` int32.
 
-    `max_iterations` where that many do not suffice.
+    They start from the uniform policy. `max_iterations` where that many do not suffice.
     """
+
+    def advance(
+        carry: tuple[jax.Array, jax.Array, Solution],
+    ) -> tuple[jax.Array, jax.Array, Solution]:
+        iteration, log_policy, before = carry
+        chosen = constant(Iterate(before, log_policy, mdp.gamma, iteration))
+        log_policy = analytical_update(log_policy, before.advantage, chosen).log_policy
+        return iteration + 1, log_policy, evaluate(mdp, jnp.exp(log_policy))
+
     log_policy = log_of(uniform_policy(mdp))
     solution = evaluate(mdp, jnp.exp(log_policy))
     best = jnp.vdot(mdp.start, policy_iteration(mdp).value)
     goal = solution.objective + fraction * (best - solution.objective)
-    carry = (jnp.zeros((), jnp.int32), log_policy, solution)
-    more = partial(_short_of, goal, max_iterations)
-    return jax.lax.while_loop(more, partial(_advance, mdp, constant), carry)[0]
-
-
-def _iterate(
-    mdp: MDP,
-    choose: Constant,
-    carry: tuple[jax.Array, Solution],
-    iteration: jax.Array,
-) -> tuple[tuple[jax.Array, Solution], Step]:
-    log_policy, before = carry
-    constant = choose(before, log_policy, mdp.gamma, iteration)
-    update = analytical_update(log_policy, before.advantage, constant)
-    after = evaluate(mdp, jnp.exp(update.log_policy))
-    step = account(mdp.gamma, constant, log_policy, before, update, after)
-    return (update.log_policy, after), step
-
-
-def _short_of(
-    goal: jax.Array, max_iterations: int, carry: tuple[jax.Array, jax.Array, Solution]
-) -> jax.Array:
-    iteration, _, solution = carry
-    return (solution.objective < goal) & (iteration < max_iterations)
-
-
-def _advance(
-    mdp: MDP, choose: Constant, carry: tuple[jax.Array, jax.Array, Solution]
-) -> tuple[jax.Array, jax.Array, Solution]:
-    iteration, log_policy, before = carry
-    constant = choose(before, log_policy, mdp.gamma, iteration)
-    log_policy = analytical_update(log_policy, before.advantage, constant).log_policy
-    return iteration + 1, log_policy, evaluate(mdp, jnp.exp(log_policy))
+    return jax.lax.while_loop(
+        lambda carry: (carry[2].objective < goal) & (carry[0] < max_iterations),
+        advance,
+        (jnp.zeros((), jnp.int32), log_policy, solution),
+    )[0]

@@ -1,22 +1,22 @@
-"""The methods beside the analytical update, each as one exact step on a finite MDP.
+"""The methods related to the analytical update, each as one exact step on a finite MDP.
 
 A step is `(mdp, log_policy, ...) -> log_policy`; log-probabilities `[S, A]` are logits too, and
-gradients are taken with respect to them. The deep methods appear with exact advantages and
-visitations in place of their estimates, so what is left of them is the update itself.
+gradients are taken with respect to them. The deep methods have exact advantages and visitations
+here in place of their estimates, which leaves the update itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.mdp import MDP, greedy_policy
+from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_gradient
-from jaxrl_pg.theory.updates.analytical import analytical_update, kl_divergence, log_of
+from jaxrl_pg.theory.updates.analytical import analytical_update
 
 __all__ = [
     "Mixture",
@@ -39,12 +39,12 @@ _HALVINGS = 30
 
 
 class Mixture(NamedTuple):
-    """A conservative step.
+    """The result of a conservative step.
 
     Attributes:
         log_policy: `[S, A]`.
         rate: alpha `[]`, the share of the greedy policy in it.
-        certificate: `[]`, the change of J that is guaranteed.
+        certificate: `[]`, the guaranteed change of J.
     """
 
     log_policy: jax.Array
@@ -53,17 +53,17 @@ class Mixture(NamedTuple):
 
 
 def policy_iteration_step(mdp: MDP, log_policy: jax.Array) -> jax.Array:
-    """The greedy policy of Q, the first best action in every state (Howard 1960)."""
+    """Return the greedy policy of Q, the first best action in every state (Howard 1960)."""
     return log_of(greedy_policy(evaluate(mdp, jnp.exp(log_policy)).q))
 
 
 def conservative_step(mdp: MDP, log_policy: jax.Array) -> Mixture:
-    """Conservative policy iteration: a mixture with the greedy policy pi_g.
+    """Take a step of conservative policy iteration, a mixture with the greedy policy pi_g.
 
         pi_new = (1 - alpha) pi + alpha pi_g,   G = E_{s~d} E_{pi_g} A,   w = max_s |E_{pi_g} A|
         J(pi_new) - J(pi) >= [alpha G - 2 alpha^2 gamma w / (1 - gamma)] / (1 - gamma)
 
-    with the alpha in [0, 1] that makes the right side largest. Source: Kakade and Langford 2002,
+    with the alpha in [0, 1] that maximises the right side. Source: Kakade and Langford 2002,
     theorem 4.1, its `1 - gamma (1 - alpha)` bounded by `1 - gamma`.
     """
     solution = evaluate(mdp, jnp.exp(log_policy))
@@ -81,7 +81,7 @@ def conservative_step(mdp: MDP, log_policy: jax.Array) -> Mixture:
 def natural_gradient_step(
     mdp: MDP, log_policy: jax.Array, step_size: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Natural policy gradient of a softmax policy: `theta + eta F^+ grad J`.
+    """Take a natural policy gradient step of a softmax policy, `theta + eta F^+ grad J`.
 
         F = E_{s~d, a~pi}[grad log pi grad log pi^T],   F^+ grad J = A / (1 - gamma) + f(s)
 
@@ -96,7 +96,7 @@ def natural_gradient_step(
 def policy_gradient_step(
     mdp: MDP, log_policy: jax.Array, learning_rate: jax.typing.ArrayLike
 ) -> jax.Array:
-    """Exact gradient ascent on J, in logits; it never loses, whatever the rate.
+    """Take a step of exact gradient ascent on J in logits, which never lowers J at any rate.
 
     With x = d(s) pi(a|s) A(s,a) / (1 - gamma) the new policy is proportional to pi exp(eta x), so
     that E_pi_new A has the sign of sum_a pi A exp(eta x). This is 0 at eta = 0 and grows with eta,
@@ -113,40 +113,57 @@ def ppo_step(
     clip_eps: jax.typing.ArrayLike = 0.2,
     num_steps: int = 10,
 ) -> jax.Array:
-    """`num_steps` of gradient ascent on PPO's clipped objective (Schulman et al. 2017)."""
+    """Take `num_steps` of gradient ascent on PPO's clipped objective (Schulman et al. 2017)."""
     solution = evaluate(mdp, jnp.exp(log_policy))
-    goal = partial(clipped_surrogate, solution, log_policy, clip_eps)
-    return ascend(goal, log_policy, learning_rate, num_steps)
+    return ascend(
+        lambda logits: clipped_surrogate(solution, log_policy, clip_eps, logits),
+        log_policy,
+        learning_rate,
+        num_steps,
+    )
 
 
 def a2c_step(
     mdp: MDP, log_policy: jax.Array, learning_rate: jax.typing.ArrayLike, num_steps: int = 10
 ) -> jax.Array:
-    """`num_steps` of gradient ascent on A2C's objective, all with the data of the old policy.
+    """Take `num_steps` of gradient ascent on A2C's objective, all with the data of the old policy.
 
     Its gradient, `d(s) pi_old(a|s) A(s,a)` because E_pi_old A = 0, is the same at every step: all
-    of them are one policy-gradient step with the rate (1 - gamma) learning_rate num_steps, and
-    nothing but their number holds them back.
+    of them are one policy-gradient step with the rate (1 - gamma) learning_rate num_steps, which
+    only their number limits.
     """
     solution = evaluate(mdp, jnp.exp(log_policy))
-    goal = partial(likelihood_surrogate, solution, log_policy)
-    return ascend(goal, log_policy, learning_rate, num_steps)
+    return ascend(
+        lambda logits: likelihood_surrogate(solution, log_policy, logits),
+        log_policy,
+        learning_rate,
+        num_steps,
+    )
 
 
 def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayLike) -> jax.Array:
-    """TRPO: along the natural gradient, halved until it keeps `E_d KL(pi || pi_new) <= target`.
+    """Take a step of TRPO, along the natural gradient with `E_d KL(pi || pi_new) <= target`.
 
     The first length is that at which the quadratic model of the KL meets the target,
-    `sqrt(2 target / E_{d,pi} A^2)`; a step that does not raise the surrogate is halved too, and
-    after 30 halvings the policy stays. Source: Schulman et al. 2015, appendix C.
+    `sqrt(2 target / E_{d,pi} A^2)`. The step is halved until it keeps the constraint and does not
+    lower the surrogate; after 30 halvings the policy stays. Source: Schulman et al. 2015,
+    appendix C.
     """
     solution = evaluate(mdp, jnp.exp(log_policy))
+
+    def refused(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
+        halvings, length = carry
+        log_new = jax.nn.log_softmax(log_policy + length * solution.advantage)
+        kl = jnp.vdot(solution.visitation, kl_divergence(log_policy, log_new))
+        gain = jnp.sum(jnp.exp(log_new) * solution.advantage, axis=1)
+        allowed = (kl <= target) & (jnp.vdot(solution.visitation, gain) >= 0.0)
+        return ~allowed & (halvings < _HALVINGS)
+
     weights = solution.visitation[:, None] * jnp.exp(log_policy)
     norm = jnp.sum(weights * solution.advantage**2)
     length = jnp.where(norm > 0, jnp.sqrt(2.0 * target / jnp.where(norm > 0, norm, 1.0)), 0.0)
     carry = (jnp.zeros((), jnp.int32), length)
-    refused = partial(_refused, solution, log_policy, target)
-    halvings, length = jax.lax.while_loop(refused, _halve, carry)
+    halvings, length = jax.lax.while_loop(refused, lambda x: (x[0] + 1, 0.5 * x[1]), carry)
     length = jnp.where(halvings < _HALVINGS, length, 0.0)
     return jax.nn.log_softmax(log_policy + length * solution.advantage)
 
@@ -155,7 +172,7 @@ def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayL
 
 
 def surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
-    """`E_{s~d, a~pi_old}[ratio A]` `[]`: first order in the change of J, times 1 - gamma."""
+    """Return `E_{s~d, a~pi_old}[ratio A]` `[]`, the first order of (1 - gamma) times J's change."""
     ratio, weights = _ratio(solution, log_old, logits)
     return jnp.sum(weights * ratio * solution.advantage)
 
@@ -163,7 +180,7 @@ def surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.
 def clipped_surrogate(
     solution: Solution, log_old: jax.Array, clip_eps: jax.typing.ArrayLike, logits: jax.Array
 ) -> jax.Array:
-    """`E_{s~d, a~pi_old} min(ratio A, clip(ratio, 1 - eps, 1 + eps) A)` `[]`.
+    """Return `E_{s~d, a~pi_old} min(ratio A, clip(ratio, 1 - eps, 1 + eps) A)` `[]`.
 
     Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
     """
@@ -173,7 +190,7 @@ def clipped_surrogate(
 
 
 def likelihood_surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
-    """`E_{s~d, a~pi_old}[A log pi(a|s)]` `[]`, whose gradient A2C follows (Mnih et al. 2016)."""
+    """Return `E_{s~d, a~pi_old}[A log pi(a|s)]` `[]`, the objective of A2C (Mnih et al. 2016)."""
     weights = solution.visitation[:, None] * jnp.exp(log_old)
     return jnp.sum(weights * solution.advantage * jax.nn.log_softmax(logits))
 
@@ -181,7 +198,7 @@ def likelihood_surrogate(solution: Solution, log_old: jax.Array, logits: jax.Arr
 def penalised_surrogate(
     solution: Solution, log_old: jax.Array, constant: jax.typing.ArrayLike, logits: jax.Array
 ) -> jax.Array:
-    """`E_{s~d}[E_pi A - C KL(pi || pi_old)]` `[]`, maximised by the analytical update."""
+    """Return `E_{s~d}[E_pi A - C KL(pi || pi_old)]` `[]`, maximised by the analytical update."""
     log_policy = jax.nn.log_softmax(logits)
     kl = kl_divergence(log_policy, log_old)
     gain = jnp.sum(jnp.exp(log_policy) * solution.advantage, axis=1)
@@ -191,9 +208,9 @@ def penalised_surrogate(
 def reverse_projection(
     visitation: jax.Array, log_target: jax.Array, logits: jax.Array
 ) -> jax.Array:
-    """`E_{s~d} KL(pi || target)` `[]`, to be minimised.
+    """Return `E_{s~d} KL(pi || target)` `[]`, to be minimised.
 
-    Onto the analytical update's target it is the penalised surrogate again:
+    With the analytical update as the target it is the penalised surrogate again:
 
         grad KL(pi || pi_new) = -(1/C) grad [E_pi A - C KL(pi || pi_old)]   in every state.
     """
@@ -206,18 +223,10 @@ def ascend(
     learning_rate: jax.typing.ArrayLike,
     num_steps: int,
 ) -> jax.Array:
-    """`num_steps` of plain gradient ascent on `goal`, as a normalised `log_policy`."""
-    step = partial(_climb, jax.grad(goal), learning_rate)
-    return jax.nn.log_softmax(jax.lax.fori_loop(0, num_steps, step, logits))
-
-
-def _climb(
-    gradient: Callable[[jax.Array], jax.Array],
-    learning_rate: jax.typing.ArrayLike,
-    _: int,
-    logits: jax.Array,
-) -> jax.Array:
-    return logits + learning_rate * gradient(logits)
+    """Take `num_steps` of gradient ascent on `goal`; return a normalised `log_policy [S, A]`."""
+    gradient = jax.grad(goal)
+    logits = jax.lax.fori_loop(0, num_steps, lambda _, x: x + learning_rate * gradient(x), logits)
+    return jax.nn.log_softmax(logits)
 
 
 def _ratio(
@@ -225,22 +234,3 @@ def _ratio(
 ) -> tuple[jax.Array, jax.Array]:
     ratio = jnp.exp(jax.nn.log_softmax(logits) - log_old)
     return ratio, solution.visitation[:, None] * jnp.exp(log_old)
-
-
-def _halve(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    halvings, length = carry
-    return halvings + 1, 0.5 * length
-
-
-def _refused(
-    solution: Solution,
-    log_policy: jax.Array,
-    target: jax.typing.ArrayLike,
-    carry: tuple[jax.Array, jax.Array],
-) -> jax.Array:
-    halvings, length = carry
-    log_new = jax.nn.log_softmax(log_policy + length * solution.advantage)
-    kl = jnp.vdot(solution.visitation, kl_divergence(log_policy, log_new))
-    gain = jnp.sum(jnp.exp(log_new) * solution.advantage, axis=1)
-    allowed = (kl <= target) & (jnp.vdot(solution.visitation, gain) >= 0.0)
-    return ~allowed & (halvings < _HALVINGS)

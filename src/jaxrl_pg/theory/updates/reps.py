@@ -10,33 +10,33 @@ q(s,a) = d(s) pi(a|s) being that of the policy so far. Its dual is convex in (et
 and at the minimum p is proportional to q exp(delta_v / eta), and g = E_p r = (1 - gamma) J.
 So REPS is the analytical update with delta_v for the advantage and eta for C.
 
-As q itself is allowed, the exact method never loses; what it lacks is a guarantee under sampling.
+As q itself is feasible, the exact method never lowers J; it has no such guarantee under sampling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.linear import Factor, factorize, solve
+from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP
+from jaxrl_pg.theory.probability import kl_divergence
 from jaxrl_pg.theory.solve import evaluate
-from jaxrl_pg.theory.updates.analytical import analytical_update, kl_divergence
+from jaxrl_pg.theory.updates.analytical import analytical_update
 
 __all__ = ["Reps", "bellman_error", "dual", "reps_update"]
 
-_LENGTHS = 24  # of a Newton step that are tried, each half the one before
+_LENGTHS = 24  # lengths of a Newton step that are tried, each half of the previous one
 _RIDGE = 1e-12
-_NEAR = 0.01
-_LONGEST = 10.0  # of a change of delta / eta
+_NEAR = 0.01  # change of delta / eta below which a Newton step is taken whole
+_LONGEST = 10.0  # largest change of delta / eta in a step
 
 
 class Reps(NamedTuple):
-    """A REPS update.
+    """The result of a REPS update.
 
     Attributes:
         log_policy: `[S, A]`.
@@ -46,9 +46,9 @@ class Reps(NamedTuple):
         primal: `E_p r` `[]`, in exact arithmetic (1 - gamma) J of the new policy.
         dual: g(eta, v) `[]`.
         kl: `KL(p || q)` `[]`, epsilon unless the optimal policy is nearer than that.
-        flow_error: `[]`, the most by which p misses being a state-action distribution:
+        flow_error: `[]`, the largest violation of the flow constraint:
             `max_s |sum_a p(s,a) - (1 - gamma) rho(s) - gamma sum p P(s|.,.)|`.
-        iterations: `[]` int32, Newton steps made.
+        iterations: `[]` int32, the number of Newton steps.
     """
 
     log_policy: jax.Array
@@ -70,7 +70,7 @@ class _State(NamedTuple):
 
 
 def bellman_error(mdp: MDP, value: jax.Array) -> jax.Array:
-    """`delta_v = r + gamma P v - v`, `[S, A]`; the advantage where v is the policy's value."""
+    """Return `delta_v = r + gamma P v - v`, `[S, A]`; the advantage if v is the policy's value."""
     return mdp.reward + mdp.gamma * mdp.transition @ value - value[:, None]
 
 
@@ -81,7 +81,7 @@ def dual(
     eta: jax.Array,
     value: jax.Array,
 ) -> jax.Array:
-    """g(eta, v) `[]`, the smallest of which is the largest `E_p r`.
+    """Return g(eta, v) `[]`, whose minimum is the maximum of `E_p r`.
 
     Args:
         mdp: the MDP.
@@ -100,11 +100,17 @@ def reps_update(
     epsilon: jax.typing.ArrayLike,
     max_iterations: int = 100,
 ) -> Reps:
-    """The policy of the best state-action distribution within `KL(p || q) <= epsilon`.
+    """Return the policy of the best state-action distribution within `KL(p || q) <= epsilon`.
 
     The dual is minimised by Newton's method with a line search, from v = V (where delta_v is the
-    advantage) and the eta that would be right were the step small. Where the optimal policy lies
-    inside the trust region, eta goes to 0 and stops at 1e-6 of its scale.
+    advantage) and the eta that is right for small steps. Where the optimal policy lies inside the
+    trust region, eta goes to 0 and stops at 1e-6 of its scale.
+
+    Args:
+        mdp: the MDP.
+        log_policy: `[S, A]`, the policy so far.
+        epsilon: the bound on the KL divergence, in nats.
+        max_iterations: the largest number of Newton steps.
     """
     epsilon = jnp.asarray(epsilon, log_policy.dtype)
     solution = evaluate(mdp, jnp.exp(log_policy))
@@ -116,8 +122,12 @@ def reps_update(
     eta = jnp.maximum(spread / jnp.sqrt(2.0 * epsilon), largest / 3.0)
     count = jnp.zeros((), jnp.int32)
     start = _State(eta, solution.value, jnp.full_like(eta, jnp.inf), count)
-    step = partial(_newton, mdp, log_q, epsilon, 1e-6 * largest)
-    state = jax.lax.while_loop(partial(_unfinished, largest, max_iterations), step, start)
+    tolerance = jnp.finfo(largest.dtype).eps ** 1.5 * largest
+    state = jax.lax.while_loop(
+        lambda x: (x.decrement > tolerance) & (x.iterations < max_iterations),
+        lambda x: _newton(mdp, log_q, epsilon, 1e-6 * largest, x),
+        start,
+    )
     return _result(mdp, log_policy, log_q, epsilon, state)
 
 
@@ -139,15 +149,10 @@ def _result(
         joint=joint,
         primal=jnp.sum(joint * mdp.reward),
         dual=dual(mdp, log_q, epsilon, state.eta, state.value),
-        kl=kl_divergence(log_p[None], log_q.ravel()[None])[0],
+        kl=kl_divergence(log_p, log_q.ravel()),
         flow_error=jnp.max(jnp.abs(flow - (1.0 - mdp.gamma) * mdp.start)),
         iterations=state.iterations,
     )
-
-
-def _unfinished(scale: jax.Array, max_iterations: int, state: _State) -> jax.Array:
-    tolerance = jnp.finfo(scale.dtype).eps ** 1.5
-    return (state.decrement > tolerance * scale) & (state.iterations < max_iterations)
 
 
 def _newton(
@@ -157,12 +162,18 @@ def _newton(
     smallest: jax.Array,
     state: _State,
 ) -> _State:
-    """One Newton step on g(eta, v), with the best of some lengths."""
+    """Take one Newton step on g(eta, v), with the best of some lengths."""
     eta, value = state.eta, state.value
     direction, decrement, moved = _direction(mdp, log_q, epsilon, eta, value)
+
+    def dual_along(length: jax.Array) -> jax.Array:
+        new_eta = eta + length * direction[0]
+        new_value = value + length * direction[1:]
+        new_dual = dual(mdp, log_q, epsilon, jnp.maximum(new_eta, smallest), new_value)
+        return jnp.where(new_eta > smallest, new_dual, jnp.inf)
+
     lengths = jnp.asarray(2.0, eta.dtype) ** -jnp.arange(_LENGTHS)
-    try_length = partial(_along, mdp, log_q, epsilon, smallest, state, direction)
-    values = jax.vmap(try_length)(lengths)
+    values = jax.vmap(dual_along)(lengths)
     best = jnp.argmin(values)
     better = values[best] < dual(mdp, log_q, epsilon, eta, value)
     near = moved < _NEAR  # where Newton's step is right, and g too flat to be compared
@@ -182,11 +193,11 @@ def _direction(
     eta: jax.Array,
     value: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The Newton step in (eta, v) `[1 + S]`, its decrement, and how far it moves `delta / eta`.
+    """Return the Newton step in (eta, v) `[1 + S]`, its decrement, and its change of `delta / eta`.
 
     The gradient is (epsilon - KL(p || q), (1 - gamma) rho + E_p B) and the Hessian that of a
-    covariance, Cov_p(z) / eta with z = (-delta / eta, B), B = gamma P - 1. The step in v is the
-    one that fits the step in eta, which at most halves eta or doubles it.
+    covariance, Cov_p(z) / eta with z = (-delta / eta, B), B = gamma P - 1. The step in eta at most
+    halves or doubles it, and the step in v is the best one for that step in eta.
     """
     num_states, num_actions = log_q.shape
     own = jnp.repeat(jnp.eye(num_states, dtype=log_q.dtype), num_actions, axis=0)
@@ -194,13 +205,13 @@ def _direction(
     x = bellman_error(mdp, value).ravel() / eta
     log_p = jax.nn.log_softmax(log_q.ravel() + x)
     p = jnp.exp(log_p)
-    slack = epsilon - kl_divergence(log_p[None], log_q.ravel()[None])[0]
+    slack = epsilon - kl_divergence(log_p, log_q.ravel())
     gradient = p @ flow + (1.0 - mdp.gamma) * mdp.start
     centred, x_centred = flow - (p @ flow)[None], x - p @ x
     hessian = (p[:, None] * centred).T @ centred / eta
     trace, smallest = jnp.trace(hessian), jnp.finfo(p.dtype).eps
     lift = jnp.maximum(trace, smallest / eta)
-    # A constant added to v is no step, and where p never goes v means nothing.
+    # A constant added to v changes nothing, and neither does v where p has no mass.
     reached = jnp.where(jnp.diagonal(hessian) > smallest**2 * trace, 1.0 / num_states, 0.0)
     hessian = hessian + lift * jnp.outer(reached, reached)
     solve_with = _factor_positive(hessian)
@@ -209,7 +220,7 @@ def _direction(
     own_curvature = p @ x_centred**2 / eta
     curvature = jnp.maximum(own_curvature - mixed @ along, _RIDGE * own_curvature)
     curvature = jnp.maximum(curvature, jnp.finfo(p.dtype).tiny)
-    # Far from the v that belongs to this eta: towards it first, and no further than is known.
+    # Far from the best v for this eta: move towards it first, within the region of trust.
     distance = jnp.maximum(jnp.max(jnp.abs(flow @ towards)) / eta, 1.0)
     towards = towards * jnp.minimum(1.0, _LONGEST / distance)
     eta_step = jnp.clip(-(slack - mixed @ towards) / curvature, -0.5 * eta / distance, eta)
@@ -219,25 +230,11 @@ def _direction(
     return jnp.concatenate([eta_step[None], value_step]), decrement, moved
 
 
-def _along(
-    mdp: MDP,
-    log_q: jax.Array,
-    epsilon: jax.Array,
-    smallest: jax.Array,
-    state: _State,
-    direction: jax.Array,
-    length: jax.Array,
-) -> jax.Array:
-    eta = state.eta + length * direction[0]
-    value = state.value + length * direction[1:]
-    found = dual(mdp, log_q, epsilon, jnp.maximum(eta, smallest), value)
-    return jnp.where(eta > smallest, found, jnp.inf)
-
-
 def _factor_positive(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """`b -> x` with `matrix x = b` for a positive semidefinite matrix, by elimination.
+    """Return `b -> x` with `matrix x = b` for a positive semidefinite matrix, by elimination.
 
-    Scaled to a diagonal of ones and lifted by a ridge, which leaves what has no curvature alone.
+    The matrix is scaled to a diagonal of ones, and a ridge leaves directions without curvature
+    unchanged.
     """
     diagonal = jnp.diagonal(matrix)
     tiny = jnp.finfo(matrix.dtype).tiny
@@ -245,8 +242,5 @@ def _factor_positive(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
     scaled = matrix * scale[:, None] * scale[None]
     identity = jnp.eye(scale.shape[0], dtype=matrix.dtype)
     lifted = scaled + jnp.where(scale > 0, _RIDGE, 1.0)[:, None] * identity
-    return partial(_solve_scaled, factorize(identity - lifted, jnp.ones((), matrix.dtype)), scale)
-
-
-def _solve_scaled(factor: Factor, scale: jax.Array, rhs: jax.Array) -> jax.Array:
-    return scale * solve(factor, scale * rhs)
+    factor = factorize(identity - lifted, jnp.ones((), matrix.dtype))
+    return lambda rhs: scale * solve(factor, scale * rhs)
