@@ -39,6 +39,7 @@ class House:
     """The package's modules, their definitions, and the names each has imported."""
 
     def __init__(self) -> None:
+        """Read and parse every module."""
         self.lines: dict[str, list[str]] = {}
         self.definitions: dict[Name, ast.stmt] = {}
         self.modules: dict[str, dict[str, str]] = {}  # alias of a module, by the module it is in

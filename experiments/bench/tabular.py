@@ -32,7 +32,7 @@ def main():
     programs = {
         "vmap": jax.jit(jax.vmap(solve_uniform)),
         "lax.map": jax.jit(one_by_one),
-        "lax.map on two devices": jax.jit(devices.over_agents(one_by_one, (0,))),
+        "lax.map on two devices": jax.jit(devices.over_members(one_by_one, (0,))),
     }
     arrays = jax.tree.map(np.asarray, batch)
     loop = best_of(3, partial(numpy_loop, arrays))
@@ -41,7 +41,7 @@ def main():
         start = time.perf_counter()
         finished(program, batch)
         first = time.perf_counter() - start
-        given = jax.device_put(batch, devices.agents_sharding()) if "two" in name else batch
+        given = jax.device_put(batch, devices.members_sharding()) if "two" in name else batch
         seconds = best_of(10, partial(finished, program, given))
         print(f"{name}: {1e3 * seconds:.0f} ms, {loop / seconds:.1f} times; {first:.1f} s at first")
     key = jax.random.key(1)

@@ -22,8 +22,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 import jaxrl_pg
-from jaxrl_pg import actor_critic, envs, reinforce
-from jaxrl_pg.components import networks, normalize, on_policy, optim, rollout
+from jaxrl_pg import actor_critic, reinforce
+from jaxrl_pg.components import normalize, on_policy, optim, rollout
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.ops import returns
 from jaxrl_pg.theory import mdp, solve
@@ -142,13 +142,14 @@ def fit_critic(params: Any, config: reinforce.Config) -> Any:
     """Regress the critic on the returns of 512 episodes from each step on; keep the policy."""
     experience = episodes(config, params, jax.random.key(1))
     learner = reinforce.Learner(params, (), normalize.Normalizer((), ()))
-    weights = reinforce.weigh(config.replace(baseline="none"), learner, experience)
+    model = on_policy.build(config)
+    weights = reinforce.weigh(config.replace(baseline="none"), model, learner, experience)
     obs, counted, target = map(
         on_policy.flatten, (experience.steps.obs, weights.counted, weights.target)
     )
 
     def loss(params: Any) -> jax.Array:
-        value = networks.apply(on_policy.network(config), params, obs, "value")
+        value = model.network.apply(params, obs, method="value")
         return jnp.mean(counted * jnp.square(value - target))
 
     def step(carry: Any, _: None) -> Any:
@@ -163,10 +164,10 @@ def episodes(config: reinforce.Config, params: Any, key: jax.Array) -> on_policy
     """Collect a rollout of whole episodes, which terminate at their time limit."""
     reset_key, train_key = jax.random.split(key)
     learner = reinforce.Learner(params, (), normalize.Normalizer((), ()))
-    env = envs.make(config.env, config.env_params)
-    actor = rollout.start(env, reset_key, config.num_envs)
+    model = on_policy.build(config)
+    actor = rollout.start(model.env, reset_key, config.num_envs)
     state = TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
-    experience = on_policy.gather(config, state)
+    experience = on_policy.gather(config, model, state)
     steps = experience.steps
     nothing = jnp.zeros_like(steps.truncated), jnp.zeros_like(steps.final_value)
     ends = steps._replace(
@@ -194,7 +195,7 @@ def with_policy(params: Any, part: Any) -> Any:
 def one_batch(problem: Problem, num_envs: int, key: jax.Array) -> jax.Array:
     """Compute the gradient of every estimator from one batch of episodes, `[K, P]`."""
     config, params = problem.config(num_envs), problem.params[SUM]
-    experience = episodes(config, params, key)
+    model, experience = on_policy.build(config), episodes(config, params, key)
     steps = experience.steps
     counted = returns.episode_starts(steps.terminated) == 0
     multipliers = []
@@ -202,19 +203,19 @@ def one_batch(problem: Problem, num_envs: int, key: jax.Array) -> jax.Array:
         normalizer = normalize.Normalizer((), ())
         learner = reinforce.Learner(problem.params[kind.objective], (), normalizer)
         if kind.advantage is not None:
-            values = on_policy.values(config, learner, experience)
+            values = on_policy.values(model, learner, experience)
             multipliers.append(kind.advantage(config, steps, *values))
             continue
         switched = problem.config(num_envs, **kind.values)
-        weights = reinforce.weigh(switched, learner, experience)
+        weights = reinforce.weigh(switched, model, learner, experience)
         multipliers.append(weights.factor * (weights.ret - weights.baseline))
     cotangents = jnp.where(counted[None], jnp.stack(multipliers), 0.0) / num_envs
 
     def log_prob(part: Any) -> jax.Array:
         whole = with_policy(params, part)
         obs = on_policy.flatten(steps.obs)
-        dist = networks.apply(on_policy.network(config), whole, obs, "policy")
-        taken = on_policy.family(config).log_prob(dist, on_policy.flatten(steps.action))
+        dist = model.network.apply(whole, obs, method="policy")
+        taken = model.family.log_prob(dist, on_policy.flatten(steps.action))
         return taken.reshape(counted.shape)
 
     _, pull_back = jax.vjp(log_prob, policy_params(params))

@@ -12,6 +12,7 @@ from scipy import special
 from jaxrl_pg.ops import closed_form, collectives
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.bounds import improvement_bounds, sharp
+from jaxrl_pg.theory.probability import kl_divergence
 from jaxrl_pg.theory.updates import analytical, constants
 
 
@@ -45,7 +46,7 @@ def test_the_target_is_the_theorys_update_and_q_does_as_well_as_the_advantage(co
         assert_allclose(closed_form.log_target(log_policy, q, constant), exact, atol=1e-11)
         assert_allclose(
             closed_form.target_kl(exact, log_policy),
-            jnp.mean(analytical.kl_divergence(exact, log_policy)),
+            jnp.mean(kl_divergence(exact, log_policy)),
             rtol=1e-10,
         )
 
@@ -114,7 +115,8 @@ def test_the_constant_for_all_actions_is_the_theorys(kl_target):
         eps = jnp.max(jnp.abs(advantage))
         value = jnp.zeros(5)
         states = solve.Solution(value, advantage, advantage, jnp.full(5, 0.2), value[0])
-        exact = constants.kl_target(kl_target, states, log_policy, value[0], value[0])
+        iterate = constants.Iterate(states, log_policy, value[0], value[0])
+        exact = constants.kl_target(kl_target)(iterate)
         solved = closed_form.constant_for_target(log_policy, advantage, kl_target, eps)
         assert_allclose(solved, exact, rtol=2e-5)
 
@@ -195,7 +197,7 @@ def slack_of(mdp, scale):
     new = closed_form.log_target(log_policy, before.advantage, scale * eps)
     after = solve.evaluate(mdp, jnp.exp(new))
     gain = before.visitation @ jnp.sum(jnp.exp(new) * before.advantage, axis=1)
-    kl = before.visitation @ analytical.kl_divergence(new, log_policy)
+    kl = before.visitation @ kl_divergence(new, log_policy)
     proved = closed_form.proved_constant(mdp.gamma, eps)
     promised = closed_form.certificate(gain, kl, proved, mdp.gamma)
     return after.objective - before.objective - promised

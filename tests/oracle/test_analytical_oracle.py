@@ -1,7 +1,7 @@
 """The analytical agent against the exact update: its own functions, with exact parts and learned.
 
 With one-hot observations, no hidden layer, exact advantages and a full projection, one iteration of
-the agent is `tabular.analytical.analytical_update`. With learned parts it loses at most
+the agent is `theory.updates.analytical.analytical_update`. With learned parts it loses at most
 
     J(pi) - J(pi_new) <= 1 / (1 - gamma) E_{s~d_new}[P(s) + E(s)]
     P(s) = |sum_a (pi_new - pi_target)(a|s) A^(s,a)|       the projection's error
@@ -148,8 +148,8 @@ def gradient_norm(config, rows, learner, policy):
 @pytest.mark.parametrize(
     ("step", "choose"),
     [
-        ("scheduled", partial(constants.scaled, 1.0)),
-        ("kl", partial(constants.kl_target, 0.05)),
+        ("scheduled", constants.scaled(1.0)),
+        ("kl", constants.kl_target(0.05)),
     ],
 )
 def test_iterations_with_a_full_projection_are_the_exact_updates_step_by_step(step, choose):
@@ -181,9 +181,10 @@ def test_iterations_with_a_full_projection_are_the_exact_updates_step_by_step(st
 
 
 def weigh_alike(choose):
-    def of_states(solution, *rest):
-        even = jnp.full_like(solution.value, 1.0 / S)
-        return choose(solution._replace(visitation=even), *rest)
+    def of_states(iterate):
+        even = jnp.full_like(iterate.solution.value, 1.0 / S)
+        solution = iterate.solution._replace(visitation=even)
+        return choose(iterate._replace(solution=solution))
 
     return of_states
 

@@ -130,7 +130,7 @@ def test_turns_with_exact_advantages_are_the_exact_turns():
     carry = (learner.params.policies, learner.opt_state.policies)
     for turns in ((1, 0), (0, 1)):
         with jax.enable_x64(True):
-            choose = partial(constants.fixed, constant)
+            choose = constants.fixed(constant)
             sweep = multi_agent.sequential_sweep
             want, steps = sweep(markov_game(), jnp.asarray(want, float), choose, turns)
         for turn, who in enumerate(turns):

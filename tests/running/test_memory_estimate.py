@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from jaxrl_pg import ppo, sac
+from jaxrl_pg.config import agent_of
 from jaxrl_pg.running import memory_estimate
 
 CONFIGS = {
