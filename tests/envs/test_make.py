@@ -15,6 +15,7 @@ from gymnax.environments import environment, spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxrl_pg import envs
+from jaxrl_pg.envs.adapters import gymnax
 
 
 @struct.dataclass
@@ -222,6 +223,7 @@ def test_actions_meet_the_bounds_of_registered_boxes(env_id):
 FIRST_MADE_INSIDE_JIT = """
 import functools, jax
 from jaxrl_pg import envs
+from jaxrl_pg.envs.adapters import gymnax
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def first_step(env_id, num_envs):
@@ -248,7 +250,7 @@ def test_an_environment_may_first_be_made_inside_a_compiled_program():
 
 
 def test_an_environment_first_made_inside_a_trace_holds_no_tracer():
-    envs.vector._core.cache_clear()
+    gymnax.make.cache_clear()
     for num_envs in (2, 3):
         assert np.all(np.isfinite(step_breakout(num_envs)))
 
