@@ -31,8 +31,8 @@ CONFIGS = {
     "KL 0.03": analytical.Config(**SHARED, kl_target=0.03),
     "KL 0.1": analytical.Config(**SHARED, kl_target=0.1),
     "KL 0.3": analytical.Config(**SHARED, kl_target=0.3),
-    "proved constant": analytical.Config(**SHARED, step="tight"),
-    "the paper's constant": analytical.Config(**SHARED, step="paper"),
+    "proved constant": analytical.Config(**SHARED, step_size="tight"),
+    "the paper's constant": analytical.Config(**SHARED, step_size="paper"),
 }
 BAND = 0.8, 1.2
 

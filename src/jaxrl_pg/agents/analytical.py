@@ -10,7 +10,7 @@ With `target="sampled"` the first term is a likelihood of the taken actions, wei
 With `target="all_actions"` (finite action sets) a critic judges every action, corrected by GAE at
 the taken one, and the term is an exact sum over actions.
 
-C is the one knob, `step`: `kl` solves for the C at which KL(pi_target || pi_old) is `kl_target`;
+C is the one knob, `step_size`: `kl` solves for the C at which KL(pi_target || pi_old) is `kl_target`;
 `paper` takes gamma^2 eps / (1 - gamma)^3, with eps = max |A|; `tight` the smallest constant with a
 proved bound, about 4 eps / (1 - gamma); `scheduled` goes from `c_start` to `c_end` times eps. With
 exact advantages the update improves for every C > 0: a large C only makes it slow (the paper's
@@ -48,7 +48,7 @@ class Config(StepFields, TrustFields, EpochsConfig):
     target: Literal["sampled", "all_actions"] = "sampled"
     """what is fitted: weights of taken actions (sampled), or the whole target (all_actions)"""
     kl_target: Annotated[float, Positive] = 0.1
-    """KL of the target from the old policy, in nats (step kl); 0.01 to 0.03 for all_actions"""
+    """KL of the target from the old policy, in nats (step_size kl); 0.01 to 0.03 for all_actions"""
     correction_clip: float = 1.0
     """largest weight of GAE's correction of the critic; 0 believes the critic (all_actions)"""
     vf_coef: float = 0.5

@@ -57,7 +57,7 @@ class Config(StepFields, EpochsConfig):
     order: Literal["sequential", "simultaneous"] = "sequential"
     """who updates when: in turn, by random order (sequential), or all at once (simultaneous)"""
     kl_target: Annotated[float, Positive] = 0.02
-    """KL of an agent's target from its old policy, in nats (step kl)"""
+    """KL of an agent's target from its old policy, in nats (step_size kl)"""
     correction_clip: float = 1.0
     """largest weight of GAE's correction of the critic; 0 believes the critic"""
 

@@ -39,7 +39,7 @@ class Config(EpochsConfig):
     """half-width of the band the probability ratio is clipped to"""
     clip_eps_vf: Annotated[float, Positive] | None = None
     """half-width of the band of the value estimate; None does not clip it"""
-    kl_target: Annotated[float, Positive] = 0.01
+    penalty_kl: Annotated[float, Positive] = 0.01
     """KL per iteration that the adaptive penalty aims at, in nats (objective kl)"""
     target_kl: Annotated[float, Positive] | None = None
     """stop an iteration's updates once the KL exceeds 1.5 times this; None never stops"""
@@ -173,8 +173,8 @@ def _adapted(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     """Double or halve the penalty's coefficient when the KL misses its target (section 4)."""
     if config.objective != "kl":
         return kl_coef
-    factor = jnp.where(kl > 1.5 * config.kl_target, 2.0, 1.0)
-    return kl_coef * jnp.where(kl < config.kl_target / 1.5, 0.5, factor)
+    factor = jnp.where(kl > 1.5 * config.penalty_kl, 2.0, 1.0)
+    return kl_coef * jnp.where(kl < config.penalty_kl / 1.5, 0.5, factor)
 
 
 AGENT = Agent("ppo", Config, init, iterate, act, value)

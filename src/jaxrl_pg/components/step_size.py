@@ -37,14 +37,14 @@ Scalar = jax.Array | float
 class StepFields:
     """Fields of every agent that makes the analytical update."""
 
-    step: Literal["kl", "paper", "tight", "scheduled"] = "kl"
+    step_size: Literal["kl", "paper", "tight", "scheduled"] = "kl"
     """what chooses C: a KL target (kl), a constant of the theory, or a schedule"""
     kl_target: Annotated[float, Positive] = 0.1
-    """KL of the target from the old policy, in nats (step kl)"""
+    """KL of the target from the old policy, in nats (step_size kl)"""
     c_start: Annotated[float, Positive] = 1.0
-    """C at first, in units of eps (step scheduled)"""
+    """C at first, in units of eps (step_size scheduled)"""
     c_end: Annotated[float, Positive] = 0.1
-    """C at last, in units of eps (step scheduled); in between by equal factors"""
+    """C at last, in units of eps (step_size scheduled); in between by equal factors"""
     eps_decay: Annotated[float, Fraction] = 0.9
     """share of the old eps, the running max |A|, that the next one keeps"""
 
@@ -130,11 +130,11 @@ def constant(
         progress: `[]`, from 0 to 1, for a schedule.
         solve: `(kl_target, scale) -> C`, the C that moves the policy so far.
     """
-    if fields.step == "kl":
+    if fields.step_size == "kl":
         return solve(fields.kl_target, eps)
-    if fields.step == "scheduled":
+    if fields.step_size == "scheduled":
         return closed_form.scheduled_constant(fields.c_start, fields.c_end, progress, eps)
-    if fields.step == "paper":
+    if fields.step_size == "paper":
         return closed_form.paper_constant(gamma, eps)
     return closed_form.proved_constant(gamma, eps)
 
