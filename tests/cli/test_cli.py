@@ -27,10 +27,15 @@ LATE = {"gymnax", "matplotlib", "tyro", "tensorboardX"}
 HEAVY = LATE | {"jax", "numpy", "flax", "optax", "orbax", "rich"}
 
 
+# JAX 0.9 logs an error, and goes on, for every program that it loads from its cache on a CPU.
+LOGGING = {"TF_CPP_MIN_LOG_LEVEL": "3"} if jax.__version_info__ < (0, 10) else {}
+
+
 @pytest.fixture(scope="module")
 def environ(tmp_path_factory):
     return {
         **os.environ,
+        **LOGGING,
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.getbasetemp() / "compiled"),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
         "XLA_FLAGS": "",
