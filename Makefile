@@ -1,13 +1,18 @@
-# Bare `make` explains the targets. Everything is installed into .venv, from pinned versions.
-PYTHON ?= python3
-EXTRAS ?=
-VENV := .venv
+# Bare `make` explains the targets. Everything is installed into .venv, from the versions pinned for
+# the Python in it: the one there is, unless PYTHON names another.
+VENV ?= .venv
 BIN := $(VENV)/bin
+PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
+PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+SUPPORTED := $(patsubst constraints/%.txt,%,$(sort $(wildcard constraints/*.txt)))
+CONSTRAINTS := constraints/$(or $(PYTHON_VERSION),none).txt
+PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS)
+EXTRAS ?=
 # What the command line takes; for `make train`, without it, PPO solves CartPole-v1.
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-ppo bench-sac bench-sweep theory variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow smoke check bench bench-ppo bench-sac bench-sweep theory variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -17,6 +22,7 @@ help: ## explain the targets
 	@echo
 	@echo '  make train ARGS="ppo --env Pendulum-v1 --seed 3"   any option of the command line'
 	@echo '  make install EXTRAS=gpu                            CUDA (gpu) or TPU (tpu) builds of JAX'
+	@echo '  make install PYTHON=python3.12                     another Python: $(SUPPORTED)'
 
 install: $(VENV)/.installed ## create .venv and install the library, nothing else
 
@@ -44,6 +50,17 @@ test: $(VENV)/.dev ## install and run the tests
 
 test-slow: $(VENV)/.dev ## the learning gates: ten seeds on real environments
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+# Run a few tests with another Python, in an environment of its own: make smoke-3.12 uses .venv-3.12.
+# PYENV_VERSION is read only by pyenv, which hides all Pythons but one.
+smoke-%:
+	@export PYENV_VERSION=$*; if python$* -c '' 2>/dev/null; \
+	then $(MAKE) smoke PYTHON=python$* VENV=.venv-$*; \
+	else echo 'python$* is not installed here: its smoke test is skipped'; fi
+
+smoke: $(VENV)/.smoke
+	$(BIN)/python -m pytest tests/contract tests/checkpoint tests/cli \
+		-k 'not contract or ppo-discrete or sac-continuous' $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -79,15 +96,26 @@ versus: install ## the analytical update beside PPO: tuned alike, 20 seeds, rati
 	$(BIN)/jaxrl-pg sweep step_size
 
 clean: ## remove what was installed and cached; runs/ stays
-	rm -rf $(VENV) .venv-bench .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
 
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+# An environment of another Python is made anew.
+MADE := $(VENV)/.python-$(PYTHON_VERSION)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".$(if $(EXTRAS),[$(EXTRAS)])"
+$(MADE): | $(CONSTRAINTS)
+	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[dev]"
+constraints/%.txt:
+	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12'; exit 2
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(PIP_INSTALL) -e ".$(if $(EXTRAS),[$(EXTRAS)])"
+	@touch $@
+
+$(VENV)/.smoke: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(PIP_INSTALL) -e . pytest pytest-timeout pytest-xdist
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(PIP_INSTALL) -e ".[dev]"
+	@touch $@ $(VENV)/.installed $(VENV)/.smoke

@@ -172,6 +172,23 @@ def test_a_jaxmarl_end_at_the_limit_is_a_truncation_and_an_earlier_one_a_termina
     assert not np.any(step.truncated)
 
 
+@jax.numpy_rank_promotion("allow")  # JaxMARL promotes ranks
+def test_an_environment_of_jaxmarl_itself_runs_to_its_time_limit():
+    pytest.importorskip("jaxmarl")
+    game = jaxmarl.make("MPE_simple_spread_v3", max_steps_in_episode=2)
+    assert game.factors == (5, 5, 5)
+    env = envs.make(game)
+    assert (env.spec.obs_shape, env.spec.num_actions) == ((3 * 18,), 5**3)
+    state, obs = jax.jit(partial(envs.reset, env, num_envs=2))(KEYS[0])
+    assert obs.shape == (2, 3 * 18)
+    take = jax.jit(partial(envs.step, env, *KEYS))
+    for count in (1, 2):
+        state, step = take(state, jnp.array([0, 124]))
+        assert_array_equal(step.truncated, [count == 2] * 2)
+        assert not np.any(step.terminated)
+        assert np.all(step.reward < 0)  # no landmark has an agent on it yet
+
+
 def test_what_jaxmarl_cannot_serve_is_refused(monkeypatch):
     class Real(StandIn):
         def action_space(self, agent):

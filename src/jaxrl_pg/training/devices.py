@@ -42,7 +42,7 @@ def prepare(num_devices: int) -> None:
     """
     if num_devices > 1:
         jax.config.update("jax_num_cpu_devices", num_devices)
-    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined, unused-ignore]
         folder = Path("~/.cache/jaxrl_pg").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
