@@ -41,6 +41,10 @@ LATE = {"gymnax", "matplotlib", "tensorboardX"}
 HEAVY = LATE | {"jax", "numpy", "flax", "optax", "orbax", "rich"}
 
 
+# JAX 0.9 logs an error, and goes on, for every program that it loads from its cache on a CPU.
+LOGGING = {"TF_CPP_MIN_LOG_LEVEL": "3"} if jax.__version_info__ < (0, 10) else {}
+
+
 @pytest.fixture(autouse=True)
 def _settings_put_back():
     """Undo what the command line sets in JAX."""
@@ -91,7 +95,7 @@ def start(cache, *command, **environ):
     """Run a command in a process of its own."""
     return subprocess.run(
         [*CLI, *command],
-        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), **environ},
+        env={**os.environ, "JAX_COMPILATION_CACHE_DIR": str(cache), **LOGGING, **environ},
         capture_output=True,
         text=True,
         timeout=120,
