@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow check bench bench-ppo bench-sac bench-sweep theory variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all check bench bench-ppo bench-sac bench-sweep theory variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -44,6 +44,9 @@ test: $(VENV)/.dev ## install and run the tests
 
 test-slow: $(VENV)/.dev ## the learning gates: ten seeds on real environments
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: $(VENV)/.dev ## every test, the slow ones too
+	$(BIN)/python -m pytest -m '' $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types
 	$(BIN)/ruff check .

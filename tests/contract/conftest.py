@@ -1,5 +1,6 @@
 """One compiled `Contract` a row of the table, shared by all tests."""
 
+import jax
 import pytest
 from contract_table import CASES, Contract
 
@@ -10,9 +11,15 @@ SLOW = {
     *("analytical-replay-continuous", "natural-gradient-continuous"),
     *("reinforce-continuous", "reps-continuous"),
 }
-PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 
 
-@pytest.fixture(scope="session", params=PARAMS)
+def row(name):
+    """A case is one worker's, so that it is compiled once."""
+    marks = [pytest.mark.xdist_group(name), *([pytest.mark.slow] if name in SLOW else [])]
+    return pytest.param(name, marks=marks)
+
+
+@pytest.fixture(scope="session", params=[row(name) for name in CASES])
 def contract(request):
-    return Contract(request.param)
+    yield Contract(request.param)
+    jax.clear_caches()

@@ -3,7 +3,7 @@
 To put a new agent under the contract, add its rows to `CASES`.
 """
 
-import functools
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,6 @@ import numpy as np
 from jaxrl_pg import agents, envs
 from jaxrl_pg.training import program
 
-# What is asked here does not depend on how hard XLA optimises; this takes a quarter of the time.
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-# Different programs round alike only when fusions are emitted as they are for users.
-EXACT = {"xla_backend_optimization_level": 0}
 NUM_ITERATIONS = 4
 SIZES = {
     "num_envs": 8,
@@ -210,19 +206,17 @@ CASES = {
 }
 
 
-def _counted(counts, name, fn):
-    """`fn`, but `counts[name]` says how often it was traced."""
-
-    @functools.wraps(fn)
-    def traced(*args):
-        counts[name] = counts.get(name, 0) + 1
-        return fn(*args)
-
-    return traced
-
-
 class Contract:
-    """A case with its compiled programs; results are kept, so tests share them."""
+    """A case with its four compiled programs; results are kept, so tests share them.
+
+    Attributes:
+        init: the agent's.
+        iterations: see `_iterations`.
+        batched: training of several rows at once.
+        acting: everything that is asked of a trained agent's `act` and `value`.
+        traces: how often each was traced.
+        rows: configs that differ in one float, or in the seed, with their keys.
+    """
 
     def __init__(self, name):
         self.name, self.case = name, CASES[name]
@@ -231,41 +225,82 @@ class Contract:
         self.spec = envs.make(self.config.env, self.config.env_params).spec
         self.key = jax.random.key(0)
         self.traces: dict[str, int] = {}
-        self.train = self.compile("train", program.train)
-        self.init = self.compile("init", self.agent.init)
-        self.act = self.compile("act", self.agent.act, static_argnums=4)
-        self.rows = self._rows()
+        self.init = self._compile("init", self.agent.init)
+        self.iterations = self._compile("iterations", self._iterations)
+        self.batched = self._compile("batched", jax.vmap(program.train))
+        self.acting = self._compile("acting", self._acting)
+        self.rows = {"base": (self.config, self.key), "seed": (self.config, jax.random.key(1))}
+        for field, value in self.case.floats.items():
+            self.rows[field] = (self.config.replace(**{field: value}), self.key)
 
-    def compile(self, name, fn, static_argnums=(), options=FAST):
-        fn = _counted(self.traces, name, fn)
-        return jax.jit(fn, static_argnums=static_argnums, compiler_options=options)
+    def _compile(self, name, fn):
+        """`fn`, compiled; `traces[name]` says how often it was traced."""
 
-    @functools.cached_property
-    def trained(self):
-        return self.train(self.config, self.key)
+        def traced(*args):
+            self.traces[name] = self.traces.get(name, 0) + 1
+            return fn(*args)
 
-    @functools.cached_property
+        return jax.jit(traced)
+
+    def _iterations(self, config, state, num_iterations):
+        """Any number of iterations up to `NUM_ITERATIONS`, in one program.
+
+        Returns the state, and metrics `[NUM_ITERATIONS]` that are 0 for iterations not asked for.
+        """
+        _, shapes = jax.eval_shape(self.agent.iterate, config, state)
+
+        def body(i, carry):
+            state, metrics = carry
+            state, new = self.agent.iterate(config, state)
+            return state, jax.tree.map(lambda x, one: x.at[i].set(one), metrics, new)
+
+        metrics = jax.tree.map(lambda x: jnp.zeros((NUM_ITERATIONS, *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(0, num_iterations, body, (state, metrics))
+
+    def _acting(self, config, learner, obs, keys):
+        """Actions for either key, greedy and drawn; greedy for one observation alone; values."""
+        act = self.agent.act
+        return {
+            "greedy": [act(config, learner, obs, key, True) for key in keys],
+            "drawn": [act(config, learner, obs, key, False) for key in keys],
+            "alone": act(config, learner, obs[:1], keys[0], True),
+            "value": self.agent.value(config, learner, obs),
+        }
+
+    @cached_property
     def start(self):
         return self.init(self.config, self.key)
 
-    @functools.cached_property
+    @cached_property
     def singles(self):
-        """Every row trained alone, one after the other."""
-        return [self.train(config, key) for config, key in self.rows.values()]
+        """Every row trained alone, one after the other: its state and its metrics."""
+        return [
+            self.iterations(config, self.init(config, key), NUM_ITERATIONS)
+            for config, key in self.rows.values()
+        ]
 
-    @functools.cached_property
-    def batched(self):
+    def train_together(self):
         """All rows trained at once, by `vmap` over the config's leaves and the keys."""
         configs, keys = zip(*self.rows.values(), strict=True)
         config = jax.tree.map(lambda *x: jnp.stack([jnp.float32(v) for v in x]), *configs)
-        train = self.compile("batched", jax.vmap(program.train))
-        return train(config, jnp.stack(keys))
+        return self.batched(config, jnp.stack(keys))
 
-    def _rows(self):
-        rows = {"base": (self.config, self.key), "seed": (self.config, jax.random.key(1))}
-        for name, value in self.case.floats.items():
-            rows[name] = (self.config.replace(**{name: value}), self.key)
-        return rows
+    @cached_property
+    def together(self):
+        return self.train_together()
+
+    @cached_property
+    def trained(self):
+        """Learner and metrics of the first of them, as NumPy's arrays."""
+        state, metrics = self.together
+        return jax.tree.map(lambda x: x[0], jax.device_get((state.learner, metrics)))
+
+    @cached_property
+    def acts(self):
+        """What the trained agent does, and thinks of, 64 random observations."""
+        obs = jax.random.normal(jax.random.key(3), (64, *self.spec.obs_shape))
+        keys = self.key, jax.random.key(9)
+        return self.acting(self.config, self.trained[0], obs, keys)
 
 
 def leaves_of(tree):
