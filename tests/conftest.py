@@ -41,14 +41,20 @@ def pytest_configure(config):
         jax.config.update(name, value)
 
 
-def pytest_collection_modifyitems(items):
-    """Give the tests of a file to one worker, so that they share what was compiled for them.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give the tests of a file to one worker, and of the contract's file the tests of a case.
 
-    A file may mark groups of its own instead, as the contract does.
+    They share what was compiled for them.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileOrCase(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            case = nodeid.partition("[")[2] if "contract/" in nodeid else ""
+            return super()._split_scope(nodeid) + case
+
+    return ByFileOrCase(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 @pytest.fixture(autouse=True)

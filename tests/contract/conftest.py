@@ -11,15 +11,10 @@ SLOW = {
     *("analytical-replay-continuous", "natural-gradient-continuous"),
     *("reinforce-continuous", "reps-continuous"),
 }
+PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 
 
-def row(name):
-    """A case is one worker's, so that it is compiled once."""
-    marks = [pytest.mark.xdist_group(name), *([pytest.mark.slow] if name in SLOW else [])]
-    return pytest.param(name, marks=marks)
-
-
-@pytest.fixture(scope="session", params=[row(name) for name in CASES])
+@pytest.fixture(scope="session", params=PARAMS)
 def contract(request):
     yield Contract(request.param)
     jax.clear_caches()

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg.training import program
@@ -301,23 +300,3 @@ class Contract:
         obs = jax.random.normal(jax.random.key(3), (64, *self.spec.obs_shape))
         keys = self.key, jax.random.key(9)
         return self.acting(self.config, self.trained[0], obs, keys)
-
-
-def leaves_of(tree):
-    """Leaves by path, random keys as the numbers they are."""
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _numbers(leaf) for path, leaf in found}
-
-
-def _numbers(leaf):
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
-
-
-def assert_bit_equal(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    left, right = leaves_of(left), leaves_of(right)
-    for name, value in left.items():
-        assert value.dtype == right[name].dtype, name
-        np.testing.assert_array_equal(value, right[name], err_msg=name, strict=True)

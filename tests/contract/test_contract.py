@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from contract_table import CASES, NUM_ITERATIONS, assert_bit_equal, leaves_of
+from contract_table import CASES, NUM_ITERATIONS
 
+from compare import assert_bit_equal, largest_difference, leaves_of
 from jaxrl_pg import agents
 from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
@@ -18,13 +19,8 @@ KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 
 
-def params_of(result, row=None):
-    params = leaves_of(result[0].learner.params)
-    return params if row is None else {name: x[row] for name, x in params.items()}
-
-
-def largest_difference(left, right):
-    return max(np.max(np.abs(left[name] - right[name])) for name in left)
+def params_of(result, row=...):
+    return {name: x[row] for name, x in leaves_of(result[0].learner.params).items()}
 
 
 def test_the_table_covers_every_agent_with_every_kind_of_action_that_it_takes():

@@ -1,0 +1,29 @@
+"""Tiny configs, parameters to put into networks, and the compiler's options beside the default.
+
+The default, which `conftest.py` sets for all tests, compiles fast and computes slowly.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# For programs that compute for longer than they compile.
+LONG = {"xla_backend_optimization_level": 1}
+
+TINY = {"num_envs": 4, "num_steps": 4, "hidden_sizes": (4,)}
+EPOCHS = {"num_epochs": 2, "num_minibatches": 2}
+# A replay that is overwritten, and is no multiple of what an iteration adds.
+REPLAY = {
+    "num_envs": 8,
+    "num_steps": 8,
+    "num_updates": 4,
+    "batch_size": 32,
+    "buffer_size": 100,
+    "learning_starts": 64,
+}
+
+
+def shaken(tree, seed):
+    """Return parameters that are all different from each other and from what they were."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(x + rng.normal(size=x.shape), x.dtype), tree)
