@@ -6,14 +6,10 @@ import jax
 
 from compare import assert_bit_equal
 from jaxrl_pg import ppo
+from programs import SMALL_PPO
 
 CONFIG = ppo.Config(
-    num_envs=8,
-    num_steps=8,
-    num_epochs=2,
-    num_minibatches=2,
-    hidden_sizes=(8, 8),
-    learning_rate=0.01,
+    **SMALL_PPO,
     anneal_lr=False,
     normalize_obs=True,
     normalize_reward=True,

@@ -5,19 +5,9 @@ import numpy as np
 
 from jaxrl_pg import sac
 from jaxrl_pg.training import program
+from programs import SMALL_REPLAY
 
-CONFIG = sac.Config(
-    env="Pendulum-v1",
-    num_envs=8,
-    num_steps=8,
-    num_updates=4,
-    batch_size=32,
-    buffer_size=100,
-    learning_starts=64,
-    hidden_sizes=(8,),
-    num_devices=2,
-    total_timesteps=256,
-)
+CONFIG = sac.Config(env="Pendulum-v1", **SMALL_REPLAY, num_devices=2, total_timesteps=256)
 
 
 def test_two_devices_share_the_replay_and_learn_the_same():

@@ -11,28 +11,15 @@ import jax.numpy as jnp
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg.training import program
+from programs import EPOCHS, SMALL, SMALL_REPLAY
 
 NUM_ITERATIONS = 4
-SIZES = {
-    "num_envs": 8,
-    "num_steps": 8,
-    "hidden_sizes": (8, 8),
-    "total_timesteps": 200,  # three iterations of 64 and a bit: four
-}
-PPO = {**SIZES, "num_epochs": 2, "num_minibatches": 2, "learning_rate": 0.01}
-CARTPOLE = {**PPO, "env": "CartPole-v1"}
+SIZES = {**SMALL, "total_timesteps": 200}  # three iterations of 64 and a bit: four
+CARTPOLE = {**SIZES, **EPOCHS, "env": "CartPole-v1"}
 # Episodes of five steps, so that this many are cut off by the time limit within a rollout.
-PENDULUM = {**PPO, "env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}
-# A replay that is overwritten, and is no multiple of what an iteration adds; the first iteration
-# learns nothing.
-OFF_POLICY = {
-    **SIZES,
-    "learning_starts": 64,
-    "num_updates": 4,
-    "batch_size": 32,
-    "buffer_size": 100,
-    "learning_rate": 0.01,
-}
+CUT = {"env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}
+PENDULUM = {**SIZES, **EPOCHS, **CUT}
+OFF_POLICY = {**SMALL_REPLAY, **SIZES}
 
 
 class Case(NamedTuple):
@@ -79,20 +66,20 @@ CASES = {
         {"gamma": 0.5, "target_kl": 1e-6, "clip_eps_vf": 0.01},
     ),
     "ppo-image": Case(
-        "ppo", {**PPO, "env": "Breakout-MinAtar", "conv_features": 2}, {"max_grad_norm": 1e-4}
+        "ppo",
+        {**SIZES, **EPOCHS, "env": "Breakout-MinAtar", "conv_features": 2},
+        {"max_grad_norm": 1e-4},
     ),
     "actor-critic-discrete": Case(
         "actor_critic",
-        {**SIZES, "env": "CartPole-v1", "learning_rate": 0.01, "normalize_advantage": True},
+        {**SIZES, "env": "CartPole-v1", "normalize_advantage": True},
         {"learning_rate": 0.003, "gamma": 0.9, "gae_lambda": 0.5, "ent_coef": 1.0},
     ),
     "actor-critic-online": Case(
         "actor_critic",
         {
             **SIZES,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
-            "learning_rate": 0.01,
+            **CUT,
             "target": "td0",
             "online": True,
             "normalize_obs": True,
@@ -103,9 +90,8 @@ CASES = {
         "reinforce",
         {
             **SIZES,
+            **CUT,
             "env": "CartPole-v1",
-            "env_params": {"max_steps_in_episode": 5.0},
-            "learning_rate": 0.01,
             "discount": "from_start",
             "baseline": "optimal",
         },
@@ -115,9 +101,7 @@ CASES = {
         "reinforce",
         {
             **SIZES,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
-            "learning_rate": 0.01,
+            **CUT,
             "entropy_in_return": True,
             "normalize_reward": True,
         },
@@ -147,8 +131,7 @@ CASES = {
         "sac",
         {
             **OFF_POLICY,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
+            **CUT,
             "variant": "value",
             "learn_alpha": False,
         },
@@ -173,8 +156,7 @@ CASES = {
         "analytical_replay",
         {
             **OFF_POLICY,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
+            **CUT,
             "step": "scheduled",
             "policy_period": 2,
             "num_actions_sampled": 4,

@@ -14,8 +14,6 @@ from jaxrl_pg import envs
 B, T = 3, 3
 # Downloads its images when it is made, and decodes their pixels wrongly.
 UNUSABLE = {"MNISTBandit-bsuite"}
-# What is asked here needs no fast code; this halves the compile time.
-QUICK = {"xla_backend_optimization_level": 0}
 USABLE = [env_id for env_id in gymnax.registered_envs if env_id not in UNUSABLE]
 
 
@@ -81,7 +79,7 @@ def test_the_spec_is_the_declared_space(env_id):
 @pytest.mark.parametrize("env_id", USABLE)
 def test_three_steps_are_finite(env_id):
     env = envs.make(env_id)
-    _, obs, _, timesteps = jax.jit(partial(run, env), compiler_options=QUICK)(jax.random.key(1))
+    _, obs, _, timesteps = jax.jit(partial(run, env))(jax.random.key(1))
     for x in (obs, timesteps.obs, timesteps.final_obs, timesteps.reward):
         assert np.all(np.isfinite(np.asarray(x, np.float32)))
     if isinstance(env.core.observation_space(env.params), spaces.Discrete):
