@@ -4,6 +4,7 @@ This is the one place of compiler options. Everything is compiled quickly rather
 module asks for the fixture `optimised`.
 """
 
+import ctypes
 import gc
 import os
 
@@ -71,12 +72,18 @@ def _programs_go_with_their_module(request):
 
 
 def forget(module):
-    """Empty the caches of a test module's functions, and all of JAX's."""
+    """Empty the caches of a test module's functions and all of JAX's, and give the memory back.
+
+    Measured over four files of tests/ops: 690 MB before, as much after (freed, but kept by the C
+    library for later), and 310 MB once that is asked to return it.
+    """
     for value in vars(module).values():
         if hasattr(value, "cache_clear") and value.__module__ == module.__name__:
             value.cache_clear()
     jax.clear_caches()
     gc.collect()
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 @pytest.fixture(scope="module")
