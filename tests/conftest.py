@@ -14,8 +14,10 @@ import pytest
 NUM_DEVICES = 2
 SECONDS_WORTH_KEEPING = 0.2
 EMITTERS = "xla_cpu_use_fusion_emitters"
+# Two devices wait 40 seconds for each other and then end the process: too short on a busy machine.
+PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=300"
 # A flag that jaxlib does not know ends the process, so only the versions that are known to have it.
-QUICK_CODE = {"0.10": f"--{EMITTERS}=false --xla_cpu_parallel_codegen_split_count=1"}
+FLAGS = {"0.10": f"--{EMITTERS}=false --xla_cpu_parallel_codegen_split_count=1 {PATIENCE}"}
 
 
 def pytest_configure(config):
@@ -29,7 +31,7 @@ def pytest_configure(config):
     version = jax.__version__.rpartition(".")[0]
     flags = os.environ.get("XLA_FLAGS", "")
     if EMITTERS not in flags:  # workers are told by the process that starts them
-        os.environ["XLA_FLAGS"] = f"{flags} {QUICK_CODE.get(version, '')}".strip()
+        os.environ["XLA_FLAGS"] = f"{flags} {FLAGS.get(version, '')}".strip()
     options = {
         "jax_platforms": "cpu",
         "jax_num_cpu_devices": NUM_DEVICES,

@@ -155,6 +155,9 @@ def test_metrics_of_an_iteration_are_bytes_and_not_rollouts(contract):
 def test_evaluating_changes_nothing_and_adds_its_own_metrics(contract):
     train = jax.jit(program.train, static_argnums=(2, 3))
     without = train(contract.config, contract.key, 0)
+    compiled = train._cache_size()
+    train(contract.config.replace(gamma=0.5), contract.key, 0)
+    assert train._cache_size() == compiled  # floats are arguments of a single agent's training too
     state, metrics = train(contract.config, contract.key, 3, 2)
     evaluations = {name: np.asarray(metrics.pop(name)) for name in list(metrics) if "eval/" in name}
     assert_bit_equal((state, metrics), without)

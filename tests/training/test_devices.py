@@ -82,11 +82,12 @@ def test_agents_shared_out_are_the_agents_trained_alone():
         lambda config, keys: jax.lax.map(partial(jaxrl_pg.train, config), keys), (None, 0)
     )
     states, metrics = jax.jit(shared)(config, keys)
+    learners = jax.device_get(states.learner)
     train = jax.jit(jaxrl_pg.train)
     for row, key in enumerate(keys):
         # Another program around the same agent: equal up to the order of sums.
         single = jax.tree.leaves(train(config, key)[0].learner)
-        agent = jax.tree.leaves(jax.tree.map(lambda x, row=row: x[row], states.learner))
+        agent = [x[row] for x in jax.tree.leaves(learners)]
         for a, b in zip(agent, single, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert np.all(np.isfinite(metrics["loss/total"]))
