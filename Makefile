@@ -12,7 +12,7 @@ EXTRAS ?=
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow smoke check bench bench-ppo bench-sac bench-sweep theory variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke check bench bench-ppo bench-sac bench-sweep theory variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -50,6 +50,9 @@ test: $(VENV)/.dev ## install and run the tests
 
 test-slow: $(VENV)/.dev ## the learning gates: ten seeds on real environments
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: $(VENV)/.dev ## every test, the slow ones too
+	$(BIN)/python -m pytest -m '' $(ARGS)
 
 # Run a few tests with another Python, in an environment of its own: make smoke-3.12 uses .venv-3.12.
 # PYENV_VERSION is read only by pyenv, which hides all Pythons but one.

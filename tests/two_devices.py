@@ -3,17 +3,13 @@
 import sys
 
 import jax
-import numpy as np
 
+from compare import assert_bit_equal
 from jaxrl_pg import ppo
+from programs import SMALL_PPO
 
 CONFIG = ppo.Config(
-    num_envs=8,
-    num_steps=8,
-    num_epochs=2,
-    num_minibatches=2,
-    hidden_sizes=(8, 8),
-    learning_rate=0.01,
+    **SMALL_PPO,
     anneal_lr=False,
     normalize_obs=True,
     normalize_reward=True,
@@ -25,13 +21,10 @@ CLI = [sys.executable, "-c", "import sys; from jaxrl_pg.cli import main; sys.exi
 
 
 def numbers(tree):
-    """Leaves, random keys as the numbers they are."""
+    """Yield the leaves, random keys as the numbers they are."""
     for leaf in jax.tree.leaves(tree):
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         yield jax.random.key_data(leaf) if is_key else leaf
 
 
-def assert_same_state(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    for a, b in zip(numbers(left), numbers(right), strict=True):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), strict=True)
+assert_same_state = assert_bit_equal

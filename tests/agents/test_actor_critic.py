@@ -11,16 +11,16 @@ from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 
 import probes
+from compare import assert_close
 from jaxrl_pg import actor_critic, ppo, reinforce
 from jaxrl_pg.components import on_policy
 from jaxrl_pg.training import program
 
-FAST = {"xla_backend_optimization_level": 0}
 SIZES = {"num_envs": 4, "num_steps": 6, "hidden_sizes": (8,), "total_timesteps": 24 * 8}
 PENDULUM = {"env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 4.0}, **SIZES}
 KEY = jax.random.key(5)
-ITERATE = jax.jit(program.iterations, static_argnums=2, compiler_options=FAST)
-START = jax.jit(actor_critic.init, compiler_options=FAST)
+ITERATE = jax.jit(program.iterations, static_argnums=2)
+START = jax.jit(actor_critic.init)
 
 
 def trained(config, num_iterations=3):
@@ -30,13 +30,6 @@ def trained(config, num_iterations=3):
         learner = ppo.Learner(*state.learner, kl_coef=jnp.ones(()))
         state = state._replace(learner=learner)
     return ITERATE(config, state, num_iterations)[0]
-
-
-def assert_close(left, right, **tolerance):
-    left, right = jax.tree.leaves(left), jax.tree.leaves(right)
-    assert len(left) == len(right)
-    for one, other in zip(left, right, strict=True):
-        assert_allclose(one, other, **tolerance)
 
 
 def test_it_is_ppo_with_one_epoch_of_one_minibatch():
@@ -68,15 +61,11 @@ def test_with_a_critic_of_zero_and_whole_episodes_it_is_reinforce():
     params = jax.tree.map(lambda x: x, state.learner.params)
     params["params"]["value_head"] = jax.tree.map(jnp.zeros_like, params["params"]["value_head"])
     learner = state.learner._replace(params=params)
-    experience = jax.jit(on_policy.gather, compiler_options=FAST)(
-        critic, state._replace(learner=learner)
-    )
-    found, _ = jax.jit(actor_critic.gradient, compiler_options=FAST)(critic, learner, experience)
+    experience = jax.jit(on_policy.gather)(critic, state._replace(learner=learner))
+    found, _ = jax.jit(actor_critic.gradient)(critic, learner, experience)
     config = reinforce.Config(**shared, baseline="none")
-    weights = jax.jit(reinforce.weigh, compiler_options=FAST)(config, learner, experience)
-    expected, _ = jax.jit(reinforce.gradient, compiler_options=FAST)(
-        config, learner, experience, weights
-    )
+    weights = jax.jit(reinforce.weigh)(config, learner, experience)
+    expected, _ = jax.jit(reinforce.gradient)(config, learner, experience, weights)
     assert_close(found, expected, rtol=1e-5, atol=1e-7)
     assert max(np.abs(x).max() for x in jax.tree.leaves(found)) > 1e-3
 
@@ -86,7 +75,7 @@ def rollout_on_pendulum():
     """A learner, and a rollout that time limits cut into pieces."""
     config = actor_critic.Config(**PENDULUM)
     state = START(config, KEY)
-    return state.learner, jax.jit(on_policy.gather, compiler_options=FAST)(config, state)
+    return state.learner, jax.jit(on_policy.gather)(config, state)
 
 
 @cache
@@ -103,7 +92,7 @@ def gradients():
         "lambda 1": {"target": "td_lambda", "gae_lambda": 1.0},
     }
     configs = {name: actor_critic.Config(**PENDULUM, **x) for name, x in configs.items()}
-    found = jax.jit(all_gradients, compiler_options=FAST)(configs, *rollout_on_pendulum())
+    found = jax.jit(all_gradients)(configs, *rollout_on_pendulum())
     return {name: np.asarray(ravel_pytree(x)[0]) for name, x in found.items()}
 
 
@@ -162,7 +151,7 @@ def test_advantages_are_standardised_when_asked():
     params = jax.tree.map(lambda x: x, learner.params)
     params["params"]["value_head"] = jax.tree.map(jnp.zeros_like, params["params"]["value_head"])
     steps = experience.steps._replace(final_value=jnp.zeros_like(experience.steps.reward))
-    gradient = jax.jit(actor_critic.gradient, compiler_options=FAST)
+    gradient = jax.jit(actor_critic.gradient)
     found = [
         gradient(
             config,

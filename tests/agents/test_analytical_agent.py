@@ -13,13 +13,11 @@ import probes
 from jaxrl_pg import analytical
 from jaxrl_pg.components import on_policy, step_size
 from jaxrl_pg.ops.distributions import Normal
+from programs import TINY
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
 LOG3 = math.log(3.0)
 ZERO = jnp.zeros((), jnp.int32)
-START, ITERATE = jit(analytical.init), jit(analytical.iterate)
-TINY = {"num_envs": 4, "num_steps": 4, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (4,)}
+START, ITERATE = jax.jit(analytical.init), jax.jit(analytical.iterate)
 DISCRETE = analytical.Config(env=probes.Probe(), **TINY)
 REAL = analytical.Config(env=probes.Probe(discrete=False), **TINY)
 
@@ -91,12 +89,12 @@ def test_what_is_aimed_at_on_two_devices_is_what_one_aims_at(target):
     config = DISCRETE.replace(target=target, kl_target=0.2)
     batch = batch_of([0.3, -1.0, 2.0, 0.1, -0.4, 1.0, 0.0, -2.0], [0, 1, 1, 0, 1, 0, 0, 1])
     learner, aim = learner_of(config), analytical.AIMS[target]
-    whole, eps, one = jit(partial(aim, config))(learner, batch, ZERO)
+    whole, eps, one = jax.jit(partial(aim, config))(learner, batch, ZERO)
     halves = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), batch)
     split = config.replace(num_devices=2)
-    rows, split_eps, two = jit(jax.vmap(partial(aim, split), (None, 0, None), axis_name="devices"))(
-        learner, halves, ZERO
-    )
+    rows, split_eps, two = jax.jit(
+        jax.vmap(partial(aim, split), (None, 0, None), axis_name="devices")
+    )(learner, halves, ZERO)
     # Each half's largest |A| is 2, so eps is the same for taken actions; a critic's need not be.
     if target == "sampled":
         assert_allclose(split_eps, jnp.full(2, eps), rtol=1e-6)
@@ -163,7 +161,7 @@ def test_the_total_and_its_metrics():
     learner = learner_of(config)
     batch = batch_of([3.0, -1.0, 0.5], [0, 1, 1])._replace(target=jnp.array([1.0, 2.0, 3.0]))
     rows = rows_of(batch, np.log([0.5, 1.5, 1.0]), ())
-    total, metrics = jit(partial(analytical._loss, config))(rows, (learner.params, ()))
+    total, metrics = jax.jit(partial(analytical._loss, config))(rows, (learner.params, ()))
     parts = metrics["loss/policy"] + 2.0 * metrics["loss/value"] - 0.1 * metrics["policy/entropy"]
     assert_allclose(total, parts, rtol=1e-5)
     # The fresh policy is nearly uniform over two actions where the old one gave 1/3: ratios 3/2.

@@ -20,12 +20,11 @@ from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.ops import full_normal
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.training import program
+from programs import shaken
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
-INIT, UPDATE, TRAIN = jit(agent.init), jit(agent._update), jit(program.train)
-POLICY_STEP = jit(agent._policy_step)
-LOSS = jit(jax.value_and_grad(agent._policy_loss, argnums=4, has_aux=True))
+INIT, UPDATE, TRAIN = jax.jit(agent.init), jax.jit(agent._update), jax.jit(program.train)
+POLICY_STEP = jax.jit(agent._policy_step)
+LOSS = jax.jit(jax.value_and_grad(agent._policy_loss, argnums=4, has_aux=True))
 ZERO = jnp.zeros((), jnp.int32)
 LOG3 = math.log(3.0)
 SMALL = {
@@ -36,12 +35,6 @@ DISCRETE = agent.Config(env=probes.Probe(), **SMALL)
 BOX = agent.Config(env=probes.Probe(discrete=False), num_actions_sampled=3, **SMALL)
 PLANE = agent.Config(env="Reacher-misc", **SMALL)  # two real actions
 FULL = PLANE.replace(covariance="full")
-
-
-def shaken(tree, seed):
-    """Parameters that are all different from each other and from what they were."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: jnp.asarray(x + rng.normal(size=x.shape), x.dtype), tree)
 
 
 def start(config):
@@ -368,7 +361,7 @@ def test_half_a_batch_on_each_of_two_devices_is_the_batch():
         (None, None, 0, None),
         axis_name="devices",
     )
-    halves, both = jit(step)(learner, ZERO, obs.reshape(2, 4, 3), jnp.zeros(4))
+    halves, both = jax.jit(step)(learner, ZERO, obs.reshape(2, 4, 3), jnp.zeros(4))
     assert_allclose(both["analytical/c"], jnp.full(2, metrics["analytical/c"]), rtol=1e-4)
     for found, wanted in zip(
         *map(jax.tree.leaves, (halves.params.policy, whole.params.policy)), strict=True
@@ -384,7 +377,7 @@ def test_the_policy_acts_and_not_the_old_one(config):
     params = with_heads(state.learner.params, sure)
     old = with_heads(state.learner.params, [-x for x in sure]).policy
     learner = state.learner._replace(params=params, old=old)
-    after, metrics = jit(agent.iterate)(config, state._replace(learner=learner))
+    after, metrics = jax.jit(agent.iterate)(config, state._replace(learner=learner))
     action = np.asarray(after.memory.data.action, float)
     assert np.all(action > 0.9)
     assert int(metrics["train/num_updates"]) == config.num_updates

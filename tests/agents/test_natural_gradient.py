@@ -16,9 +16,6 @@ from jaxrl_pg.components import networks, on_policy
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.theory import builders
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
-
 # --- one step of a table of logits, by hand -------------------------------------------------------
 # Two states seen as one-hot vectors, no hidden layer. pi = (1/4, 3/4) in both, and rows whose
 # counts are exact probabilities: d = (1/3, 2/3), and of each state 1 row in 4 has action 0.
@@ -60,7 +57,7 @@ def rows_by_hand(advantage=ADVANTAGE):
     return params, rows
 
 
-IMPROVE = jit(natural_gradient._improve)
+IMPROVE = jax.jit(natural_gradient._improve)
 
 
 def improved(config, advantage=ADVANTAGE):
@@ -182,10 +179,10 @@ def rows_of_cartpole(config, params):
 
 @pytest.fixture(scope="module")
 def learner():
-    return jit(natural_gradient.init)(CARTPOLE, jax.random.key(0)).learner
+    return jax.jit(natural_gradient.init)(CARTPOLE, jax.random.key(0)).learner
 
 
-UPDATE = jit(natural_gradient._update)
+UPDATE = jax.jit(natural_gradient._update)
 
 
 def test_at_ratio_one_the_gradient_is_the_policy_gradient(learner):
@@ -194,12 +191,15 @@ def test_at_ratio_one_the_gradient_is_the_policy_gradient(learner):
     start, unravel = ravel_pytree(learner.params)
     policy = partial(natural_gradient._policy, CARTPOLE, unravel)
     objective = partial(natural_gradient._objective, CARTPOLE, policy, rows)
-    found, _ = jit(jax.grad(objective, has_aux=True))(start)
+    found, _ = jax.jit(jax.grad(objective, has_aux=True))(start)
 
     def log_probs(point):
         return on_policy.family(CARTPOLE).log_prob(policy(rows.obs, point), rows.action)
 
-    scores, expected = np.asarray(jit(jax.jacrev(log_probs))(start), float), np.zeros(start.size)
+    scores, expected = (
+        np.asarray(jax.jit(jax.jacrev(log_probs))(start), float),
+        np.zeros(start.size),
+    )
     for n in range(64):
         expected += float(rows.advantage[n]) * scores[n] / 64
     assert np.abs(expected).max() > 0.1
@@ -255,7 +255,7 @@ def test_two_devices_pool_their_rows(learner, updated):
     each = jax.vmap(
         partial(natural_gradient._update, two), (None, 0, None, None), axis_name="devices"
     )
-    together, shared = jit(each)(learner, halves, KEYS[5], jnp.int32(0))
+    together, shared = jax.jit(each)(learner, halves, KEYS[5], jnp.int32(0))
     alone, metrics = updated
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
         np.testing.assert_array_equal(b[0], b[1])
@@ -292,7 +292,7 @@ def test_no_step_of_a_run_breaks_the_trust_region():
     """A real action follows its cue, in units of the environment; every KL is within bounds."""
     params = probes.params(base=1, cost=0.25, follow=-1.5, show_cue=1, length=1)
     config = PROBE.replace(env=BOX, env_params=params)
-    state, metrics = jit(jaxrl_pg.train)(config, jax.random.key(1))
+    state, metrics = jax.jit(jaxrl_pg.train)(config, jax.random.key(1))
     obs = jnp.array([(0.0, 0.0, 1.0), (2.0, 0.0, 1.0)])
     raw = natural_gradient.act(config, state.learner, obs, jax.random.key(0), True)
     env = envs.make(config.env, config.env_params)

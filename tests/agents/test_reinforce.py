@@ -19,23 +19,14 @@ from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.types import ActorState, TrainState, Transition
+from worked import mdp_g
 
-FAST = {"xla_backend_optimization_level": 0}
-WEIGH = jax.jit(reinforce.weigh, compiler_options=FAST)
+WEIGH = jax.jit(reinforce.weigh)
 HORIZON, GAMMA, NUM_ENVS, NUM_BATCHES = 3, 0.9, 16, 8192
 THETA = np.array([[0.2, -0.1], [0.0, 0.3], [-0.4, 0.1]])
 
 
-def mdp_g(dtype=None):
-    """P[s,a,k] proportional to 1 + ((s+1)(a+2)(k+1)) mod 5, r[s,a] = ((3s+5a) mod 7)/7."""
-    s, a, k = np.meshgrid(range(3), range(2), range(3), indexing="ij")
-    weights = 1.0 + ((s + 1) * (a + 2) * (k + 1)) % 5
-    reward = ((3 * s[..., 0] + 5 * a[..., 0]) % 7) / 7
-    made = mdps.make(weights / weights.sum(2, keepdims=True), reward, [0.5, 0.3, 0.2], GAMMA)
-    return jax.tree.map(lambda x: jnp.asarray(x, dtype), made)
-
-
-ENV = from_mdp.from_mdp(mdp_g(jnp.float32), max_steps_in_episode=HORIZON)
+ENV = from_mdp.from_mdp(mdp_g(GAMMA, jnp.float32), max_steps_in_episode=HORIZON)
 
 # What the agent's switches make, and the exact estimator with the same expectation.
 ESTIMATORS = {
@@ -94,7 +85,7 @@ def sampled():
     soft = {"discount": "from_start", "baseline": "none", "entropy_in_return": True}
     configs["regularised"] = config_of(**soft).replace(ent_coef=0.3)
     keys = jax.random.split(jax.random.key(7), NUM_BATCHES)
-    found = jax.jit(jax.vmap(partial(one_batch, configs)), compiler_options=FAST)(keys)
+    found = jax.jit(jax.vmap(partial(one_batch, configs)))(keys)
     return {name: np.asarray(x, np.float64) for name, x in found.items()}
 
 
@@ -102,7 +93,7 @@ def sampled():
 def exact():
     with jax.enable_x64(True):
         moments = jax.jit(partial(estimators.exact_moments, horizon=HORIZON))
-        mean, variance = moments(mdp_g(), jnp.asarray(THETA))
+        mean, variance = moments(mdp_g(GAMMA), jnp.asarray(THETA))
         return jax.tree.map(np.asarray, (mean._asdict(), variance._asdict()))
 
 
@@ -144,7 +135,7 @@ def test_the_optimal_baseline_is_the_ratio_of_score_products():
     """u.s / s.s summed over the other environments, with the scores of a softmax table by hand."""
     config = config_of(discount="from_start", baseline="optimal")
     state = start(jax.random.key(3))
-    experience = jax.jit(on_policy.gather, compiler_options=FAST)(config, state)
+    experience = jax.jit(on_policy.gather)(config, state)
     weights = WEIGH(config, state.learner, experience)
     taken, visited = np.asarray(experience.steps.action), np.asarray(experience.steps.obs)
     policy = np.exp(THETA) / np.exp(THETA).sum(axis=1, keepdims=True)
@@ -279,8 +270,8 @@ def test_counted_episodes_are_no_shorter_than_others():
         discount="none",
         baseline="none",
     )
-    state = jax.jit(reinforce.init, compiler_options=FAST)(config, jax.random.key(0))
-    experience = jax.jit(on_policy.gather, compiler_options=FAST)(config, state)
+    state = jax.jit(reinforce.init)(config, jax.random.key(0))
+    experience = jax.jit(on_policy.gather)(config, state)
     weights = WEIGH(config, state.learner, experience)
     done = np.asarray(experience.steps.terminated | experience.steps.truncated)
     counted = np.asarray(weights.counted) > 0
@@ -296,7 +287,7 @@ def test_with_entropy_in_the_return_it_is_the_gradient_of_the_regularised_object
     error = found.std(axis=0) / NUM_BATCHES**0.5
     with jax.enable_x64(True):
         gradient = jax.jit(jax.grad(regularised_objective))
-        arguments = jnp.asarray(THETA), mdp_g()
+        arguments = jnp.asarray(THETA), mdp_g(GAMMA)
         expected, plain = (np.asarray(gradient(*arguments, c)) for c in (0.3, 0.0))
     assert np.all(np.abs(found.mean(axis=0) - expected) < 5.0 * error)
     assert np.max(np.abs(found.mean(axis=0) - plain) / error) > 8.0
@@ -345,8 +336,8 @@ def test_rollouts_begin_with_their_episodes():
     config = reinforce.Config(
         env=probes.Probe(), env_params=params, num_envs=2, num_steps=4, hidden_sizes=(4,)
     )
-    iterate = jax.jit(reinforce.iterate, compiler_options=FAST)
-    state = jax.jit(reinforce.init, compiler_options=FAST)(config, jax.random.key(0))
+    iterate = jax.jit(reinforce.iterate)
+    state = jax.jit(reinforce.init)(config, jax.random.key(0))
     for _ in range(3):
         state, metrics = iterate(config, state)
         # Four steps from the start are one episode of three steps and one more step.

@@ -1,7 +1,6 @@
 """The REPS agent: against the exact method, against the analytical agent, its steps by hand."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +17,18 @@ from jaxrl_pg.ops.reps import absorbed_mass, temperature
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates.reps import reps_update
 from jaxrl_pg.types import Transition
+from programs import TINY
+from worked import POLICY_G
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
 LOG3 = math.log(3.0)
-TINY = {"num_envs": 4, "num_steps": 4, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (4,)}
 DISCRETE = reps.Config(env=probes.Probe(), **TINY)
-START, ITERATE, FIT = jit(reps.init), jit(reps.iterate), jit(reps._fit_critic)
+START, ITERATE, FIT = jax.jit(reps.init), jax.jit(reps.iterate), jax.jit(reps._fit_critic)
 REAL = reps.Config(env=probes.Probe(discrete=False), **TINY)
 
 
 # --- the exact method -----------------------------------------------------------------------------
 
-POLICY = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
-COUNTS = np.rint(10 * POLICY).astype(int)  # ten steps of each state
+COUNTS = np.rint(10 * POLICY_G).astype(int)  # ten steps of each state
 PAIRS = np.array([(s, a) for s in range(3) for a in range(2) for _ in range(COUNTS[s, a])])
 GAMMA, EPSILON = 0.8, 0.05
 
@@ -52,9 +49,9 @@ def exact_problem(ends):
     s, a = np.ogrid[:4, :2]
     reward = np.where(s < 3, ((3 * s + 5 * a) % 7) / 7, 0.0)
     visits = np.array([10.0, 10.0, 10.0, 5.0 * GAMMA / (1 - GAMMA)])
-    policy = np.vstack([POLICY, [[0.5, 0.5]]])
+    policy = np.vstack([POLICY_G, [[0.5, 0.5]]])
     if not ends:
-        transition, reward, visits, policy = transition[:3, :, :3], reward[:3], visits[:3], POLICY
+        transition, reward, visits, policy = transition[:3, :, :3], reward[:3], visits[:3], POLICY_G
     visits = visits / visits.sum()
     start = (visits - GAMMA * np.einsum("s,sa,sak->k", visits, policy, transition)) / (1 - GAMMA)
     assert np.all(start >= -1e-12)
@@ -72,7 +69,7 @@ def exact_rows(problem):
     steps = reps.Steps(
         obs, jnp.asarray(transition), reward, GAMMA * ~terminated, zeros, target=zeros
     )
-    log_prob = jnp.asarray(np.log(POLICY[state, action]), jnp.float32)
+    log_prob = jnp.asarray(np.log(POLICY_G[state, action]), jnp.float32)
     batch = on_policy.Batch(obs, jnp.asarray(action), log_prob, zeros, zeros, zeros)
     return steps, batch, absorbed_mass(terminated, GAMMA)
 
@@ -93,7 +90,7 @@ EXACT = reps.Config(
 )
 
 
-@jit
+@jax.jit
 def solved(learner, steps, batch, absorbed):
     """The dual minimised and the policy projected, as an iteration does it, to the end."""
 
@@ -117,7 +114,7 @@ def exact_learner():
     learner = START(EXACT, jax.random.key(0)).learner
     heads = dict(learner.params["params"])
     heads["policy_head"] = {
-        "kernel": jnp.asarray(np.log(POLICY), jnp.float32),
+        "kernel": jnp.asarray(np.log(POLICY_G), jnp.float32),
         "bias": jnp.zeros(2),
     }
     return learner._replace(params={"params": heads})
@@ -138,7 +135,7 @@ def test_with_exact_parts_it_is_the_exact_method(ends):
     # V is known up to a constant, and absolutely where a fourth state has V = 0.
     shift = want.value[3] if ends else want.value[0] - float(value[0])
     assert_allclose(value, want.value[:3] - shift, atol=0.01)
-    moved = np.max(np.abs(np.exp(want.log_policy)[:3] - POLICY))
+    moved = np.max(np.abs(np.exp(want.log_policy)[:3] - POLICY_G))
     assert moved > 0.05  # which is what there was to find
 
 
@@ -157,7 +154,7 @@ def test_with_the_policys_own_value_eta_and_weights_are_those_of_the_analytical_
     config = DISCRETE.replace(critic="returns", gae_lambda=0.95, kl_target=0.2)
     other = analytical.Config(env=config.env, **TINY, kl_target=0.2)
     key, zero = jax.random.key(3), jnp.zeros((), jnp.int32)
-    state, peer = START(config, key), jit(analytical.init)(other, key)
+    state, peer = START(config, key), jax.jit(analytical.init)(other, key)
     peer_params = peer.learner.params
     learner = state.learner._replace(params=peer_params)
     batch = batch_of([0.3, -1.0, 2.0, 0.1, -0.4, 1.0, 0.0, -2.0], [0, 1, 1, 0, 1, 0, 0, 1])
@@ -255,7 +252,7 @@ def test_weights_are_by_the_value_that_minimises_the_dual():
     )
     state = START(config, jax.random.key(0))
     _, metrics = ITERATE(config, state)
-    experience = jit(on_policy.gather)(config, state)
+    experience = jax.jit(on_policy.gather)(config, state)
     steps = reps._steps(config, state.learner, experience, jnp.zeros(256))
     absorbed = absorbed_mass(experience.steps.terminated, config.gamma)
     assert float(absorbed) > 20.0

@@ -17,7 +17,7 @@ IMAGE = EnvSpec((5, 5, 2), False, 2, (2,))
 KEY = jax.random.key(0)
 
 
-def shaken(params, seed=1):
+def random_like(params, seed=1):
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda x: np.float32(rng.normal(size=x.shape) * 0.3), params)
 
@@ -38,7 +38,7 @@ def by_hand(tree, x, head):
 @pytest.mark.parametrize("spec", [BOX, WIDE], ids=["columns", "rows"])
 def test_critics_of_real_actions_by_hand(spec):
     network = networks.Critics(2, spec, 1, (6,))
-    params = shaken(networks.init_params(network, KEY, spec.obs_shape, spec.action_shape))
+    params = random_like(networks.init_params(network, KEY, spec.obs_shape, spec.action_shape))
     obs, action = inputs(spec)
     found = networks.q_of(network, params, obs, action)
     assert found.shape == (2, 5)
@@ -50,7 +50,7 @@ def test_critics_of_real_actions_by_hand(spec):
 
 def test_critics_of_a_finite_set_give_the_value_of_the_action_taken():
     network = networks.Critics(2, DISCRETE, 3, (6,))
-    params = shaken(networks.init_params(network, KEY, (4,)))
+    params = random_like(networks.init_params(network, KEY, (4,)))
     obs, action = inputs(DISCRETE)[0], np.array([0, 2, 1, 1, 0])
     found = networks.q_of(network, params, obs, action)
     for i in (0, 1):
@@ -62,7 +62,7 @@ def test_critics_of_a_finite_set_give_the_value_of_the_action_taken():
 def test_a_policy_of_real_actions_by_hand(spec):
     """`log_std` depends on the state and stays within [-20, 2]."""
     network = networks.Policy(spec, (6,))
-    params = shaken(networks.init_params(network, KEY, spec.obs_shape))
+    params = random_like(networks.init_params(network, KEY, spec.obs_shape))
     params["params"]["policy_head"]["bias"][2:] = [30.0, -30.0]
     obs = inputs(spec)[0]
     found = networks.apply(network, params, obs)
@@ -79,7 +79,7 @@ def test_a_policy_of_real_actions_by_hand(spec):
 
 def test_a_policy_over_a_finite_set_gives_logits():
     network = networks.Policy(DISCRETE, (6,))
-    params = shaken(networks.init_params(network, KEY, (4,)))
+    params = random_like(networks.init_params(network, KEY, (4,)))
     obs = inputs(DISCRETE)[0]
     expected = by_hand(params["params"], obs, "policy_head")
     assert_allclose(networks.apply(network, params, obs), expected, rtol=1e-4, atol=1e-5)

@@ -17,11 +17,11 @@ import probes
 from jaxrl_pg import sac
 from jaxrl_pg.components import networks, off_policy
 from jaxrl_pg.training import program
+from programs import shaken
 
 FALSE_ALARM = 1e-6
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-INIT = jax.jit(sac.init, compiler_options=FAST)
-ITERATE = jax.jit(sac.iterate, compiler_options=FAST)
+INIT = jax.jit(sac.init)
+ITERATE = jax.jit(sac.iterate)
 PROBES = {"discrete": probes.Probe(), "box": probes.Probe(discrete=False)}
 SMALL = {"num_envs": 1, "num_steps": 1, "num_updates": 1, "batch_size": 4, "buffer_size": 1}
 LATER = 10**6  # an iteration long after learning started
@@ -36,12 +36,6 @@ def config_of(kind, **values):
         env_params=probes.params(**params),
         **{**SMALL, "hidden_sizes": (8,), "gamma": 0.9, "learning_starts": 100, **values},
     )
-
-
-def shaken(tree, seed):
-    """Parameters that are all different from each other and from what they were."""
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: jnp.asarray(x + rng.normal(size=x.shape), x.dtype), tree)
 
 
 def start(config, seed=0):
@@ -274,7 +268,7 @@ def learned(**params):
     return float(sac.value(config, state.learner, obs)[0]), float(action[0, 0])
 
 
-TRAIN = jax.jit(program.train, compiler_options=FAST)
+TRAIN = jax.jit(program.train)
 
 
 def test_the_paid_real_action_is_taken():

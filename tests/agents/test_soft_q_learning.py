@@ -10,10 +10,10 @@ from scipy import special, stats
 import probes
 from jaxrl_pg import soft_q_learning
 from jaxrl_pg.components import networks, off_policy
+from programs import shaken
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-INIT = jax.jit(soft_q_learning.init, compiler_options=FAST)
-ITERATE = jax.jit(soft_q_learning.iterate, compiler_options=FAST)
+INIT = jax.jit(soft_q_learning.init)
+ITERATE = jax.jit(soft_q_learning.iterate)
 PROBE = probes.Probe()
 ALPHA = 0.4
 
@@ -32,11 +32,6 @@ def config_of(**params):
         gamma=0.9,
         alpha=ALPHA,
     )
-
-
-def shaken(tree, seed):
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: jnp.asarray(x + rng.normal(size=x.shape), x.dtype), tree)
 
 
 def start(config):

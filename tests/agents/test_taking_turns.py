@@ -14,14 +14,13 @@ from jaxrl_pg.components import factored, on_policy
 from jaxrl_pg.envs import games
 from jaxrl_pg.ops import joint_actions
 from jaxrl_pg.types import Transition
+from programs import TINY
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
-TINY = {"num_envs": 8, "num_steps": 2, "num_epochs": 2, "num_minibatches": 2, "hidden_sizes": (4,)}
+SIZES = {**TINY, "num_envs": 8, "num_steps": 2}
 GAME = games.MatrixGame(np.arange(6.0).reshape(2, 3))
-CONFIG = multi_agent.Config(env=GAME, factors=(2, 3), **TINY)
-START, ITERATE = jit(multi_agent.init), jit(multi_agent.iterate)
-TURNS = jit(multi_agent._take_turns)
+CONFIG = multi_agent.Config(env=GAME, factors=(2, 3), **SIZES)
+START, ITERATE = jax.jit(multi_agent.init), jax.jit(multi_agent.iterate)
+TURNS = jax.jit(multi_agent._take_turns)
 KEYS = jax.random.key(1), jax.random.key(2)
 
 
@@ -105,12 +104,12 @@ def test_the_size_of_advantages_is_the_largest_that_an_agent_sees():
 
 def test_one_agent_alone_aims_as_the_analytical_agent_that_judges_all_actions():
     game = games.MatrixGame(np.arange(3.0))
-    config = multi_agent.Config(env=game, factors=(3,), kl_target=0.1, **TINY)
-    other = analytical.Config(env=game, target="all_actions", kl_target=0.1, **TINY)
+    config = multi_agent.Config(env=game, factors=(3,), kl_target=0.1, **SIZES)
+    other = analytical.Config(env=game, target="all_actions", kl_target=0.1, **SIZES)
     learner = START(config, jax.random.key(0)).learner
     policies = jax.tree.map(jnp.zeros_like, learner.params.policies)
     learner = learner._replace(params=learner.params._replace(policies=policies))
-    peer = jit(analytical.init)(other, jax.random.key(0)).learner
+    peer = jax.jit(analytical.init)(other, jax.random.key(0)).learner
     judged = jnp.array([0.3, -1.0, 0.5])
     critic = jax.tree.map(jnp.zeros_like, peer.critic)
     critic["params"]["critic_0"]["value_head"]["bias"] = judged
@@ -125,7 +124,7 @@ def test_one_agent_alone_aims_as_the_analytical_agent_that_judges_all_actions():
     )  # fmt: skip
     plan = multi_agent._plan(config, learner, batch, zero)
     _, metrics = TURNS(config, learner, plan, *KEYS)
-    _, eps, known = jit(partial(analytical._aim_all_actions, other))(peer, batch, zero)
+    _, eps, known = jax.jit(partial(analytical._aim_all_actions, other))(peer, batch, zero)
     assert_allclose(plan.eps, eps, rtol=1e-5)
     for name, number in known.items():
         assert_allclose(metrics[name], number, rtol=1e-4, err_msg=name)
@@ -150,7 +149,7 @@ def test_turns_on_two_devices_are_the_turns_on_one():
         (None, axes, None, None),
         axis_name="devices",
     )
-    two, both = jit(over)(learner, halves, *KEYS)
+    two, both = jax.jit(over)(learner, halves, *KEYS)
     assert_allclose(both["analytical/c"], jnp.full(2, one["analytical/c"]), rtol=1e-3)
     for got, want in zip(jax.tree.leaves(two[0]), jax.tree.leaves(whole[0]), strict=True):
         assert_allclose(got[0], got[1], rtol=1e-5)
@@ -182,7 +181,7 @@ def test_the_critic_learns_values_and_what_was_taken_is_worth():
     # V = 2 against 5: 9 / 2. Joint values (0, 6) under (1/3, 2/3), centred (-4, 2); the second
     # taken, against an advantage of 3: 1 / 2.
     game = games.MatrixGame([0.0, 1.0])
-    config = multi_agent.Config(env=game, factors=(2,), **TINY)
+    config = multi_agent.Config(env=game, factors=(2,), **SIZES)
     params = jax.tree.map(jnp.zeros_like, START(config, KEYS[0]).learner.params.critic)
     params["params"]["critic_0"]["value_head"]["bias"] = jnp.array([2.0, 0.0, 6.0])
     ones = jnp.ones(1)

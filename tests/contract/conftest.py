@@ -1,5 +1,6 @@
 """One compiled `Contract` a row of the table, shared by all tests."""
 
+import jax
 import pytest
 from contract_table import CASES, Contract
 
@@ -15,4 +16,5 @@ PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for
 
 @pytest.fixture(scope="session", params=PARAMS)
 def contract(request):
-    return Contract(request.param)
+    yield Contract(request.param)
+    jax.clear_caches()

@@ -3,41 +3,23 @@
 To put a new agent under the contract, add its rows to `CASES`.
 """
 
-import functools
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg.training import program
+from programs import EPOCHS, SMALL, SMALL_REPLAY
 
-# What is asked here does not depend on how hard XLA optimises; this takes a quarter of the time.
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-# Different programs round alike only when fusions are emitted as they are for users.
-EXACT = {"xla_backend_optimization_level": 0}
 NUM_ITERATIONS = 4
-SIZES = {
-    "num_envs": 8,
-    "num_steps": 8,
-    "hidden_sizes": (8, 8),
-    "total_timesteps": 200,  # three iterations of 64 and a bit: four
-}
-PPO = {**SIZES, "num_epochs": 2, "num_minibatches": 2, "learning_rate": 0.01}
-CARTPOLE = {**PPO, "env": "CartPole-v1"}
+SIZES = {**SMALL, "total_timesteps": 200}  # three iterations of 64 and a bit: four
+CARTPOLE = {**SIZES, **EPOCHS, "env": "CartPole-v1"}
 # Episodes of five steps, so that this many are cut off by the time limit within a rollout.
-PENDULUM = {**PPO, "env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}
-# A replay that is overwritten, and is no multiple of what an iteration adds; the first iteration
-# learns nothing.
-OFF_POLICY = {
-    **SIZES,
-    "learning_starts": 64,
-    "num_updates": 4,
-    "batch_size": 32,
-    "buffer_size": 100,
-    "learning_rate": 0.01,
-}
+CUT = {"env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}
+PENDULUM = {**SIZES, **EPOCHS, **CUT}
+OFF_POLICY = {**SMALL_REPLAY, **SIZES}
 
 
 class Case(NamedTuple):
@@ -84,20 +66,20 @@ CASES = {
         {"gamma": 0.5, "target_kl": 1e-6, "clip_eps_vf": 0.01},
     ),
     "ppo-image": Case(
-        "ppo", {**PPO, "env": "Breakout-MinAtar", "conv_features": 2}, {"max_grad_norm": 1e-4}
+        "ppo",
+        {**SIZES, **EPOCHS, "env": "Breakout-MinAtar", "conv_features": 2},
+        {"max_grad_norm": 1e-4},
     ),
     "actor-critic-discrete": Case(
         "actor_critic",
-        {**SIZES, "env": "CartPole-v1", "learning_rate": 0.01, "normalize_advantage": True},
+        {**SIZES, "env": "CartPole-v1", "normalize_advantage": True},
         {"learning_rate": 0.003, "gamma": 0.9, "gae_lambda": 0.5, "ent_coef": 1.0},
     ),
     "actor-critic-online": Case(
         "actor_critic",
         {
             **SIZES,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
-            "learning_rate": 0.01,
+            **CUT,
             "target": "td0",
             "online": True,
             "normalize_obs": True,
@@ -108,9 +90,8 @@ CASES = {
         "reinforce",
         {
             **SIZES,
+            **CUT,
             "env": "CartPole-v1",
-            "env_params": {"max_steps_in_episode": 5.0},
-            "learning_rate": 0.01,
             "discount": "from_start",
             "baseline": "optimal",
         },
@@ -120,9 +101,7 @@ CASES = {
         "reinforce",
         {
             **SIZES,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
-            "learning_rate": 0.01,
+            **CUT,
             "entropy_in_return": True,
             "normalize_reward": True,
         },
@@ -152,8 +131,7 @@ CASES = {
         "sac",
         {
             **OFF_POLICY,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
+            **CUT,
             "variant": "value",
             "learn_alpha": False,
         },
@@ -178,8 +156,7 @@ CASES = {
         "analytical_replay",
         {
             **OFF_POLICY,
-            "env": "Pendulum-v1",
-            "env_params": PENDULUM["env_params"],
+            **CUT,
             "step": "scheduled",
             "policy_period": 2,
             "num_actions_sampled": 4,
@@ -210,19 +187,17 @@ CASES = {
 }
 
 
-def _counted(counts, name, fn):
-    """`fn`, but `counts[name]` says how often it was traced."""
-
-    @functools.wraps(fn)
-    def traced(*args):
-        counts[name] = counts.get(name, 0) + 1
-        return fn(*args)
-
-    return traced
-
-
 class Contract:
-    """A case with its compiled programs; results are kept, so tests share them."""
+    """A case with its four compiled programs; results are kept, so tests share them.
+
+    Attributes:
+        init: the agent's.
+        iterations: see `_iterations`.
+        batched: training of several rows at once.
+        acting: everything that is asked of a trained agent's `act` and `value`.
+        traces: how often each was traced.
+        rows: configs that differ in one float, or in the seed, with their keys.
+    """
 
     def __init__(self, name):
         self.name, self.case = name, CASES[name]
@@ -231,58 +206,79 @@ class Contract:
         self.spec = envs.make(self.config.env, self.config.env_params).spec
         self.key = jax.random.key(0)
         self.traces: dict[str, int] = {}
-        self.train = self.compile("train", program.train)
-        self.init = self.compile("init", self.agent.init)
-        self.act = self.compile("act", self.agent.act, static_argnums=4)
-        self.rows = self._rows()
+        self.init = self._compile("init", self.agent.init)
+        self.iterations = self._compile("iterations", self._iterations)
+        self.batched = self._compile("batched", jax.vmap(program.train))
+        self.acting = self._compile("acting", self._acting)
+        self.rows = {"base": (self.config, self.key), "seed": (self.config, jax.random.key(1))}
+        for field, value in self.case.floats.items():
+            self.rows[field] = (self.config.replace(**{field: value}), self.key)
 
-    def compile(self, name, fn, static_argnums=(), options=FAST):
-        fn = _counted(self.traces, name, fn)
-        return jax.jit(fn, static_argnums=static_argnums, compiler_options=options)
+    def _compile(self, name, fn):
+        """`fn`, compiled; `traces[name]` says how often it was traced."""
 
-    @functools.cached_property
-    def trained(self):
-        return self.train(self.config, self.key)
+        def traced(*args):
+            self.traces[name] = self.traces.get(name, 0) + 1
+            return fn(*args)
 
-    @functools.cached_property
+        return jax.jit(traced)
+
+    def _iterations(self, config, state, num_iterations):
+        """Any number of iterations up to `NUM_ITERATIONS`, in one program.
+
+        Returns the state, and metrics `[NUM_ITERATIONS]` that are 0 for iterations not asked for.
+        """
+        _, shapes = jax.eval_shape(self.agent.iterate, config, state)
+
+        def body(i, carry):
+            state, metrics = carry
+            state, new = self.agent.iterate(config, state)
+            return state, jax.tree.map(lambda x, one: x.at[i].set(one), metrics, new)
+
+        metrics = jax.tree.map(lambda x: jnp.zeros((NUM_ITERATIONS, *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(0, num_iterations, body, (state, metrics))
+
+    def _acting(self, config, learner, obs, keys):
+        """Actions for either key, greedy and drawn; greedy for one observation alone; values."""
+        act = self.agent.act
+        return {
+            "greedy": [act(config, learner, obs, key, True) for key in keys],
+            "drawn": [act(config, learner, obs, key, False) for key in keys],
+            "alone": act(config, learner, obs[:1], keys[0], True),
+            "value": self.agent.value(config, learner, obs),
+        }
+
+    @cached_property
     def start(self):
         return self.init(self.config, self.key)
 
-    @functools.cached_property
+    @cached_property
     def singles(self):
-        """Every row trained alone, one after the other."""
-        return [self.train(config, key) for config, key in self.rows.values()]
+        """Every row trained alone, one after the other: its state and its metrics."""
+        return [
+            self.iterations(config, self.init(config, key), NUM_ITERATIONS)
+            for config, key in self.rows.values()
+        ]
 
-    @functools.cached_property
-    def batched(self):
+    def train_together(self):
         """All rows trained at once, by `vmap` over the config's leaves and the keys."""
         configs, keys = zip(*self.rows.values(), strict=True)
         config = jax.tree.map(lambda *x: jnp.stack([jnp.float32(v) for v in x]), *configs)
-        train = self.compile("batched", jax.vmap(program.train))
-        return train(config, jnp.stack(keys))
+        return self.batched(config, jnp.stack(keys))
 
-    def _rows(self):
-        rows = {"base": (self.config, self.key), "seed": (self.config, jax.random.key(1))}
-        for name, value in self.case.floats.items():
-            rows[name] = (self.config.replace(**{name: value}), self.key)
-        return rows
+    @cached_property
+    def together(self):
+        return self.train_together()
 
+    @cached_property
+    def trained(self):
+        """Learner and metrics of the first of them, as NumPy's arrays."""
+        state, metrics = self.together
+        return jax.tree.map(lambda x: x[0], jax.device_get((state.learner, metrics)))
 
-def leaves_of(tree):
-    """Leaves by path, random keys as the numbers they are."""
-    found = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): _numbers(leaf) for path, leaf in found}
-
-
-def _numbers(leaf):
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.asarray(leaf)
-
-
-def assert_bit_equal(left, right):
-    assert jax.tree.structure(left) == jax.tree.structure(right)
-    left, right = leaves_of(left), leaves_of(right)
-    for name, value in left.items():
-        assert value.dtype == right[name].dtype, name
-        np.testing.assert_array_equal(value, right[name], err_msg=name, strict=True)
+    @cached_property
+    def acts(self):
+        """What the trained agent does, and thinks of, 64 random observations."""
+        obs = jax.random.normal(jax.random.key(3), (64, *self.spec.obs_shape))
+        keys = self.key, jax.random.key(9)
+        return self.acting(self.config, self.trained[0], obs, keys)

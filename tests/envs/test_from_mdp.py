@@ -146,7 +146,7 @@ def test_one_program_serves_many_mdps_and_each_has_its_own_returns():
     """50 MDPs vmapped: three-step returns as by NumPy within six standard errors."""
     batch, traces = many_mdps(50), []
 
-    @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    @jax.jit
     @jax.vmap
     def returns(env_params, key):
         traces.append(key)

@@ -1,6 +1,6 @@
 """Every environment that gymnax registers: it makes, resets and steps as declared."""
 
-from functools import partial
+from functools import cache, partial
 
 import gymnax
 import jax
@@ -14,8 +14,6 @@ from jaxrl_pg import envs
 B, T = 3, 3
 # Downloads its images when it is made, and decodes their pixels wrongly.
 UNUSABLE = {"MNISTBandit-bsuite"}
-# What is asked here needs no fast code; this halves the compile time.
-QUICK = {"xla_backend_optimization_level": 0}
 USABLE = [env_id for env_id in gymnax.registered_envs if env_id not in UNUSABLE]
 
 
@@ -43,6 +41,13 @@ def run(env, key):
     return start, obs, state, timesteps
 
 
+@cache
+def program_of(env_id):
+    """Return the environment and its `run`, so that what is traced for shapes is what is run."""
+    env = envs.make(env_id)
+    return env, jax.jit(partial(run, env))
+
+
 def test_the_list_is_complete():
     assert len(USABLE) >= 25
     assert set(gymnax.registered_envs) >= UNUSABLE
@@ -51,8 +56,8 @@ def test_the_list_is_complete():
 @pytest.mark.parametrize("env_id", USABLE)
 def test_shapes_and_types(env_id):
     """As the spec says, without compiling anything; a step's types are those of a reset."""
-    env = envs.make(env_id)
-    start, obs, state, timesteps = jax.eval_shape(partial(run, env), jax.random.key(0))
+    env, compiled = program_of(env_id)
+    start, obs, state, timesteps = compiled.eval_shape(jax.random.key(0))
     assert obs.shape == (B, *env.spec.obs_shape)
     assert timesteps.obs.shape == timesteps.final_obs.shape == (T, B, *env.spec.obs_shape)
     assert timesteps.obs.dtype == timesteps.final_obs.dtype == obs.dtype
@@ -80,8 +85,8 @@ def test_the_spec_is_the_declared_space(env_id):
 
 @pytest.mark.parametrize("env_id", USABLE)
 def test_three_steps_are_finite(env_id):
-    env = envs.make(env_id)
-    _, obs, _, timesteps = jax.jit(partial(run, env), compiler_options=QUICK)(jax.random.key(1))
+    env, compiled = program_of(env_id)
+    _, obs, _, timesteps = compiled(jax.random.key(1))
     for x in (obs, timesteps.obs, timesteps.final_obs, timesteps.reward):
         assert np.all(np.isfinite(np.asarray(x, np.float32)))
     if isinstance(env.core.observation_space(env.params), spaces.Discrete):

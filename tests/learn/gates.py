@@ -1,53 +1,60 @@
 """What learning gates have in common: ten seeds, an interquartile mean, a bootstrap interval."""
 
 import sys
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from scipy import stats
 
 import jaxrl_pg
+from jaxrl_pg.config import BaseConfig
 
 NUM_SEEDS = 10
 
 
 class Gate(NamedTuple):
-    config: Any
+    """An agent's config, and the interquartile mean that it must reach."""
+
+    config: BaseConfig
     level: float
 
 
-def returns_of(config: Any) -> np.ndarray:
-    """Mean evaluation return of each seed at the end of training."""
-    keys = jax.random.split(jax.random.key(2026), NUM_SEEDS)
-    return np.asarray(jax.jit(partial(jax.lax.map, partial(final_return, config)))(keys))
+def returns_of(config: BaseConfig, options: dict[str, bool] | None = None) -> np.ndarray:
+    """Return every seed's mean evaluation return at the end of training.
 
+    Args:
+        config: of the agent to train.
+        options: the compiler's; the users' own if not given.
+    """
 
-def final_return(config: Any, key: jax.Array) -> jax.Array:
-    return jaxrl_pg.train(config, key, num_evals=1)[1]["eval/return_mean"][-1]
+    def final_return(key: jax.Array) -> jax.Array:
+        return jaxrl_pg.train(config, key, num_evals=1)[1]["eval/return_mean"][-1]
+
+    train_seeds = jax.jit(lambda keys: jax.lax.map(final_return, keys), compiler_options=options)
+    return np.asarray(train_seeds(jax.random.split(jax.random.key(2026), NUM_SEEDS)))
 
 
 def iqm(returns: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Interquartile mean: the mean of the middle half."""
+    """Return the interquartile mean, which is the mean of the middle half."""
     return stats.trim_mean(returns, 0.25, axis=axis)
 
 
 def row(name: str, gate: Gate, returns: np.ndarray) -> str:
-    """A line of the README's table, with the bootstrap 95% interval over seeds."""
-    found = stats.bootstrap(
+    """Return a line of the README's table, with the bootstrap 95% interval over seeds."""
+    result = stats.bootstrap(
         (returns,), iqm, n_resamples=2000, method="percentile", rng=np.random.default_rng(0)
     )
-    low, high = found.confidence_interval
+    low, high = result.confidence_interval
     return (
         f"| {name} | {gate.config.total_timesteps:,} | {iqm(returns):.1f} [{low:.1f}, {high:.1f}] "
         f"| {returns.min():.1f} | {gate.level:g} |"
     )
 
 
-def measured(name: str, gate: Gate) -> float:
-    """Train the seeds, print their row, and give their interquartile mean."""
-    returns = returns_of(gate.config)
+def measured(name: str, gate: Gate, options: dict[str, bool]) -> float:
+    """Train the seeds, print their row, and return their interquartile mean."""
+    returns = returns_of(gate.config, options)
     print(row(name, gate, returns), returns.round(1))
     return float(iqm(returns))
 

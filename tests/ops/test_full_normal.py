@@ -1,7 +1,5 @@
 """Normals with a full covariance: worked numbers, SciPy, the diagonal family, and moments."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +11,6 @@ from jaxrl_pg.ops import full_normal
 from jaxrl_pg.ops.distributions import DIAGONAL_NORMAL, Normal
 
 FAMILY = full_normal.FULL_NORMAL
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
 
 
 def random_params(seed, size, batch=(5,)):
@@ -58,7 +54,7 @@ def test_log_prob_and_entropy_are_scipys(size):
     actions = np.random.default_rng(9).normal(size=(5, size)).astype(np.float32)
     lower = np.asarray(full_normal.factor(params), np.float64)
     assert_allclose(lower, np.tril(lower))
-    log_prob, entropy = jit(FAMILY.log_prob)(params, actions), jit(FAMILY.entropy)(params)
+    log_prob, entropy = jax.jit(FAMILY.log_prob)(params, actions), jax.jit(FAMILY.entropy)(params)
     for i in range(5):
         scipys = stats.multivariate_normal(np.asarray(params.mean[i]), lower[i] @ lower[i].T)
         assert_allclose(log_prob[i], scipys.logpdf(actions[i]), rtol=1e-4)
@@ -69,7 +65,7 @@ def test_log_prob_and_entropy_are_scipys(size):
 def test_kl_is_the_textbooks(size):
     """`(tr(Sq^-1 Sp) + d^T Sq^-1 d - A + log |Sq| / |Sp|) / 2`, in float64."""
     p, q = random_params(1, size), random_params(2, size)
-    result = jit(FAMILY.kl)(p, q)
+    result = jax.jit(FAMILY.kl)(p, q)
     covariances = [np.asarray(full_normal.covariance(x), np.float64) for x in (p, q)]
     for i, (at_p, at_q) in enumerate(zip(*covariances, strict=True)):
         away = np.asarray(p.mean[i] - q.mean[i], np.float64)
@@ -113,7 +109,7 @@ def test_draws_have_the_mean_and_the_covariance():
 def test_the_gradient_of_the_likelihood_is_that_of_the_natural_parameters():
     """d log p / d mean = S^-1 (u - mean)."""
     params, action = random_params(5, 3, ()), jnp.array([0.3, -1.0, 0.7])
-    result = jit(jax.grad(FAMILY.log_prob))(params, action).mean
+    result = jax.jit(jax.grad(FAMILY.log_prob))(params, action).mean
     away = np.asarray(action - params.mean, np.float64)
     assert_allclose(
         result, np.linalg.solve(np.asarray(full_normal.covariance(params), float), away), rtol=1e-4

@@ -21,28 +21,18 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import special
 
+import programs
 from jaxrl_pg.agents import analytical as agent
 from jaxrl_pg.components import networks, on_policy
 from jaxrl_pg.envs import from_mdp
-from jaxrl_pg.theory import builders, mdp, solve
+from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.updates import analytical, constants, improvement
+from worked import POLICY_G, mdp_g
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
-POLICY = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
 S, A, GAMMA = 3, 2, 0.9
 
 
-def small_mdp():
-    """Three states, two actions: the worked example of the tests of `tabular`."""
-    s, a, k = np.ogrid[:S, :A, :S]
-    weight = 1.0 + ((s + 1) * (a + 2) * (k + 1)) % 5
-    s, a = np.ogrid[:S, :A]
-    reward = ((3 * s + 5 * a) % 7) / 7
-    return mdp.make(weight / weight.sum(2, keepdims=True), reward, [0.5, 0.3, 0.2], GAMMA)
-
-
-ENV = from_mdp.from_mdp(small_mdp())
+ENV = from_mdp.from_mdp(mdp_g(GAMMA))
 EXACT = agent.Config(
     env=ENV,
     num_envs=3,
@@ -59,9 +49,9 @@ EXACT = agent.Config(
 PROJECTED = EXACT.replace(
     target="all_actions", correction_clip=0.0, num_epochs=400, learning_rate=0.03
 )
-AIM = {name: jit(aim) for name, aim in agent.AIMS.items()}
-FIT, START = jit(agent._fit), jit(agent.init)
-GRADIENT = jit(jax.grad(agent._loss, argnums=2, has_aux=True))  # the step is no part of it
+AIM = {name: jax.jit(aim) for name, aim in agent.AIMS.items()}
+FIT, START = jax.jit(agent._fit), jax.jit(agent.init)
+GRADIENT = jax.jit(jax.grad(agent._loss, argnums=2, has_aux=True))  # the step is no part of it
 
 
 def rows_of(policy, advantage, pairs):
@@ -93,7 +83,7 @@ def learner_of(config, policy, q):
 
 def evaluate(policy):
     with jax.enable_x64(True):
-        return jax.tree.map(np.asarray, solve.evaluate(small_mdp(), jnp.asarray(policy)))
+        return jax.tree.map(np.asarray, solve.evaluate(mdp_g(GAMMA), jnp.asarray(policy)))
 
 
 def exact_update(policy, advantage, constant):
@@ -107,7 +97,7 @@ def pairs_of(target):
     """All actions: a row a state. Sampled: ten of each state, with actions as often as taken."""
     if target == "all_actions":
         return [(s, 0) for s in range(S)]
-    counts = np.rint(10 * POLICY).astype(int)
+    counts = np.rint(10 * POLICY_G).astype(int)
     return [(s, a) for s in range(S) for a in range(A) for _ in range(counts[s, a])]
 
 
@@ -119,23 +109,23 @@ def test_the_projections_optimum_is_the_exact_update(target, step):
     The loss is convex in logits, so the optimum is there and nowhere else. Sampled rows have one
     normaliser for the batch instead of each state's own; the optimum is the same.
     """
-    exact, numbers = evaluate(POLICY), {"kl_target": 0.02, "c_start": 1.0 / 0.493950759693}
+    exact, numbers = evaluate(POLICY_G), {"kl_target": 0.02, "c_start": 1.0 / 0.493950759693}
     config = EXACT.replace(step=step, target=target, correction_clip=0.0, **numbers)
-    learner = learner_of(config, POLICY, exact.q)
-    batch = rows_of(POLICY, exact.advantage, pairs_of(target))
+    learner = learner_of(config, POLICY_G, exact.q)
+    batch = rows_of(POLICY_G, exact.advantage, pairs_of(target))
     rows, eps, metrics = AIM[target](config, learner, batch, jnp.zeros((), jnp.int32))
     assert_allclose(eps, 0.493950759693, rtol=1e-5)
     constant = float(metrics["analytical/c"])
     # Worked by an exact solver: J after the update with this C.
     known = {"paper": (400.100115350934, 4.082540616609), "scheduled": (1.0, 4.774864192193)}
-    new = exact_update(POLICY, exact.advantage, constant)
+    new = exact_update(POLICY_G, exact.advantage, constant)
     if step in known:
         assert_allclose(constant, known[step][0], rtol=1e-4)
         assert_allclose(evaluate(new).objective, known[step][1], rtol=1e-6)
     gradient = partial(gradient_norm, config, rows, learner)
     assert gradient(new) < 1e-6
     # The paper's constant moves probabilities by 1e-3, and the gradient with them.
-    assert gradient(POLICY) > (5e-3 if step in ("kl", "scheduled") else 1e-4)
+    assert gradient(POLICY_G) > (5e-3 if step in ("kl", "scheduled") else 1e-4)
 
 
 def gradient_norm(config, rows, learner, policy):
@@ -174,7 +164,7 @@ def test_iterations_with_a_full_projection_are_the_exact_updates_step_by_step(st
         found.append((float(metrics["analytical/c"]), exact.objective))
     with jax.enable_x64(True):
         uniform = jnp.log(jnp.full((S, A), 0.5))
-        last, steps = improvement.improve(small_mdp(), uniform, weigh_alike(choose), 4)
+        last, steps = improvement.improve(mdp_g(GAMMA), uniform, weigh_alike(choose), 4)
     assert_allclose(policy, np.exp(np.asarray(last)), atol=1e-3)
     assert_allclose(found, np.stack([steps.constant, steps.objective], axis=1), rtol=1e-3)
     assert np.all(np.diff([objective for _, objective in found]) > 0.05)
@@ -226,7 +216,7 @@ def learned():
         return jax.lax.scan(partial(iterate, LEARNED), state, None, ITERATIONS)[1]
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    found = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": 1})(keys)
+    found = jax.jit(jax.vmap(run), compiler_options=programs.LONG)(keys)
     logits, judged, constant, projection = (np.asarray(x, float) for x in found)
     with jax.enable_x64(True):
         log_policy = jax.nn.log_softmax(jnp.asarray(logits))

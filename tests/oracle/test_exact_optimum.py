@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import programs
 from jaxrl_pg import agents, envs
 from jaxrl_pg.components import networks, on_policy
 from jaxrl_pg.envs import from_mdp
@@ -33,8 +34,6 @@ from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.training import program
 
 GAMMA, S, A, SEEDS = 0.99, 65, 4, 3
-# Half of the time is compilation; this takes a third of what users' programs take.
-FAST = {"xla_backend_optimization_level": 1}
 
 
 def frozen_lake():
@@ -183,7 +182,7 @@ def trained_by(agent):
         lambda *x: jnp.stack([jnp.asarray(v, jnp.float32) for v in x]), *map(config_of, rows)
     )
     over_seeds = jax.vmap(partial(learn, rows), (None, 0))
-    over_rows = jax.jit(jax.vmap(over_seeds, (0, None)), compiler_options=FAST)
+    over_rows = jax.jit(jax.vmap(over_seeds, (0, None)), compiler_options=programs.LONG)
     found = over_rows(configs, jax.random.split(jax.random.key(0), SEEDS))
     return {name: tuple(np.asarray(x[i], float) for x in found) for i, name in enumerate(rows)}
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+import programs
 from jaxrl_pg.agents import multi_agent as agent
 from jaxrl_pg.components import factored
 from jaxrl_pg.envs import from_mdp, games
@@ -19,8 +20,6 @@ from jaxrl_pg.ops import joint_actions
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates import constants, multi_agent
 
-FAST = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-jit = partial(jax.jit, compiler_options=FAST)
 FULL = {
     "num_steps": 1,
     "num_epochs": 400,
@@ -33,13 +32,13 @@ FULL = {
     "correction_clip": 0.0,
     "max_grad_norm": 1e6,
 }
-TURN, TURNS = jit(agent._turn), jit(agent._take_turns)
+TURN, TURNS = jax.jit(agent._turn), jax.jit(agent._take_turns)
 KEYS = jax.random.key(1), jax.random.key(2)
 
 
 def learner_of(config, log_policies):
     """Fresh, but with the given policies `[I, S, K]`."""
-    learner = jit(agent.init)(config, jax.random.key(0)).learner
+    learner = jax.jit(agent.init)(config, jax.random.key(0)).learner
     heads = dict(learner.params.policies["params"])
     kernel = jnp.asarray(log_policies, jnp.float32)
     heads["policy_head"] = {"kernel": kernel, "bias": jnp.zeros(kernel.shape[::2])}
@@ -174,7 +173,7 @@ def learned():
         return joint_actions.joint_log_policy(every, LEARNED.factors)
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    found = jax.jit(jax.vmap(run), compiler_options={"xla_backend_optimization_level": 1})(keys)
+    found = jax.jit(jax.vmap(run), compiler_options=programs.LONG)(keys)
     logits = np.asarray(found, float)
     policy = np.exp(logits - logits.max(-1, keepdims=True))
     return policy / policy.sum(-1, keepdims=True)

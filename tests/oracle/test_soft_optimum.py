@@ -28,7 +28,6 @@ from jaxrl_pg.theory.soft import soft_values
 from jaxrl_pg.training import program
 
 GAMMA, ALPHA, S, A, SEEDS = 0.8, 0.3, 5, 3, 2
-FAST = {"xla_backend_optimization_level": 0}
 
 
 def mixing():
@@ -123,7 +122,7 @@ def trained_by(name):
     configs = [config_of(name, problem) for problem in PROBLEMS]
     config = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v, jnp.float32) for v in x]), *configs)
     over = jax.vmap(jax.vmap(learn, (None, 0)), (0, None))
-    found = jax.jit(over, compiler_options=FAST)(config, jax.random.split(jax.random.key(0), SEEDS))
+    found = jax.jit(over)(config, jax.random.split(jax.random.key(0), SEEDS))
     return {
         problem: Found(*(np.asarray(x[i], float) for x in found))
         for i, problem in enumerate(PROBLEMS)

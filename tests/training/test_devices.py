@@ -1,14 +1,8 @@
-"""Two devices: one run split over both, or agents shared out. A CPU is made to be two devices.
+"""Two devices: one run split over both, or agents shared out; and what is left of it on one."""
 
-JAX counts its devices when it starts, so what needs two of them is a `check_...` function here and
-runs in one other process; the test of the same name looks at what came of it.
-"""
-
-import json
 import os
 import subprocess
 import sys
-import traceback
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +14,12 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxrl_pg
 from jaxrl_pg import checkpoint, ppo
+from jaxrl_pg.cli import main
 from jaxrl_pg.components import on_policy
 from jaxrl_pg.ops import collectives, running_stats
 from jaxrl_pg.running import run_folder
 from jaxrl_pg.training import devices
-from two_devices import CLI, CONFIG, OPTIONS, assert_same_state, numbers
+from two_devices import CONFIG, OPTIONS, assert_same_state, numbers
 
 SAME, EACH = PartitionSpec(), PartitionSpec("devices")
 
@@ -35,7 +30,7 @@ def copies_of(tree):
 
 
 def on_both(fn, *args, out):
-    """Call `fn` on two devices, which share the first axis of each argument."""
+    """Return what `fn` gives on two devices, which share the first axis of each argument."""
     mesh = jax.make_mesh((2,), ("devices",), axis_types=(AxisType.Auto,))
     specs = tuple(EACH for _ in args)
     split = jax.shard_map(fn, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False)
@@ -45,7 +40,14 @@ def on_both(fn, *args, out):
 # --- on two devices -------------------------------------------------------------------------------
 
 
-def check_a_run_is_train_and_the_learner_is_the_same_on_both(folder):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two devices."""
+    folder = tmp_path_factory.mktemp("devices") / "whole"
+    return jaxrl_pg.run(CONFIG, folder, 3, **OPTIONS)
+
+
+def test_a_run_is_train_and_the_learner_is_the_same_on_both(whole):
     state, metrics = jax.jit(jaxrl_pg.train)(CONFIG, jax.random.key(3))
     for copies in copies_of(state.learner):
         assert len(copies) == 2
@@ -55,36 +57,44 @@ def check_a_run_is_train_and_the_learner_is_the_same_on_both(folder):
     assert not np.array_equal(*copies_of(state.actor.obs)[0])
     assert all(np.isfinite(metrics["loss/total"]))
     np.testing.assert_array_equal(metrics["timesteps"], [64, 128, 192, 256])
-    result = jaxrl_pg.run(CONFIG, folder / "whole", 3, **OPTIONS)
-    assert_same_state(result.state, state)
-    np.testing.assert_array_equal(result.metrics["loss/total"], metrics["loss/total"])
+    assert_same_state(whole.state, state)
+    np.testing.assert_array_equal(whole.metrics["loss/total"], metrics["loss/total"])
 
 
-def check_half_a_run_is_left_for_others(folder):
-    half = CONFIG.replace(total_timesteps=128)
-    result = jaxrl_pg.run(half, folder / "half", 3, **{**OPTIONS, "num_evals": 1})
+def test_the_command_line_resumes_on_as_many_devices_bit_for_bit(whole, tmp_path):
+    half = tmp_path / "half"
+    config = CONFIG.replace(total_timesteps=128)
+    result = jaxrl_pg.run(config, half, 3, **{**OPTIONS, "num_evals": 1})
     assert int(result.state.iteration) == 2
+    assert checkpoint.steps(half / "checkpoints") == [2]
+    assert main(["resume", str(half), "--total-timesteps", "256", "--quiet", "True"]) == 0
+    assert_same_state(jaxrl_pg.load(half).state, jaxrl_pg.load(whole.run_dir).state)
+    rows = [run_folder.RunFolder.open(run).rows() for run in (half, whole.run_dir)]
+    for row in (*rows[0], *rows[1]):
+        row.pop("seconds", None)
+    assert [r for r in rows[0] if "loss/total" in r] == [r for r in rows[1] if "loss/total" in r]
 
 
-def check_agents_shared_out_are_the_agents_trained_alone(folder):
+def test_agents_shared_out_are_the_agents_trained_alone():
     config = CONFIG.replace(num_devices=1, num_epochs=1, num_minibatches=1, normalize_obs=False)
     keys = jax.random.split(jax.random.key(0), 4)
     shared = devices.over_agents(
         lambda config, keys: jax.lax.map(partial(jaxrl_pg.train, config), keys), (None, 0)
     )
     states, metrics = jax.jit(shared)(config, keys)
+    learners = jax.device_get(states.learner)
     train = jax.jit(jaxrl_pg.train)
     for row, key in enumerate(keys):
         # Another program around the same agent: equal up to the order of sums.
         single = jax.tree.leaves(train(config, key)[0].learner)
-        agent = jax.tree.leaves(jax.tree.map(lambda x, row=row: x[row], states.learner))
+        agent = [x[row] for x in jax.tree.leaves(learners)]
         for a, b in zip(agent, single, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert np.all(np.isfinite(metrics["loss/total"]))
     assert len(copies_of(states.iteration)[0]) == 2
 
 
-def check_a_pooled_minibatch_gives_the_gradient_of_one_device(folder):
+def test_a_pooled_minibatch_gives_the_gradient_of_one_device():
     keys = jax.random.split(jax.random.key(1), 5)
     batch = on_policy.Batch(
         obs=jax.random.normal(keys[0], (64, 4)),
@@ -113,7 +123,7 @@ def check_a_pooled_minibatch_gives_the_gradient_of_one_device(folder):
     np.testing.assert_allclose(jnp.mean(shared["loss/total"]), metrics["loss/total"], rtol=1e-4)
 
 
-def check_mean_averages_every_leaf(folder):
+def test_mean_averages_every_leaf():
     tree = {
         "a": jnp.arange(12.0).reshape(2, 2, 3),
         "b": (jnp.array([1.0, 5.0]), jnp.array([[-0.5], [0.25]])),
@@ -123,7 +133,7 @@ def check_mean_averages_every_leaf(folder):
         np.testing.assert_array_equal(mine, np.mean(leaf, axis=0))
 
 
-def check_merged_moments_are_those_of_all_samples(folder):
+def test_merged_moments_are_those_of_all_samples():
     # Small integers: every sum is exact, so the answer is too.
     samples = jax.random.randint(jax.random.key(2), (2, 8, 4, 3), -8, 8).astype(jnp.float32)
     samples = samples.at[:, 0, 0].add(-jnp.sum(samples, axis=(1, 2)) % 32)  # means are exact
@@ -136,7 +146,7 @@ def check_merged_moments_are_those_of_all_samples(folder):
     np.testing.assert_array_equal(found.m2, len(pooled) * pooled.var(axis=0))
 
 
-def check_every_device_has_keys_of_its_own(folder):
+def test_every_device_has_keys_of_its_own():
     def draw(nothing):
         del nothing
         keys = collectives.device_keys(list(jax.random.split(jax.random.key(5), 3)), 2)
@@ -145,93 +155,46 @@ def check_every_device_has_keys_of_its_own(folder):
     assert len(np.unique(on_both(draw, jnp.zeros(2), out=EACH))) == 6
 
 
-def check_more_devices_than_two_are_refused(folder):
+def test_more_devices_than_two_are_refused(tmp_path):
     message = r"num_devices=4 but JAX has 2 \(cpu\): give at most 2, or .*JAX_NUM_CPU_DEVICES=4"
     with pytest.raises(ValueError, match=message):
-        jaxrl_pg.run(CONFIG.replace(num_devices=4), folder / "never", **OPTIONS)
-    assert not (folder / "never").exists()
-
-
-CHECKS = {name.removeprefix("check_"): fn for name, fn in globals().items() if "check_" in name}
-
-
-def main(folder):
-    """Run every check and write down what went wrong."""
-    assert jax.device_count() == 2
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-    outcomes = {}
-    for name, check in CHECKS.items():
-        try:
-            check(folder)
-            outcomes[name] = ""
-        except Exception:
-            outcomes[name] = traceback.format_exc()
-    (folder / "outcomes.json").write_text(json.dumps(outcomes))
-
-
-@pytest.fixture(scope="module")
-def environ():
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
-    }
-
-
-@pytest.fixture(scope="module")
-def folder(environ, tmp_path_factory):
-    """Where the other process left its runs and its outcomes."""
-    folder = tmp_path_factory.mktemp("two_devices")
-    code = f"import pathlib, test_parallel; test_parallel.main(pathlib.Path({str(folder)!r}))"
-    subprocess.run(
-        [sys.executable, "-c", code],
-        env={**environ, "JAX_NUM_CPU_DEVICES": "2"},
-        timeout=280,
-        check=True,
-    )
-    return folder
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_on_two_devices(folder, name):
-    outcome = json.loads((folder / "outcomes.json").read_text())[name]
-    assert not outcome, outcome
+        jaxrl_pg.run(CONFIG.replace(num_devices=4), tmp_path / "never", **OPTIONS)
+    assert not (tmp_path / "never").exists()
 
 
 # --- what two devices left, on one ----------------------------------------------------------------
 
 
-def test_the_command_line_resumes_on_as_many_devices_bit_for_bit(folder, environ):
-    half, whole = folder / "half", folder / "whole"
-    assert checkpoint.steps(half / "checkpoints") == [2]
-    command = ["resume", str(half), "--total-timesteps", "256", "--quiet", "True"]
-    result = subprocess.run(
-        [*CLI, *command], env=environ, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    assert_same_state(jaxrl_pg.load(half).state, jaxrl_pg.load(whole).state)
-    rows = [run_folder.RunFolder.open(run).rows() for run in (half, whole)]
-    for row in (*rows[0], *rows[1]):
-        row.pop("seconds", None)
-    assert [r for r in rows[0] if "loss/total" in r] == [r for r in rows[1] if "loss/total" in r]
-
-
-def test_a_policy_of_two_devices_acts_on_one(folder):
-    policy = jaxrl_pg.load(folder / "whole")
+def alone(folder):
+    """What a process with one device does with the run's folder."""
+    assert jax.device_count() == 1
+    policy = jaxrl_pg.load(folder)
     assert policy.config.num_devices == 2
     assert policy.step == 4
     assert set(np.asarray(policy(jnp.zeros((5, 4))))) <= {0, 1}
     returns = jaxrl_pg.evaluate(policy.config, policy.state, jax.random.key(0), 3)
     assert returns.shape == (3,)
+    with pytest.raises(
+        ValueError, match=r"num_devices=2 but JAX has 1 \(cpu\): give at most 1, or "
+    ):
+        jaxrl_pg.resume(folder)
 
 
-def test_a_run_of_two_devices_is_not_resumed_on_one(folder, tmp_path):
-    with pytest.raises(ValueError, match="num_devices=2 but JAX has 1"):
-        jaxrl_pg.resume(folder / "whole")
-    path = folder / "whole" / "config.json"
+def test_a_policy_of_two_devices_acts_on_one_and_its_run_is_not_resumed_there(whole):
+    code = f"import pathlib, test_devices; test_devices.alone(pathlib.Path({str(whole.run_dir)!r}))"
+    path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    env = {**os.environ, "PYTHONPATH": path, "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_run_is_not_resumed_on_another_number_of_devices(whole):
+    path = whole.run_dir / "config.json"
     text = path.read_text()
     path.write_text(text.replace('"num_devices": 2', '"num_devices": 1'))
     with pytest.raises(ValueError, match="num_devices: checkpoint 2, config 1"):
-        jaxrl_pg.resume(folder / "whole")
+        jaxrl_pg.resume(whole.run_dir)
     path.write_text(text)
 
 
@@ -252,7 +215,7 @@ def test_on_one_device_nothing_is_sent():
 
 def test_devices_that_are_not_there_are_refused():
     with pytest.raises(
-        ValueError, match=r"num_devices=2 but JAX has 1 \(cpu\): give at most 1, or "
+        ValueError, match=r"num_devices=3 but JAX has 2 \(cpu\): give at most 2, or "
     ):
-        devices.require_devices(2)
-    devices.require_devices(1)
+        devices.require_devices(3)
+    devices.require_devices(2)

@@ -13,6 +13,7 @@ from scipy import stats
 
 import jaxrl_pg
 import probes
+from compare import assert_bit_equal, leaves_of
 from jaxrl_pg import envs, ppo
 from jaxrl_pg.training import evaluation, program
 
@@ -195,17 +196,12 @@ def test_evaluating_leaves_training_bit_for_bit_as_it_was():
     train = jax.jit(program.train, static_argnums=(2, 3))
     key = jax.random.key(5)
     state, metrics = train(cue, key, 0, 0)
-    copy = jax.tree.map(_bits, state)
+    copy = {name: np.array(x) for name, x in leaves_of(state).items()}
     evaluation.evaluation_metrics(cue, state, 4)
     jaxrl_pg.evaluate(cue, state, key, 4, False)
-    jax.tree.map(assert_array_equal, jax.tree.map(_bits, state), copy)
+    assert_bit_equal(leaves_of(state), copy)
     evaluated, more = train(cue, key, 3, 4)
-    jax.tree.map(assert_array_equal, jax.tree.map(_bits, evaluated), copy)
+    assert_bit_equal(leaves_of(evaluated), copy)
     assert more["eval/return_mean"].shape == (3,)
     for name, x in metrics.items():
         assert_array_equal(x, more[name])
-
-
-def _bits(x):
-    is_key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return np.array(jax.random.key_data(x) if is_key else x)

@@ -10,7 +10,8 @@ With `target="sampled"` the first term is a likelihood of the taken actions, wei
 With `target="all_actions"` (finite action sets) a critic judges every action, corrected by GAE at
 the taken one, and the term is an exact sum over actions.
 
-C is the one knob, `step_size`: `kl` solves for the C at which KL(pi_target || pi_old) is `kl_target`;
+C is the one knob, `step_size`: `kl` solves for the C at which KL(pi_target || pi_old) is
+`kl_target`;
 `paper` takes gamma^2 eps / (1 - gamma)^3, with eps = max |A|; `tight` the smallest constant with a
 proved bound, about 4 eps / (1 - gamma); `scheduled` goes from `c_start` to `c_end` times eps. With
 exact advantages the update improves for every C > 0: a large C only makes it slow (the paper's
