@@ -17,7 +17,8 @@ EMITTERS = "xla_cpu_use_fusion_emitters"
 # Two devices wait 40 seconds for each other and then end the process: too short on a busy machine.
 PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=300"
 # A flag that jaxlib does not know ends the process, so only the versions that are known to have it.
-FLAGS = {"0.10": f"--{EMITTERS}=false --xla_cpu_parallel_codegen_split_count=1 {PATIENCE}"}
+QUICK_CODE = f"--{EMITTERS}=false --xla_cpu_parallel_codegen_split_count=1 {PATIENCE}"
+FLAGS = {"0.9": QUICK_CODE, "0.10": QUICK_CODE}
 
 
 def pytest_configure(config):
@@ -28,7 +29,7 @@ def pytest_configure(config):
     start, and next time. Files are found by the program itself and JAX's version, so that nothing
     stale is loaded.
     """
-    version = jax.__version__.rpartition(".")[0]
+    version = ".".join(jax.__version__.split(".")[:2])
     flags = os.environ.get("XLA_FLAGS", "")
     if EMITTERS not in flags:  # workers are told by the process that starts them
         os.environ["XLA_FLAGS"] = f"{flags} {FLAGS.get(version, '')}".strip()

@@ -1,29 +1,13 @@
-"""The worked example and the random problems that several test files share.
-
-Other folders of tests import them as `theory.examples`.
-"""
+"""The random problems that several test files share, and numbers of the worked example."""
 
 import numpy as np
 
 from jaxrl_pg.theory import mdp as mdps
 
-POLICY_G = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]])
 LOGITS_G = np.array([[0.2, -0.1], [0.0, 0.3], [-0.4, 0.1]])
 # The optimum of mdp_g(0.9), solved independently.
 OPTIMAL_VALUE_G = [6.953829440521, 6.602933188485, 7.047981169654]
 OPTIMAL_OBJECTIVE_G = 6.867390910737
-
-
-def mdp_g(gamma):
-    """Return the MDP of the worked numbers: three states, two actions, defined by formulas.
-
-    P[s,a,k] is proportional to 1 + ((s+1)(a+2)(k+1)) mod 5, r[s,a] = ((3s+5a) mod 7)/7.
-    """
-    s, a, k = np.meshgrid(range(3), range(2), range(3), indexing="ij")
-    weights = 1.0 + ((s + 1) * (a + 2) * (k + 1)) % 5
-    transition = weights / weights.sum(axis=2, keepdims=True)
-    reward = ((3 * s[..., 0] + 5 * a[..., 0]) % 7) / 7
-    return mdps.make(transition, reward, [0.5, 0.3, 0.2], gamma)
 
 
 def random_mdps(seed, num, states, actions, gamma=None, sparse=0.0):

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g, random_mdps
+from examples import random_mdps
 from numpy.testing import assert_allclose
 from scipy.special import rel_entr
 
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import probability, solve
 from jaxrl_pg.theory.bounds import counterexample, improvement_bounds, sharp, shift
+from worked import POLICY_G, mdp_g
 
 SHAPES = [(2, 2), (5, 3), (10, 4), (20, 5)]
 NUM = 1500  # MDPs of a shape, dense and again sparse: 12,000

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import LOGITS_G, mdp_g, random_mdps
+from examples import LOGITS_G, random_mdps
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.theory.learning.estimators import Estimates
+from worked import mdp_g
 
 HORIZON = 3
 UNDISCOUNTED = Estimates._fields[:7]

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g, random_mdps, random_sizes
+from examples import random_mdps, random_sizes
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp, softmax
 
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.soft import inference, soft_values
+from worked import POLICY_G, mdp_g
 
 NUM, STATES, ACTIONS, HORIZON = 10_000, 5, 3, 4
 STEPS = 3  # of the enumerated trajectories

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import POLICY_G, mdp_g, random_mdps, random_policies, random_sizes
+from examples import random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 from scipy import optimize, special
 
@@ -14,6 +14,7 @@ from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.mdp import make
 from jaxrl_pg.theory.updates import reps
 from jaxrl_pg.theory.updates.analytical import analytical_update
+from worked import POLICY_G, mdp_g
 
 NUM = 5000
 

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import mdp_g, random_mdps, random_policies
+from examples import random_mdps, random_policies
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.learning import td
+from worked import mdp_g
 
 RECORDS, STEPS, SEEDS = 24, 500, 32
 REPLAYED = 3  # records of the first seed
