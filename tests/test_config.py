@@ -171,7 +171,7 @@ REFUSED = [
     ("clip_eps", [0.0, -0.2, math.nan, None], POSITIVE),
     ("clip_eps_vf", [0.0, -0.2, math.nan, True], POSITIVE),
     ("target_kl", [0.0, -0.2], POSITIVE),
-    ("kl_target", [0.0, -0.2], POSITIVE),
+    ("penalty_kl", [0.0, -0.2], POSITIVE),
     ("ent_coef", [-0.01, math.nan, math.inf], "a number >= 0"),
     ("vf_coef", [-0.5], "a number >= 0"),
     ("log_std_init", [-21, 10.5, math.nan], "a number from -20 to 10"),

@@ -152,7 +152,7 @@ def refusal(capsys, *command):
         ("train ppo --no-aneal-lr", "unknown option --no-aneal-lr: did you mean --no-anneal-lr?"),
         ("train ppo --zzz", "unknown option --zzz: `jaxrl-pg train ppo --help` lists all"),
         ("train ppo --hidden-sizes 8 x", "hidden_sizes='8 x': give whole numbers"),
-        ("train ppo --clip-eps-vf x", "clip_eps_vf='x': give a number, or None"),
+        ("train ppo --clip-eps-vf x", "clip_eps_vf='x': give a number > 0, or None"),
         ("train ppo --clip-eps -1", "jaxrl-pg: clip_eps=-1.0: give a number > 0"),
         ("train ppo --gamma 1.5", "gamma=1.5: give a number from 0 to 1"),
         ("train ppo --num-envs 0", "num_envs=0: give a whole number >= 1"),

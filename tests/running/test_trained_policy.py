@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import jaxrl_pg
-from jaxrl_pg import agents, envs, ppo
+from jaxrl_pg import envs, ppo
+from jaxrl_pg.config import agent_of
 from jaxrl_pg.running.trained_policy import Policy
 
 SIZES = {
@@ -74,7 +75,7 @@ def test_actions_are_the_environments_and_within_its_bounds(policy, obs):
     # A standard deviation of about 1 fills the bounds [-2, 2], which are twice the raw ones.
     assert np.max(np.abs(sampled)) == 2.0
     assert 0.5 < np.std(sampled) < 2.0
-    agent, learner = agents.find(PENDULUM), policy.state.learner
+    agent, learner = agent_of(PENDULUM), policy.state.learner
     raw = agent.act(PENDULUM, learner, jnp.asarray(obs), jax.random.key(0), False)
     expected = np.clip(2.0 * np.asarray(raw), -2.0, 2.0)
     np.testing.assert_allclose(sampled, expected, rtol=1e-5, atol=1e-5)
@@ -88,7 +89,7 @@ def test_without_a_key_it_is_deterministic_and_with_one_it_samples(policy, obs):
 
 
 def test_the_normaliser_comes_with_it(policy, obs):
-    fresh = agents.find(PENDULUM).init(PENDULUM, jax.random.key(0)).learner
+    fresh = agent_of(PENDULUM).init(PENDULUM, jax.random.key(0)).learner
     forgetful = fresh._replace(params=policy.state.learner.params)
     without = Policy(PENDULUM, policy.state._replace(learner=forgetful), 2)
     assert np.max(np.abs(without(obs) - policy(obs))) > 1e-3

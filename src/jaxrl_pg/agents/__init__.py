@@ -9,7 +9,7 @@ from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.config import BaseConfig, agent_of, defined_configs, nearest
 from jaxrl_pg.types import Agent
 
-__all__ = ["AGENTS", "by_name", "config_class", "names_of"]
+__all__ = ["AGENTS", "by_name", "config_class", "known_agents", "names_of"]
 
 AGENTS: dict[str, Agent[Any, Any]] = {
     name: import_module(f"jaxrl_pg.agents.{name}").AGENT for name in AGENT_NAMES
@@ -22,12 +22,16 @@ def by_name(name: str) -> Agent[Any, Any]:
     Raises:
         ValueError: for an unknown name; the nearest is named.
     """
-    if name in AGENTS:
-        return AGENTS[name]
-    others = {c.agent.name: c.agent for c in defined_configs().values() if c.agent is not None}
-    if name not in others:
-        raise ValueError(f"agent={name!r}: {nearest(name, {*AGENTS, *others})}")
-    return others[name]
+    known = known_agents()
+    if name not in known:
+        raise ValueError(f"agent={name!r}: {nearest(name, known)}")
+    return known[name]
+
+
+def known_agents() -> dict[str, Agent[Any, Any]]:
+    """Return this package's agents and those that have been defined elsewhere, by name."""
+    others = [cls.agent for cls in defined_configs().values() if cls.agent is not None]
+    return {**{agent.name: agent for agent in others}, **AGENTS}
 
 
 def names_of(config: BaseConfig) -> dict[str, str]:

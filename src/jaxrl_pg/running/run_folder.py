@@ -229,9 +229,12 @@ def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
     for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
         if not isinstance(saved.get(part), kind):
             raise ValueError(f"{run}/config.json has no good {part!r}: restore the file")
-    values = dict(saved["config"])
+    name, values = saved["agent"], dict(saved["config"])
+    if name not in agents.known_agents() and "config_class" not in saved:
+        known = configs.nearest(name, agents.known_agents())
+        raise ValueError(f"{run} is a run of {name!r}: {known}")
     try:
-        config_class = agents.config_class(str(saved.get("config_class") or saved["agent"]))
+        config_class = agents.config_class(str(saved.get("config_class", name)))
     except ValueError as error:
         raise ValueError(f"{run} cannot be read here: {error}") from None
     if env is not None:
