@@ -94,12 +94,15 @@ def names_in(text):
 
 
 def imports_in(text):
-    """The statements of a page's Python blocks that import from the package."""
+    """The statements of a page that import from the package, in Python blocks and in its text."""
     blocks = [body for language, body in FENCED.findall(text) if language == "python"]
+    spans = [
+        span for span in SPAN.findall(FENCED.sub("", text)) if span.startswith("from jaxrl_pg")
+    ]
     return [
         ast.unparse(node)
-        for block in blocks
-        for node in ast.walk(ast.parse(block))
+        for code in [*blocks, *spans]
+        for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxrl_pg"
     ]
 
@@ -176,7 +179,7 @@ def test_the_readme_shows_every_room_and_no_other():
 def test_the_patterns_find_what_a_page_prints():
     page = (
         "Call `jaxrl_pg.running.hosts.start` with `ops.losses`; `config.json`, `jax.lax.scan`.\n"
-        "`tabular.mdp` is gone, and `linear.solve_*` is not.\n"
+        "`tabular.mdp` is gone, and `linear.solve_*` is not: `from jaxrl_pg import ops`.\n"
         "```python\nfrom jaxrl_pg.theory import mdp\nx = jaxrl_pg.train(c)\n```\n"
     )
     assert names_in(page) == {
@@ -187,5 +190,5 @@ def test_the_patterns_find_what_a_page_prints():
         "tabular.mdp": ["jaxrl_pg.tabular.mdp"],
         "linear.solve_*": ["jaxrl_pg.theory.linear.solve_*"],
     }
-    assert imports_in(page) == ["from jaxrl_pg.theory import mdp"]
+    assert imports_in(page) == ["from jaxrl_pg.theory import mdp", "from jaxrl_pg import ops"]
     assert anchors_in("# A page: `code`, and more\n") == {"a-page-code-and-more"}
