@@ -1,0 +1,194 @@
+"""What the README and the other pages print exists: names, imports, links, the tree of packages."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jaxrl_pg
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(jaxrl_pg.__file__).parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("experiments/**/*.md")])]
+# The changelog also names what is gone.
+LINKING = [*PAGES, ROOT / "CHANGELOG.md"]
+# What a dotted name in lower case may begin with, beside the package's own packages and modules.
+LIBRARIES = {"flax", "jax", "jnp", "lax"}
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+SPAN = re.compile(r"`([^`\n]+)`")
+FULL_NAME = re.compile(r"\bjaxrl_pg(?:\.[A-Za-z_]\w*)+")
+SHORT_NAME = re.compile(r"([a-z_]+(?:\.[A-Za-z_*][\w*]*)+)(?:\(.*\))?")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NO_LINKS = re.compile(r"\$[^$\n]+\$|`[^`\n]+`")  # formulas and code
+IS_FILE = re.compile(r"\.(csv|html|ipynb|json|jsonl|lock|md|owner|png|py|tex|toml|txt|yml)$")
+
+# Resolves in a process of its own, where nothing but `import jaxrl_pg` came before.
+RESOLVE = """
+import fnmatch, functools, json, sys
+import jaxrl_pg
+
+def resolve(name):
+    *path, last = name.split(".")[1:]
+    owner = functools.reduce(getattr, path, jaxrl_pg)
+    if "*" not in last:
+        getattr(owner, last)
+    elif not fnmatch.filter(owner.__all__, last):
+        raise AttributeError(f"nothing in {owner.__name__} is called {last}")
+
+names, imports = json.load(sys.stdin)
+problems = {}
+for name in names:
+    try:
+        resolve(name)
+    except Exception as error:
+        problems[name] = f"{type(error).__name__}: {error}"
+for line in imports:
+    try:
+        exec(line, {})
+    except Exception as error:
+        problems[line] = f"{type(error).__name__}: {error}"
+json.dump(problems, sys.stdout)
+"""
+
+
+def module_names():
+    """Dotted names below `jaxrl_pg` of all packages and modules, by their last part."""
+    by_last = {}
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = [p for p in path.relative_to(SOURCE).with_suffix("").parts if p != "__init__"]
+        if parts:
+            by_last.setdefault(parts[-1], []).append(".".join(parts))
+    return by_last
+
+
+MODULES = module_names()
+
+
+def names_in(text):
+    """The dotted names that a page prints, and for each the full names that it may stand for.
+
+    `ops.losses` stands for `jaxrl_pg.ops.losses`; `solve.evaluate` for `evaluate` in any module
+    called `solve`; `solve.finite_*` for whatever a module exports that begins so.
+    """
+    names = {}
+    code = [body for _, body in FENCED.findall(text)]
+    spans = SPAN.findall(FENCED.sub("", text))
+    for piece in [*code, *spans]:
+        names.update({name: [name] for name in FULL_NAME.findall(piece)})
+    for span in spans:
+        match = SHORT_NAME.fullmatch(span)
+        if not match or IS_FILE.search(match.group(1)):
+            continue
+        first, _, rest = match.group(1).partition(".")
+        if first not in LIBRARIES | {"jaxrl_pg"}:
+            rooms = MODULES.get(first, [first])
+            names[match.group(1)] = [f"jaxrl_pg.{room}.{rest}" for room in rooms]
+    return names
+
+
+def imports_in(text):
+    """The statements of a page that import from the package, in Python blocks and in its text."""
+    blocks = [body for language, body in FENCED.findall(text) if language == "python"]
+    spans = [
+        span for span in SPAN.findall(FENCED.sub("", text)) if span.startswith("from jaxrl_pg")
+    ]
+    return [
+        ast.unparse(node)
+        for code in [*blocks, *spans]
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxrl_pg"
+    ]
+
+
+def anchors_in(text):
+    """The anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def page_id(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+NAMES = {page: names_in(page.read_text(encoding="utf-8")) for page in PAGES}
+IMPORTS = {page: imports_in(page.read_text(encoding="utf-8")) for page in PAGES}
+
+
+@pytest.fixture(scope="module")
+def problems():
+    """By name or import, why it fails in a fresh process; a name that resolves is not in it."""
+    names = sorted({full for page in NAMES.values() for given in page.values() for full in given})
+    imports = sorted({line for page in IMPORTS.values() for line in page})
+    done = subprocess.run(
+        [sys.executable, "-c", RESOLVE],
+        input=json.dumps([names, imports]),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_name_that_a_page_prints_resolves_after_importing_the_package(page, problems):
+    broken = {
+        name: problems[candidates[0]]
+        for name, candidates in NAMES[page].items()
+        if all(full in problems for full in candidates)
+    }
+    assert not broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_import_that_a_page_prints_runs(page, problems):
+    assert not {line: problems[line] for line in IMPORTS[page] if line in problems}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=page_id)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    broken = []
+    for link in LINK.findall(NO_LINKS.sub("", page.read_text(encoding="utf-8"))):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists():
+            broken.append(link)
+        elif anchor:
+            anchors = anchors_in(target.read_text(encoding="utf-8"))
+            broken += [] if anchor in anchors else [link]
+    assert not broken
+
+
+def test_the_readme_shows_every_room_and_no_other():
+    tree = next(b for _, b in FENCED.findall(README.read_text(encoding="utf-8")) if "src/" in b)
+    shown = set(re.findall(r"^  (\w+)(?:/|\.py) ", tree, re.MULTILINE))
+    rooms = {path.stem for path in SOURCE.iterdir() if path.is_dir() or path.suffix == ".py"}
+    assert shown == {room for room in rooms if not room.startswith("_")}
+
+
+def test_the_patterns_find_what_a_page_prints():
+    page = (
+        "Call `jaxrl_pg.running.hosts.start` with `ops.losses`; `config.json`, `jax.lax.scan`.\n"
+        "`tabular.mdp` is gone, and `linear.solve_*` is not: `from jaxrl_pg import ops`.\n"
+        "```python\nfrom jaxrl_pg.theory import mdp\nx = jaxrl_pg.train(c)\n```\n"
+    )
+    assert names_in(page) == {
+        "jaxrl_pg.running.hosts.start": ["jaxrl_pg.running.hosts.start"],
+        "jaxrl_pg.theory": ["jaxrl_pg.theory"],
+        "jaxrl_pg.train": ["jaxrl_pg.train"],
+        "ops.losses": ["jaxrl_pg.ops.losses"],
+        "tabular.mdp": ["jaxrl_pg.tabular.mdp"],
+        "linear.solve_*": ["jaxrl_pg.theory.linear.solve_*"],
+    }
+    assert imports_in(page) == ["from jaxrl_pg.theory import mdp", "from jaxrl_pg import ops"]
+    assert anchors_in("# A page: `code`, and more\n") == {"a-page-code-and-more"}
