@@ -334,15 +334,19 @@ def main() -> None:
 
 
 HEADER = f"""
-{NUM_BATCHES:,} batches an entry, by `make variance`. An episode ends at its time limit for good
-here. Bias is of the mean over batches of {LARGEST} episodes, relative to the length of the true
-gradient, with the standard error of that mean beside it; the rest is for batches of 8: total
-variance in units of the true gradient's squared length, length of the mean over the standard
-deviation, and mean cosine between a batch's gradient and the true one. The true gradients are exact
-on the MDP. On CartPole-v1 they are means of "to go, critic" and "option 2, critic", so that the
-bias of these says nothing. The names are REINFORCE's switches; below them are the actor-critic's
-advantages, which like option 1 leave out the factor gamma^t and are held against the discounted
-objective all the same.
+Each entry is from {NUM_BATCHES:,} batches (`make variance`). An episode ends at its time limit for
+good here.
+
+- Bias is that of the mean over batches of {LARGEST} episodes, relative to the length of the true
+  gradient. The standard error of that mean stands beside it.
+- The other columns are for batches of 8: total variance in units of the true gradient's squared
+  length, length of the mean over the standard deviation, and mean cosine between a batch's gradient
+  and the true one.
+
+The true gradients are exact on the MDP. On CartPole-v1 they are means of "to go, critic" and
+"option 2, critic", so the bias of these two says nothing. The names are REINFORCE's options. The
+last rows are the actor-critic's advantages. Like option 1 they leave out the factor gamma^t, and
+they are compared with the discounted objective all the same.
 
 ![Variance, signal-to-noise ratio and cosine against batch size](variance.png)
 """

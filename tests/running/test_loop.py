@@ -397,19 +397,19 @@ def test_a_first_signal_only_asks_and_a_second_acts_at_once():
     before = signal.getsignal(signal.SIGINT)
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGINT)
-        assert interrupt.wanted == signal.SIGINT
+        assert interrupt.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt, match=r"^$"):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     with pytest.raises(KeyboardInterrupt, match="saved"):
-        interrupt.raise_if_wanted("saved")
+        interrupt.raise_if_received("saved")
 
 
 def test_sigterm_ends_with_the_status_of_a_terminated_process(capsys):
     with Interrupt() as interrupt:
         os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
-        interrupt.raise_if_wanted("saved")
+        interrupt.raise_if_received("saved")
     assert caught.value.code == 143
     assert capsys.readouterr().out == "saved\n"
 

@@ -7,8 +7,8 @@ in closed form, and fits the network to it:
     L = KL(pi_target || pi) + vf_coef * L_value - ent_coef * H[pi]      (up to a constant)
 
 With `target="sampled"` the first term is a likelihood of the taken actions, weighted by exp(A / C).
-With `target="all_actions"` (finite action sets) a critic judges every action, corrected by GAE at
-the taken one, and the term is an exact sum over actions.
+With `target="all_actions"` (finite action sets) a critic gives every action a value, corrected by
+GAE at the taken one, and the term is an exact sum over actions.
 
 C is the one knob, `step_size`: `kl` solves for the C at which KL(pi_target || pi_old) is
 `kl_target`;

@@ -3,18 +3,20 @@
 Players share a reward and see the same observation; each has a policy, and a network, of its own:
 
     pi(a|s) = prod_i pi_i(a_i|s),    A_i(s, a_i) = E_{a_-i ~ pi_-i} A(s, a)
-    pi_i <- pi_i exp(A_i / C) / Z    fitted by cross-entropy over the agent's actions
+    pi_i <- pi_i exp(A_i / C) / Z    fitted by cross-entropy over the player's actions
 
-One iteration collects a rollout, estimates advantages with GAE, and lets a critic judge every joint
-action, corrected at the taken one. Then the agents update. With `order="sequential"` they take
-turns, in another random order every iteration, and A_i is an average over what the others have
-become by then: with advantages that are exact at every turn none loses, whatever C is. With
-`order="simultaneous"` all aim by the policies that made the rollout; two agents who would each do
-well to act may then both act, and do badly. C is chosen as in the analytical agent, eps being the
-largest |A_i|. The critic has an output for every joint action, which limits the number of agents.
+One iteration collects a rollout and estimates advantages with GAE. A critic gives every joint
+action a value, corrected at the taken one. Then the players update. With `order="sequential"` they
+take turns, in another random order every iteration, and A_i is an average over the policies that
+the others have by then: with advantages that are exact at every turn no turn loses, whatever C is.
+With `order="simultaneous"` all targets follow from the policies that made the rollout; two players
+who would each do well to act may then both act, and do badly. C is chosen as in the analytical
+agent, with the largest |A_i| as eps. The critic has an output for every joint action, which limits
+the number of players.
 
-The environment's actions are the joint ones, the first agent's being the most significant digit
-in the mixed radix of `factors`. One agent is the analytical agent that judges all actions.
+The environment's actions are the joint ones; the first player's is the most significant digit in
+the mixed radix of `factors`. With one player this is the analytical agent with
+`target="all_actions"`.
 
 Where it differs from the source: advantages are those of the rollout's joint policy during all
 turns of an iteration (only averages over others are renewed), and estimated.
@@ -53,11 +55,11 @@ class Config(StepFields, EpochsConfig):
     """Hyper-parameters of players that take turns; floats are pytree leaves."""
 
     factors: tuple[int, ...] = (2,)
-    """actions of each agent; their product is the environment's number of actions"""
+    """actions of each player; their product is the environment's number of actions"""
     order: Literal["sequential", "simultaneous"] = "sequential"
     """who updates when: in turn, by random order (sequential), or all at once (simultaneous)"""
     kl_target: Annotated[float, Positive] = 0.02
-    """KL of an agent's target from its old policy, in nats (step_size kl)"""
+    """KL of a player's target from its old policy, in nats (step_size kl)"""
     correction_clip: float = 1.0
     """largest weight of GAE's correction of the critic; 0 believes the critic"""
 
@@ -65,7 +67,7 @@ class Config(StepFields, EpochsConfig):
         """Refuse a shared torso."""
         super().check()
         if self.shared_torso:
-            raise ValueError("shared_torso=True: every agent has its own network; give False")
+            raise ValueError("shared_torso=True: every player has its own network; give False")
 
 
 class Parts(NamedTuple):
@@ -160,7 +162,7 @@ def build(config: Config) -> Model:
     spec, num_joint = env.spec, math.prod(config.factors)
     if not spec.discrete:
         raise ValueError(
-            f"env={config.env!r}: agents who take turns need a finite action set; give another"
+            f"env={config.env!r}: players who take turns need a finite action set; give another"
         )
     if num_joint != spec.num_actions:
         raise ValueError(

@@ -10,7 +10,7 @@ One iteration takes `num_steps` steps of `num_envs` environments into the replay
 where a prime marks exponential averages. (The second is the first paper's algorithm 1, with a
 temperature; the first is the second paper's.) The policy minimises `E_a[alpha log pi - min_k Q_k]`
 or, for a finite action set, KL(pi || exp(Q / alpha) / Z). The temperature is fixed or learned,
-towards a wanted entropy.
+towards a target entropy.
 
 Box actions are tanh of a normal, and gradients pass through the draw; over a finite action set
 every expectation is exact (after Christodoulou 2019, arXiv 1910.07207), with an entropy target

@@ -132,8 +132,8 @@ def from_mdp(mdp: Any, max_steps_in_episode: int = 1000) -> Tabular:
         arrays = params_of(mdp)
     shapes = tuple(x.shape for x in arrays.values())
     num_states, num_actions = (*arrays["reward"].shape, 0, 0)[:2]
-    wanted = ((num_states, num_actions, num_states), (num_states, num_actions), (num_states,))
-    if shapes != wanted or not num_actions:
+    expected = ((num_states, num_actions, num_states), (num_states, num_actions), (num_states,))
+    if shapes != expected or not num_actions:
         raise ValueError(
             "from_mdp: transition, reward and start have shapes "
             f"{', '.join(map(str, shapes))}: give [S, A, S], [S, A] and [S]"

@@ -14,12 +14,12 @@ class Interrupt:
     """Turns the first SIGINT or SIGTERM into a request; a second one acts at once.
 
     Attributes:
-        wanted: the number of the signal that arrived inside `with`, or None.
+        received: the number of the signal that arrived inside `with`, or None.
     """
 
     def __init__(self) -> None:
         """Start without a request; the handlers are installed by `with`."""
-        self.wanted: int | None = None
+        self.received: int | None = None
         self._handlers: dict[int, Any] = {}  # those that were installed before ours
 
     def __enter__(self) -> Self:
@@ -34,20 +34,20 @@ class Interrupt:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
 
-    def raise_if_wanted(self, message: str) -> None:
+    def raise_if_received(self, message: str) -> None:
         """End the process as the signal asked, with a message for the user if there is one.
 
         Raises:
             KeyboardInterrupt: after SIGINT.
             SystemExit: with status 143, after SIGTERM.
         """
-        if self.wanted == signal.SIGINT:
+        if self.received == signal.SIGINT:
             raise KeyboardInterrupt(message)
-        if self.wanted == signal.SIGTERM:
+        if self.received == signal.SIGTERM:
             if message:
                 print(message, flush=True)
             raise SystemExit(128 + signal.SIGTERM)
 
     def _request(self, number: int, _: FrameType | None) -> None:
-        self.wanted = number
+        self.received = number
         self.__exit__()

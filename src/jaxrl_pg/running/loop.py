@@ -142,16 +142,16 @@ def _go_on(
         while iteration < config.num_iterations:
             state, score = session.advance(state)
             iteration = int(state.iteration)
-            late, signal = journal.agree(interrupt.wanted or 0)
+            late, signal = journal.agree(interrupt.received or 0)
             if score is not None or late or signal or iteration == config.num_iterations:
                 kept = state if options.save_replay else state._replace(memory=())
                 journal.save(kept, session.seconds, score)
             if signal:
-                interrupt.wanted = signal
+                interrupt.received = signal
                 break
         rows = hosts.from_first(journal.finish, _title(config))
     message = f"saved; go on with: jaxrl-pg resume {folder.path}"
-    interrupt.raise_if_wanted(message if hosts.is_first() else "")
+    interrupt.raise_if_received(message if hosts.is_first() else "")
     return Result(state, columns(rows), config, folder.path)
 
 

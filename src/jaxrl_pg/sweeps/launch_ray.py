@@ -94,4 +94,4 @@ def train_group(
     its_groups = [group for group in groups(experiment.points) if group.id == group_id]
     with Interrupt() as interrupt:
         train_groups(experiment, its_groups, Path(folder), options, interrupt)
-    interrupt.raise_if_wanted(f"saved; {group_id} can be gone on with")
+    interrupt.raise_if_received(f"saved; {group_id} can be gone on with")

@@ -77,7 +77,7 @@ def sweep(
         train_groups(experiment, every_group, folder, options, interrupt)
         collect(folder, experiment, time.monotonic() - began)
     again = f"jaxrl-pg sweep {experiment.name} --run-dir {folder}"
-    interrupt.raise_if_wanted(f"saved; go on with: {again}")
+    interrupt.raise_if_received(f"saved; go on with: {again}")
     return folder
 
 
@@ -126,7 +126,7 @@ def train_groups(
     plan = [b for group in some_groups for b in _plan(folder, group, finished, options)]
     total = sum(_timesteps(point) for batch in plan for point in batch.points)
     with Progress(total, quiet=options.quiet) as progress:
-        while plan and not interrupt.wanted:
+        while plan and not interrupt.received:
             batch = plan.pop(0)
             try:
                 _train(batch, experiment, folder, options, progress, interrupt)
@@ -160,10 +160,10 @@ def _train(
             steps = run.done * run.config.steps_per_iteration * len(batch.points)
             progress.update(steps_before + steps, shown)
             late = time.monotonic() - saved_at > options.checkpoint_seconds
-            if not run.finished and (late or interrupt.wanted):
+            if not run.finished and (late or interrupt.received):
                 run.save()
                 saved_at = time.monotonic()
-            if interrupt.wanted:
+            if interrupt.received:
                 break
     if run.finished:
         finish(folder, run)
