@@ -172,8 +172,15 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
 def test_the_readme_shows_every_room_and_no_other():
     tree = next(b for _, b in FENCED.findall(README.read_text(encoding="utf-8")) if "src/" in b)
     shown = set(re.findall(r"^  (\w+)(?:/|\.py) ", tree, re.MULTILINE))
-    rooms = {path.stem for path in SOURCE.iterdir() if path.is_dir() or path.suffix == ".py"}
-    assert shown == {room for room in rooms if not room.startswith("_")}
+    packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    modules = {path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__"}
+    assert shown == packages | modules
+
+
+def test_the_theorys_index_names_functions_of_every_sub_package():
+    names = NAMES[ROOT / "docs" / "theory.md"]
+    assert len(names) > 50
+    assert {name.split(".")[0] for name in names} >= {"learning", "bounds", "updates", "soft"}
 
 
 def test_the_patterns_find_what_a_page_prints():
