@@ -177,6 +177,12 @@ class BaseConfig(PytreeDataclass):
     """activation function of the hidden layers"""
     conv_features: int = 16
     """3x3 filters in front of the layers when observations are images; 0 flattens them"""
+    conv_layers: tuple[tuple[int, ...], ...] = ()
+    """instead of those: features,kernel,stride,padding of each convolution (the last two if needed)"""
+    layer_norm: bool = False
+    """normalise the features of each hidden layer before its activation"""
+    residual: bool = False
+    """add a hidden layer's input to its output where both are equally wide"""
     num_devices: Annotated[int, Positive] = 1
     """devices that the environments are split over"""
 
@@ -284,6 +290,13 @@ def _checked(name: str, kind: _Kind, value: Any) -> Any:
         value = tuple(value) if isinstance(value, list) else value
         if not isinstance(value, tuple) or any(type(x) is not int or x < 1 for x in value):
             raise ValueError(f"{name}={value!r}: give a tuple of whole numbers >= 1")
+    if base == tuple[tuple[int, ...], ...]:
+        listed = isinstance(value, list | tuple) and all(isinstance(x, list | tuple) for x in value)
+        if not listed or not all(map(_is_convolution, value)):
+            raise ValueError(
+                f"{name}={value!r}: give tuples of features, kernel, stride >= 1 and padding >= 0"
+            )
+        return tuple(map(tuple, value))
     if base == dict[str, float]:
         if not isinstance(value, dict):
             raise ValueError(f"{name}={value!r}: give a dict of numbers by name")
@@ -292,6 +305,12 @@ def _checked(name: str, kind: _Kind, value: Any) -> Any:
     if base is Any and type(value).__hash__ is None:
         raise ValueError(f"{name}={value!r}: give a name or a hashable object")
     return value
+
+
+def _is_convolution(layer: Any) -> bool:
+    """Features and kernel, and maybe stride and padding."""
+    whole = 2 <= len(layer) <= 4 and all(type(x) is int for x in layer)
+    return whole and min(layer[:3]) >= 1 and min(layer) >= 0
 
 
 def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:

@@ -224,8 +224,7 @@ def _critic(config: Config, model: ActorCriticModel) -> Critics:
             f"target='all_actions' sums over a finite action set and {config.env!r} has none: "
             "give target='sampled'"
         )
-    torso = (config.hidden_sizes, config.activation, config.conv_features)
-    return Critics(1, spec, spec.num_actions, *torso)
+    return Critics(1, spec, spec.num_actions, networks.torso_fields(config))
 
 
 AGENT = Agent("analytical", Config, init, iterate, act, value)

@@ -157,7 +157,7 @@ def build(config: Config) -> Model:
         )
     full = config.covariance == "full"
     family = full_normal.FULL_NORMAL if full else distributions.family(env.spec.discrete)
-    policy = networks.Policy(env.spec, *off_policy.torso(config), covariance=config.covariance)
+    policy = networks.Policy(env.spec, networks.torso_fields(config), config.covariance)
     return Model(env, family, policy, off_policy.q_network(config, env.spec, config.num_critics))
 
 

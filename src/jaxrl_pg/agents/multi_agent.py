@@ -169,9 +169,9 @@ def build(config: Config) -> Model:
             f"factors={config.factors} make {num_joint} joint actions and {config.env!r} has "
             f"{spec.num_actions}: give factors with that product"
         )
-    torso = (config.hidden_sizes, config.activation, config.conv_features)
-    player = networks.Policy(spec._replace(num_actions=max(config.factors)), *torso)
-    critic = Critics(1, spec, 1 + spec.num_actions, *torso)
+    torso = networks.torso_fields(config)
+    player = networks.Policy(spec._replace(num_actions=max(config.factors)), torso)
+    critic = Critics(1, spec, 1 + spec.num_actions, torso)
     return Model(env, distributions.CATEGORICAL, player, critic, config.factors)
 
 

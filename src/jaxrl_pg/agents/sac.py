@@ -141,10 +141,10 @@ def build(config: Config) -> Model:
             f"policy_loss='kl_projection' sums over a finite action set and {config.env!r} has "
             "none: give policy_loss='reparameterised'"
         )
-    torso = off_policy.torso(config)
-    policy = networks.Policy(env.spec, *torso)
+    torso = networks.torso_fields(config)
+    policy = networks.Policy(env.spec, torso)
     critics = off_policy.q_network(config, env.spec, config.num_critics)
-    return Model(env, policy, critics, Critics(1, env.spec, 1, *torso))
+    return Model(env, policy, critics, Critics(1, env.spec, 1, torso))
 
 
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:

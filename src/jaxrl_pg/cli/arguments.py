@@ -39,8 +39,10 @@ _TYPES: dict[Any, tuple[str, str]] = {
     str: ("STR", "a text"),
     Any: ("STR", "a text"),
     tuple[int, ...]: ("INT", "whole numbers"),
+    tuple[tuple[int, ...], ...]: ("INT,INT[,INT[,INT]]", "groups of whole numbers, such as 32,8,4"),
     dict[str, float]: ("NAME FLOAT", "pairs of a name and a number"),
 }
+_SEVERAL = (tuple[int, ...], tuple[tuple[int, ...], ...], dict[str, float])
 
 
 class Help(Exception):
@@ -171,7 +173,7 @@ def _add_options(group: argparse._ActionsContainer, source: type) -> None:
         if kind == _Kind(bool):
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
         else:
-            nargs = "*" if kind.base in (tuple[int, ...], dict[str, float]) else None
+            nargs = "*" if kind.base in _SEVERAL else None
             group.add_argument(option, nargs=nargs, metavar=kind.metavar, help=text)
 
 
@@ -184,6 +186,8 @@ def _value(name: str, kind: _Kind, given: Any) -> Any:
     try:
         if kind.base == tuple[int, ...]:
             return tuple(map(int, given))
+        if kind.base == tuple[tuple[int, ...], ...]:
+            return tuple(tuple(map(int, group.split(","))) for group in given)
         if kind.base == dict[str, float]:
             pairs = zip(given[::2], given[1::2], strict=True)
             return {key: float(number) for key, number in pairs}

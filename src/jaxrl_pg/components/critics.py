@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl_pg.components.networks import Dense, Network, Torso, in_columns
+from jaxrl_pg.components.networks import Dense, Network, Torso, TorsoFields, in_columns
 from jaxrl_pg.types import EnvSpec, Params
 
 __all__ = ["Critic", "Critics", "q_of"]
@@ -27,20 +27,18 @@ class Critic(Network):
     Attributes:
         spec: of the environment.
         outputs: numbers an observation gets.
-        hidden_sizes, activation, conv_features: as in `ActorCritic`.
+        torso: the layers in front of the head.
     """
 
     spec: EnvSpec
     outputs: int
-    hidden_sizes: tuple[int, ...]
-    activation: str = "relu"
-    conv_features: int = 16
+    torso: TorsoFields
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
         """Return values `[N, outputs]`, of actions `[N, A]` where given."""
         columns = in_columns(self.spec)
-        torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
+        torso = Torso(columns, *self.torso, name="torso")
         values = Dense(self.outputs, columns, name="value_head")(torso(obs, action))
         return values.T if columns else values
 
@@ -50,19 +48,17 @@ class Critics(Network):
 
     Attributes:
         num_critics: how many.
-        spec, outputs, hidden_sizes, activation, conv_features: of each, as in `Critic`.
+        spec, outputs, torso: of each, as in `Critic`.
     """
 
     num_critics: int
     spec: EnvSpec
     outputs: int
-    hidden_sizes: tuple[int, ...]
-    activation: str = "relu"
-    conv_features: int = 16
+    torso: TorsoFields
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
         """Return values `[num_critics, N, outputs]`."""
-        kind = (self.spec, self.outputs, self.hidden_sizes, self.activation, self.conv_features)
+        kind = (self.spec, self.outputs, self.torso)
         critics = [Critic(*kind, name=f"critic_{i}") for i in range(self.num_critics)]
         return jnp.stack([critic(obs, action) for critic in critics])

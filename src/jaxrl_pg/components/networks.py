@@ -9,12 +9,13 @@ would cost more than it saves. Outside, batches are rows `[N, ...]` as everywher
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.ops import full_normal
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import EnvSpec, Params
@@ -25,9 +26,11 @@ __all__ = [
     "Network",
     "Policy",
     "Torso",
+    "TorsoFields",
     "in_columns",
     "init_params",
     "orthonormal_columns",
+    "torso_fields",
 ]
 
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
@@ -42,7 +45,7 @@ def init_params(
     obs_shape: tuple[int, ...],
     action_shape: tuple[int, ...] = (),
 ) -> Params:
-    """Return initial parameters: orthogonal kernels, everything else zero.
+    """Return initial parameters: orthogonal kernels, scales 1, everything else zero.
 
     A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
     `value_head` (Andrychowicz et al. 2021, arXiv 2006.05990). All kernels come from one draw and
@@ -62,7 +65,10 @@ def init_params(
     shapes_of = [flat[i][1].shape for i in kernels]
     sizes = [(math.prod(shape[:-1]), shape[-1]) for shape in shapes_of]
     frames = _orthonormal_frames(key, sizes)
-    params = [jnp.zeros(leaf.shape, leaf.dtype) for _, leaf in flat]
+    filled = [1.0 if name[-1] == "scale" else 0.0 for name in names]
+    params = [
+        jnp.full(leaf.shape, x, leaf.dtype) for (_, leaf), x in zip(flat, filled, strict=True)
+    ]
     for i, frame in zip(kernels, frames, strict=True):
         gain = next((_GAINS[part] for part in names[i] if part in _GAINS), 2**0.5)
         params[i] = gain * frame.reshape(flat[i][1].shape)
@@ -122,6 +128,22 @@ def orthonormal_columns(a: jax.Array) -> jax.Array:
     return jax.lax.scan(add_column, jnp.zeros_like(a), columns)[0]
 
 
+class TorsoFields(NamedTuple):
+    """What a config says of the layers in front of every head; the fields of `Torso`."""
+
+    hidden_sizes: tuple[int, ...]
+    activation: str = "tanh"
+    conv_features: int = 16
+    conv_layers: tuple[tuple[int, ...], ...] = ()
+    layer_norm: bool = False
+    residual: bool = False
+
+
+def torso_fields(config: BaseConfig) -> TorsoFields:
+    """Read off a config what is in front of every head."""
+    return TorsoFields(*(getattr(config, name) for name in TorsoFields._fields))
+
+
 class Network(nn.Module):
     """A flax module whose results are arrays, or distributions' parameters, and nothing else."""
 
@@ -148,54 +170,101 @@ class Dense(nn.Module):
         return kernel.T @ x + bias[:, None] if self.columns else x @ kernel + bias[None]
 
 
-class Conv3x3(nn.Module):
-    """A 3x3 convolution without padding: `[N, H, W, C] -> [N, H-2, W-2, features]`.
+class Conv(nn.Module):
+    """A convolution `[N, H, W, C] -> [N, H', W', features]` with square kernels.
 
-    Written as one product with the nine shifted images side by side; XLA's own convolution takes
-    four times as long to differentiate on a CPU.
+    Written as one product with the shifted images side by side; XLA's own convolution takes four
+    times as long to differentiate on a CPU.
     """
 
     features: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the layer's output."""
+        size, stride, pad = self.kernel_size, self.stride, (self.padding, self.padding)
+        x = jnp.pad(x, ((0, 0), pad, pad, (0, 0))) if self.padding else x
+        height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
+        if height < 1 or width < 1:
+            raise ValueError(
+                f"a convolution of {size}x{size} does not fit an image of "
+                f"{x.shape[1]}x{x.shape[2]}: give smaller kernels, or padding"
+            )
+        rows = [slice(i, i + stride * (height - 1) + 1, stride) for i in range(size)]
+        columns = [slice(j, j + stride * (width - 1) + 1, stride) for j in range(size)]
+        shifts = [x[:, i, j] for i in rows for j in columns]
+        patches = jnp.concatenate(shifts, axis=-1).reshape(-1, size * size * x.shape[3])
         zeros = nn.initializers.zeros_init()
-        height, width = x.shape[1] - 2, x.shape[2] - 2
-        shifts = [x[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
-        patches = jnp.concatenate(shifts, axis=-1).reshape(-1, 9 * x.shape[3])
-        kernel = self.param("kernel", zeros, (3, 3, x.shape[3], self.features))
+        kernel = self.param("kernel", zeros, (size, size, x.shape[3], self.features))
         bias = self.param("bias", zeros, (self.features,))
         product = patches @ kernel.reshape(-1, self.features)
         return (product + bias[None]).reshape(-1, height, width, self.features)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) of each sample's features, in rows or columns."""
+
+    columns: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features of mean 0 and standard deviation 1, scaled and shifted."""
+        axis = 0 if self.columns else 1
+        shape = (x.shape[axis],)
+        scale = self.param("scale", nn.initializers.ones_init(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape)
+        centred = x - jnp.mean(x, axis=axis, keepdims=True)
+        deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axis=axis, keepdims=True) + 1e-6)
+        scale, bias = (jnp.expand_dims(p, 1 - axis) for p in (scale, bias))
+        return centred / deviation * scale + bias
 
 
 class Torso(nn.Module):
     """Observations `[N, ...]` to features, `[N, hidden]` or in columns `[hidden, N]`.
 
     Images (three axes) pass one convolution of `conv_features` 3x3 filters first, as in the
-    MinAtar paper (Young and Tian 2019, arXiv 1903.03176); 0 filters flattens them at once.
-    Actions `[N, A]`, where given, are appended to the flattened observations.
+    MinAtar paper (Young and Tian 2019, arXiv 1903.03176); 0 filters flattens them at once. With
+    `conv_layers` they pass those instead. Actions `[N, A]`, where given, are appended to the
+    flattened observations.
+
+    Attributes:
+        columns: lay features out in columns.
+        hidden_sizes: widths of the layers.
+        activation: a name in `_ACTIVATIONS`.
+        conv_features: filters of the one convolution, 0 for none.
+        conv_layers: `(features, kernel, stride, padding)` of each convolution; the last two may be
+            left out.
+        layer_norm: normalise each layer's features before the activation.
+        residual: add a layer's input to its output where both are equally wide.
     """
 
+    columns: bool
     hidden_sizes: tuple[int, ...]
     activation: str
-    conv_features: int
-    columns: bool
+    conv_features: int = 16
+    conv_layers: tuple[tuple[int, ...], ...] = ()
+    layer_norm: bool = False
+    residual: bool = False
 
     @nn.compact
     def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
         """Return features."""
         act = _ACTIVATIONS[self.activation]
         x = obs.astype(jnp.float32)
-        if x.ndim == 4 and self.conv_features:
-            x = act(Conv3x3(self.conv_features, name="Conv_0")(x))
+        one_layer = ((self.conv_features, 3),) if self.conv_features else ()
+        for layer in (self.conv_layers or one_layer) if x.ndim == 4 else ():
+            x = act(Conv(*layer)(x))
         x = x.reshape(x.shape[0], -1)
         x = x if action is None else jnp.concatenate([x, action], axis=1)
         # Turned here and not, with the gradients, inside every product with a weight.
         x = jax.lax.optimization_barrier(x.T) if self.columns else x
         for size in self.hidden_sizes:
-            x = act(Dense(size, self.columns)(x))
+            y = Dense(size, self.columns)(x)
+            y = act(LayerNorm(self.columns)(y) if self.layer_norm else y)
+            x = x + y if self.residual and x.shape == y.shape else y
         return x
 
 
@@ -204,26 +273,23 @@ class ActorCritic(Network):
 
     Attributes:
         spec: of the environment.
-        hidden_sizes: of each torso.
-        activation: a name in `_ACTIVATIONS`.
-        conv_features: filters of the convolution for images, 0 for none.
+        torso: the layers in front of each head.
         shared_torso: one torso for both heads.
 
     Box actions get a `log_std` that depends on no state, 0 at first.
     """
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str = "tanh"
-    conv_features: int = 16
+    torso: TorsoFields
     shared_torso: bool = False
 
     def setup(self) -> None:
         """Make the torsos and heads."""
         self.columns = in_columns(self.spec)
-        torso = (self.hidden_sizes, self.activation, self.conv_features, self.columns)
-        self.policy_torso = Torso(*torso)
-        self.value_torso = self.policy_torso if self.shared_torso else Torso(*torso)
+        self.policy_torso = Torso(self.columns, *self.torso)
+        self.value_torso = (
+            self.policy_torso if self.shared_torso else Torso(self.columns, *self.torso)
+        )
         self.policy_head = Dense(self.spec.num_actions, self.columns)
         self.value_head = Dense(1, self.columns)
         if not self.spec.discrete:
@@ -258,21 +324,19 @@ class Policy(Network):
     """A policy alone: logits `[N, A]`, or a normal whose spread depends on the state.
 
     Attributes:
-        spec, hidden_sizes, activation, conv_features: as in `ActorCritic`.
+        spec, torso: as in `ActorCritic`.
         covariance: diagonal for a `Normal`, full for a `FullNormal`.
     """
 
     spec: EnvSpec
-    hidden_sizes: tuple[int, ...]
-    activation: str = "relu"
-    conv_features: int = 16
+    torso: TorsoFields
     covariance: str = "diagonal"
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> jax.Array | Normal | full_normal.FullNormal:
         """Return the parameters of the action distributions."""
         columns = in_columns(self.spec)
-        torso = Torso(self.hidden_sizes, self.activation, self.conv_features, columns, name="torso")
+        torso = Torso(columns, *self.torso, name="torso")
         size, full = self.spec.num_actions, self.covariance == "full"
         width = size if self.spec.discrete else 2 * size
         width += full_normal.num_below(size) if full else 0

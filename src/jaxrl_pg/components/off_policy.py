@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxrl_pg import envs
 from jaxrl_pg.components import optim, replay, rollout
 from jaxrl_pg.components.critics import Critics
+from jaxrl_pg.components.networks import torso_fields
 from jaxrl_pg.config import Activation, BaseConfig, Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, distributions, full_normal
 from jaxrl_pg.types import (
@@ -42,7 +43,6 @@ __all__ = [
     "q_network",
     "sample",
     "start",
-    "torso",
     "warmup_iterations",
 ]
 
@@ -242,9 +242,4 @@ def gradient_step(
 def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Critics:
     """Make Q networks: of all actions of a finite set, or of one given action."""
     outputs = spec.num_actions if spec.discrete else 1
-    return Critics(num_critics, spec, outputs, *torso(config))
-
-
-def torso(config: BaseConfig) -> tuple[tuple[int, ...], str, int]:
-    """Return what every network of a config has in front of its head."""
-    return config.hidden_sizes, config.activation, config.conv_features
+    return Critics(num_critics, spec, outputs, torso_fields(config))

@@ -190,8 +190,8 @@ class Batch(NamedTuple):
 def build(config: OnPolicyConfig) -> ActorCriticModel:
     """Make the environment and the network that a config names."""
     env = envs.make(config.env, config.env_params)
-    torso = (config.hidden_sizes, config.activation, config.conv_features, config.shared_torso)
-    network = networks.ActorCritic(env.spec, *torso)
+    torso = networks.torso_fields(config)
+    network = networks.ActorCritic(env.spec, torso, config.shared_torso)
     return ActorCriticModel(env, distributions.family(env.spec.discrete), network)
 
 
