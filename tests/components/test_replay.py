@@ -106,11 +106,11 @@ def test_a_batch_of_rings_is_each_ring_alone():
     alone = [filled(5, counts)[0] for counts in ([2], [4], [5, 3])]
     together = jax.tree.map(lambda *x: jnp.stack(x), *alone)
     rows = rows_of([50, 51, 52])
-    found = jax.vmap(replay.add, (0, None))(together, rows)
+    added = jax.vmap(replay.add, (0, None))(together, rows)
     for i, ring in enumerate(alone):
-        jax.tree.map(lambda x, y, i=i: assert_array_equal(x[i], y), found, ADD(ring, rows))
+        jax.tree.map(lambda x, y, i=i: assert_array_equal(x[i], y), added, ADD(ring, rows))
     keys = jax.random.split(jax.random.key(0), 3)
-    sampled = jax.vmap(sample, (0, 0, None))(found, keys, 6)
+    sampled = jax.vmap(sample, (0, 0, None))(added, keys, 6)
     for i, ring in enumerate(alone):
         single = sample(ADD(ring, rows), keys[i], 6)
         jax.tree.map(lambda x, y, i=i: assert_array_equal(x[i], y), sampled, single)
@@ -125,8 +125,8 @@ def test_samples_are_uniform_over_what_was_written(counts):
     assert set(numbers) == set(twin)
     assert_array_equal(rows.image[:, 0, 0], numbers)
     assert_array_equal(rows.flag, numbers % 2 == 1)
-    found = np.array([np.sum(numbers == number) for number in twin])
-    assert stats.chisquare(found).pvalue > FALSE_ALARM
+    counted = np.array([np.sum(numbers == number) for number in twin])
+    assert stats.chisquare(counted).pvalue > FALSE_ALARM
 
 
 def test_draws_are_independent_and_follow_the_key():
