@@ -59,7 +59,7 @@ def test_floats_of_a_config_are_arguments_and_changing_them_traces_nothing_again
     assert contract.traces["init"] == contract.traces["iterations"] == 1
 
 
-def test_every_agent_of_a_batch_is_the_agent_trained_alone(contract):
+def test_every_member_of_a_batch_is_the_member_trained_alone(contract):
     # The batched program orders sums of float32 differently; 16 gradient steps carry an error of
     # 1e-7 to 1e-5 (measured), and the smallest true difference between rows is 5e-3.
     states, metrics = contract.together
@@ -75,7 +75,7 @@ def test_every_agent_of_a_batch_is_the_agent_trained_alone(contract):
     assert set(metrics) == {*contract.singles[0][1], "timesteps"}
 
 
-def test_seeds_and_float_hyper_parameters_make_different_agents(contract):
+def test_seeds_and_float_hyper_parameters_make_different_members(contract):
     for row, name in enumerate(contract.rows):
         if name != "base":
             base, other = params_of(contract.together, 0), params_of(contract.together, row)
