@@ -29,8 +29,8 @@ class Params(environment.EnvParams):
         base: reward of every step.
         last_only: 1 if only an episode's terminating step pays.
         cue_weight: reward for the cue, which is -1 or 1 and drawn anew every step.
-        cost: reward lost for a squared distance of 1 from the wanted action.
-        target, follow: the wanted action is `target + follow * cue`.
+        cost: reward lost for a squared distance of 1 from the target action.
+        target, follow: the target action is `target + follow * cue`.
         show_cue: what the cue is multiplied with in the observation.
         show_time: what the time is multiplied with in the observation.
         offset: the third entry of the observation, and added to the first.

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_pg.components import epochs, optim
 from jaxrl_pg.ops import batching
 
-CONFIG = SimpleNamespace(num_epochs=3, num_minibatches=4, num_devices=1, max_grad_norm=0.7)
+CONFIG = SimpleNamespace(num_epochs=3, num_minibatches=4, max_grad_norm=0.7)
 KEY, RATE = jax.random.key(5), jnp.float32(0.1)
 
 
@@ -29,16 +29,16 @@ def problem():
 def test_a_fit_is_the_loop_over_its_minibatches():
     rows, params, opt_state = problem()
     carry, metrics = epochs.fit(CONFIG, loss, rows, (params, opt_state), KEY, RATE)
-    found = []
+    steps = []
     for indices in batching.minibatch_indices(KEY, 12, 3, 4):
-        few = tuple(part[indices] for part in rows)
-        grads, measured = jax.grad(loss, argnums=1, has_aux=True)(few, params)
+        minibatch = tuple(part[indices] for part in rows)
+        grads, measured = jax.grad(loss, argnums=1, has_aux=True)(minibatch, params)
         params, opt_state, norm = optim.apply_gradients(params, opt_state, grads, RATE, 0.7)
-        found.append({**measured, "grad_norm": norm})
+        steps.append({**measured, "grad_norm": norm})
     for name in ("slope", "unused"):
         np.testing.assert_allclose(carry[0][name], params[name], rtol=1e-6)
     for name in ("loss", "seen", "grad_norm"):
-        last = [step[name] for step in found[-4:]]
+        last = [step[name] for step in steps[-4:]]
         np.testing.assert_allclose(metrics[name], last, rtol=1e-5)
 
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from scipy import special
 
 from jaxrl_pg.components import networks
 from jaxrl_pg.components.networks import ActorCritic, init_params
+from jaxrl_pg.config import Activation
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import EnvSpec
 
@@ -245,7 +247,7 @@ def test_torsos_are_shared_only_when_asked(shared):
     assert all(np.all(np.asarray(x) == 0) for x in jax.tree.leaves(gradient["policy_head"]))
 
 
-@pytest.mark.parametrize("name", sorted(networks.ACTIVATIONS))
+@pytest.mark.parametrize("name", typing.get_args(Activation))
 def test_activations(name):
     tanh = math.sqrt(2 / math.pi) * (0.5 + 0.044715 * 0.5**3)
     at_half = {

@@ -102,15 +102,15 @@ def test_dtypes_stay_what_they_are():
 
 
 def test_a_batch_of_rings_is_each_ring_alone():
-    """Positions differ, so that each agent writes elsewhere and wraps at another time."""
+    """Positions differ, so that each member writes elsewhere and wraps at another time."""
     alone = [filled(5, counts)[0] for counts in ([2], [4], [5, 3])]
     together = jax.tree.map(lambda *x: jnp.stack(x), *alone)
     rows = rows_of([50, 51, 52])
-    found = jax.vmap(replay.add, (0, None))(together, rows)
+    added = jax.vmap(replay.add, (0, None))(together, rows)
     for i, ring in enumerate(alone):
-        jax.tree.map(lambda x, y, i=i: assert_array_equal(x[i], y), found, ADD(ring, rows))
+        jax.tree.map(lambda x, y, i=i: assert_array_equal(x[i], y), added, ADD(ring, rows))
     keys = jax.random.split(jax.random.key(0), 3)
-    sampled = jax.vmap(sample, (0, 0, None))(found, keys, 6)
+    sampled = jax.vmap(sample, (0, 0, None))(added, keys, 6)
     for i, ring in enumerate(alone):
         single = sample(ADD(ring, rows), keys[i], 6)
         jax.tree.map(lambda x, y, i=i: assert_array_equal(x[i], y), sampled, single)
@@ -125,8 +125,8 @@ def test_samples_are_uniform_over_what_was_written(counts):
     assert set(numbers) == set(twin)
     assert_array_equal(rows.image[:, 0, 0], numbers)
     assert_array_equal(rows.flag, numbers % 2 == 1)
-    found = np.array([np.sum(numbers == number) for number in twin])
-    assert stats.chisquare(found).pvalue > FALSE_ALARM
+    counted = np.array([np.sum(numbers == number) for number in twin])
+    assert stats.chisquare(counted).pvalue > FALSE_ALARM
 
 
 def test_draws_are_independent_and_follow_the_key():
@@ -167,11 +167,11 @@ def add_and_sample(num, ring, key):
     return jax.lax.scan(body, (ring, 0.0), jax.random.split(key, num))[0]
 
 
-def compiled(options, capacity, num, agents):
+def compiled(options, capacity, num, members):
     fn, ring, key = partial(add_and_sample, num), replay.init(EMPTY, capacity), jax.random.key(0)
-    if agents:
-        fn, key = jax.vmap(fn), jax.random.split(key, agents)
-        ring = jax.tree.map(lambda x: jnp.broadcast_to(x, (agents, *x.shape)), ring)
+    if members:
+        fn, key = jax.vmap(fn), jax.random.split(key, members)
+        ring = jax.tree.map(lambda x: jnp.broadcast_to(x, (members, *x.shape)), ring)
     program = jax.jit(fn, donate_argnums=0).lower(ring, key).compile(options)
     return program, ring, key
 
@@ -192,9 +192,9 @@ def buffers_made(program, capacity):
     return made
 
 
-@pytest.mark.parametrize("agents", [0, 3])
-def test_the_compiled_loop_makes_no_second_replay(agents, optimised):
-    program, *_ = compiled(optimised, CAPACITY, 10, agents)
+@pytest.mark.parametrize("members", [0, 3])
+def test_the_compiled_loop_makes_no_second_replay(members, optimised):
+    program, *_ = compiled(optimised, CAPACITY, 10, members)
     assert str(CAPACITY) in program.as_text()
     assert not buffers_made(program, CAPACITY)
     assert program.memory_analysis().temp_size_in_bytes < CAPACITY
@@ -213,12 +213,12 @@ def test_a_copy_would_be_seen(optimised):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("agents", [0, 4])
-def test_time_does_not_grow_with_the_capacity(agents, optimised):
+@pytest.mark.parametrize("members", [0, 4])
+def test_time_does_not_grow_with_the_capacity(members, optimised):
     """From 10,000 to 1,000,000 rows; what is left is that large arrays miss the caches."""
     seconds = {}
     for capacity in (10_000, 1_000_000):
-        program, ring, key = compiled(optimised, capacity, 2000, agents)
+        program, ring, key = compiled(optimised, capacity, 2000, members)
         spent = []
         for _ in range(4):
             start = time.perf_counter()
@@ -226,5 +226,5 @@ def test_time_does_not_grow_with_the_capacity(agents, optimised):
             total.block_until_ready()
             spent.append(time.perf_counter() - start)
         seconds[capacity] = min(spent)
-    print(f"{agents or 1} agents: { ({c: s / 2000 * 1e6 for c, s in seconds.items()}) } us")
+    print(f"{members or 1} members: { ({c: s / 2000 * 1e6 for c, s in seconds.items()}) } us")
     assert seconds[1_000_000] < 10 * seconds[10_000]

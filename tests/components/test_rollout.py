@@ -1,6 +1,7 @@
 """Collecting experience: against a plain loop, across rollouts, and the sums over episodes."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +9,23 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-import probes
 from jaxrl_pg import envs
 from jaxrl_pg.components import rollout
+from jaxrl_pg.ops import collectives
+from jaxrl_pg.types import TimeStep
 
 B, T, ROLLOUTS, LIMIT = 8, 5, 12, 18
 close = partial(assert_allclose, rtol=1e-5, atol=1e-5)
+
+
+class Row(NamedTuple):
+    """All that `record` can know of a step, and a value where the episode was only cut off."""
+
+    obs: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    timestep: TimeStep
+    final_value: jax.Array
 
 
 def policy(obs, noise):
@@ -26,8 +38,10 @@ def value(obs):
     return 3.0 + obs @ jnp.array([1.0, -2.0, 5.0, 0.5])
 
 
-def no_value(obs):
-    return jnp.full(obs.shape[0], jnp.nan)
+def record(obs, action, log_prob, timestep):
+    cut = timestep.truncated & ~timestep.terminated
+    final_value = rollout.value_where(cut, value, timestep.final_obs)
+    return Row(obs, action, log_prob, timestep, final_value)
 
 
 def cartpole():
@@ -43,7 +57,7 @@ def noises(key):
 def collected():
     """`ROLLOUTS` consecutive rollouts of one compiled program: `(keys, start, [results])`."""
     env = cartpole()
-    collect = jax.jit(partial(rollout.collect, env, policy, value))
+    collect = jax.jit(partial(rollout.collect, env, policy, record))
     start = actor = rollout.start(env, jax.random.key(0), B)
     keys, results = jax.random.split(jax.random.key(1), (ROLLOUTS, 2)), []
     for noise_key, key in keys:
@@ -97,19 +111,19 @@ def test_same_as_a_plain_loop(collected, looped):
     close(steps.log_prob, np.stack([row[2] for row in rows]))
     for name in ("reward", "terminated", "truncated"):
         expected = np.stack([getattr(row[3], name) for row in rows])
-        assert_array_equal(getattr(steps, name), expected)
+        assert_array_equal(getattr(steps.timestep, name), expected)
 
 
 def test_all_kinds_of_ends_occur(collected):
-    steps = stacked(collected)
-    assert np.any(steps.terminated & ~steps.truncated)
-    assert np.any(~steps.terminated & steps.truncated)
-    assert np.any(steps.terminated & steps.truncated)
+    _, _, terminated, truncated, _ = stacked(collected).timestep
+    assert np.any(terminated & ~truncated)
+    assert np.any(~terminated & truncated)
+    assert np.any(terminated & truncated)
 
 
 def test_final_value_is_the_value_of_the_final_observation_where_only_cut_off(collected, looped):
     steps = stacked(collected)
-    cut = steps.truncated & ~steps.terminated
+    cut = steps.timestep.truncated & ~steps.timestep.terminated
     final_obs = np.stack([row[3].final_obs for row in looped[0]])
     close(steps.final_value[cut], value(final_obs[cut]))
     assert_array_equal(steps.final_value[~cut], 0.0)
@@ -162,7 +176,8 @@ def test_episode_means_of_sums_averaged_over_devices(
 ):
     sums = {"episodes": episodes, "return_sum": return_sum, "length_sum": 2 * return_sum}
     sums = {"loss": jnp.ones(()), **{name: jnp.array(x) for name, x in sums.items()}}
-    metrics = rollout.episode_means(sums, num_devices)
+    means = jax.vmap(lambda _: rollout.episode_means(sums), axis_name=collectives.AXIS)
+    metrics = jax.tree.map(lambda x: x[0], means(jnp.arange(num_devices)))
     names = {"loss", "train/return_mean", "train/length_mean", "train/episodes"}
     assert set(metrics) == names
     close(metrics["train/return_mean"], mean)
@@ -171,47 +186,21 @@ def test_episode_means_of_sums_averaged_over_devices(
     assert "episodes" in sums
 
 
-def test_the_value_is_read_nowhere_else():
-    """A value that is NaN everywhere shows exactly where it was read."""
-    env = envs.make(probes.Probe(), {"length": 3.0, "max_steps_in_episode": 2.0})
-    start = rollout.start(env, jax.random.key(0), B)
-    # Environments 0 to 3 are a step ahead in their episode but terminate a step before the limit.
-    state = start.env_state.replace(time=jnp.where(jnp.arange(B) < 4, 2, 0))
-    start = start._replace(env_state=state)
-    _, steps, sums = rollout.collect(
-        env, no_policy, no_value, start, jnp.zeros((1, B)), jax.random.key(1)
-    )
-    assert_array_equal(steps.terminated[0], np.arange(B) < 4)
-    assert_array_equal(steps.truncated[0], np.arange(B) < 4)
-    assert_array_equal(steps.final_value, 0.0)
-    assert sums["episodes"] == 4
-    state = start.env_state.replace(time=jnp.where(jnp.arange(B) < 4, 1, 0))
-    start = start._replace(env_state=state)
-    _, steps, _ = rollout.collect(
-        env, no_policy, no_value, start, jnp.zeros((1, B)), jax.random.key(1)
-    )
-    assert_array_equal(np.isnan(steps.final_value[0]), np.arange(B) < 4)
-
-
-def no_policy(obs, noise):
-    return jnp.zeros(obs.shape[0], jnp.int32), noise
-
-
 def test_vmapped_rollouts_are_the_single_ones(collected):
-    """Three agents with keys of their own; the loops inside are then run for all of them."""
-    env, num_agents = cartpole(), 3
-    collect = partial(rollout.collect, env, policy, value)
-    keys = jax.random.split(jax.random.key(7), (num_agents, 3))
+    """Three members with keys of their own; the loops inside are then run for all of them."""
+    env, num_members = cartpole(), 3
+    collect = partial(rollout.collect, env, policy, record)
+    keys = jax.random.split(jax.random.key(7), (num_members, 3))
     actors = jax.vmap(lambda key: rollout.start(env, key, B))(keys[:, 0])
     actors = actors._replace(
-        env_state=actors.env_state.replace(time=jnp.full((num_agents, B), LIMIT - 3).at[0].set(0))
+        env_state=actors.env_state.replace(time=jnp.full((num_members, B), LIMIT - 3).at[0].set(0))
     )
     noise = jax.vmap(noises)(keys[:, 1])
     together = jax.jit(jax.vmap(collect))(actors, noise, keys[:, 2])
-    assert together[1].truncated[1:].any()
-    assert not together[1].truncated[0].any()
+    assert together[1].timestep.truncated[1:].any()
+    assert not together[1].timestep.truncated[0].any()
     single = jax.jit(collect)
-    for i in range(num_agents):
-        mine = jax.tree.map(lambda x, i=i: x[i], (actors, noise, keys[:, 2]))
-        expected = single(*mine)
+    for i in range(num_members):
+        one = jax.tree.map(lambda x, i=i: x[i], (actors, noise, keys[:, 2]))
+        expected = single(*one)
         jax.tree.map(lambda x, y, i=i: close(x[i], y), together, expected)

@@ -51,7 +51,7 @@ CASES = {
     "ppo-kl-shared": Case(
         "ppo",
         {**PENDULUM, "objective": "kl", "shared_torso": True},
-        {"kl_target": 1e-4, "vf_coef": 0.1},
+        {"penalty_kl": 1e-4, "vf_coef": 0.1},
     ),
     "ppo-normalized-stopping": Case(
         "ppo",
@@ -109,12 +109,12 @@ CASES = {
     ),
     "natural-gradient-discrete": Case(
         "natural_gradient",
-        {**CARTPOLE, "step": "npg"},
+        {**CARTPOLE, "method": "npg"},
         {"learning_rate": 0.003, "gamma": 0.9, "max_kl": 0.001, "cg_damping": 0.5},
     ),
     "natural-gradient-continuous": Case(
         "natural_gradient",
-        {**PENDULUM, "step": "trpo", "fisher_stride": 2},
+        {**PENDULUM, "method": "trpo", "fisher_stride": 2},
         {"gae_lambda": 0.5, "max_kl": 0.03, "ent_coef": 0.1},
     ),
     "sac-discrete": Case(
@@ -139,7 +139,7 @@ CASES = {
     ),
     "analytical-discrete": Case(
         "analytical",
-        {**CARTPOLE, "target": "all_actions", "step": "scheduled"},
+        {**CARTPOLE, "target": "all_actions", "step_size": "scheduled"},
         {"learning_rate": 0.003, "gamma": 0.9, "c_start": 0.1, "correction_clip": 0.0},
     ),
     "analytical-continuous": Case(
@@ -157,7 +157,7 @@ CASES = {
         {
             **OFF_POLICY,
             **CUT,
-            "step": "scheduled",
+            "step_size": "scheduled",
             "policy_period": 2,
             "num_actions_sampled": 4,
         },
@@ -165,7 +165,7 @@ CASES = {
     ),
     "multi-agent": Case(
         "multi_agent",
-        {**CARTPOLE, "factors": (1, 2), "step": "scheduled", "normalize_obs": True},
+        {**CARTPOLE, "factors": (1, 2), "step_size": "scheduled", "normalize_obs": True},
         {"learning_rate": 0.003, "gamma": 0.9, "c_start": 0.1, "correction_clip": 0.0},
     ),
     "reps-discrete": Case(

@@ -10,6 +10,7 @@ from contract_table import CASES, NUM_ITERATIONS
 
 from compare import assert_bit_equal, largest_difference, leaves_of
 from jaxrl_pg import agents
+from jaxrl_pg.config import agent_of
 from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
@@ -35,10 +36,10 @@ def test_the_table_covers_every_agent_with_every_kind_of_action_that_it_takes():
 
 
 def test_an_agent_is_found_by_the_type_of_its_config(contract):
-    assert agents.find(contract.config) is contract.agent
+    assert agent_of(contract.config) is contract.agent
     assert contract.agent.name == contract.case.agent
-    with pytest.raises(ValueError, match=r"no agent has a config of type dict: give one of "):
-        agents.find({})
+    with pytest.raises(ValueError, match="no agent has a config of type dict: give an agent"):
+        agent_of({})
 
 
 # --- the compiled program -------------------------------------------------------------------------
@@ -58,23 +59,23 @@ def test_floats_of_a_config_are_arguments_and_changing_them_traces_nothing_again
     assert contract.traces["init"] == contract.traces["iterations"] == 1
 
 
-def test_every_agent_of_a_batch_is_the_agent_trained_alone(contract):
+def test_every_member_of_a_batch_is_the_member_trained_alone(contract):
     # The batched program orders sums of float32 differently; 16 gradient steps carry an error of
     # 1e-7 to 1e-5 (measured), and the smallest true difference between rows is 5e-3.
     states, metrics = contract.together
     for row, single in enumerate(contract.singles):
-        found = leaves_of((states, {name: metrics[name] for name in single[1]}))
+        together = leaves_of((states, {name: metrics[name] for name in single[1]}))
         for name, value in leaves_of(single).items():
             if value.dtype.kind == "f":
                 np.testing.assert_allclose(
-                    found[name][row], value, rtol=1e-3, atol=1e-5, err_msg=name
+                    together[name][row], value, rtol=1e-3, atol=1e-5, err_msg=name
                 )
             else:
-                np.testing.assert_array_equal(found[name][row], value, err_msg=name)
+                np.testing.assert_array_equal(together[name][row], value, err_msg=name)
     assert set(metrics) == {*contract.singles[0][1], "timesteps"}
 
 
-def test_seeds_and_float_hyper_parameters_make_different_agents(contract):
+def test_seeds_and_float_hyper_parameters_make_different_members(contract):
     for row, name in enumerate(contract.rows):
         if name != "base":
             base, other = params_of(contract.together, 0), params_of(contract.together, row)

@@ -101,8 +101,8 @@ def test_a_draw_inverts_the_distribution_at_its_edges(uniform, monkeypatch):
     """Intervals are closed below: [0, .25) is 1, [.25, .75) is 2, [.75, 1) is 4."""
     monkeypatch.setattr(jax.random, "uniform", lambda *_: jnp.float32(uniform))
     row = jnp.array([0.0, 0.25, 0.5, 0.0, 0.25, 0.0], jnp.float32)
-    wanted = {0.0: 1, 0.25: 2, 0.75: 4}.get(uniform, 4)
-    assert int(from_mdp._draw(jax.random.key(0), row)) == wanted
+    expected = {0.0: 1, 0.25: 2, 0.75: 4}.get(uniform, 4)
+    assert int(from_mdp._draw(jax.random.key(0), row)) == expected
 
 
 def test_a_partial_sum_that_rounds_upwards_makes_no_state_possible(monkeypatch):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxrl_pg.ops import running_stats
+from jaxrl_pg.ops import collectives, running_stats
 
 MERGE = jax.jit(running_stats.merge)
 MOMENTS = jax.jit(running_stats.moments, static_argnums=1)
@@ -64,6 +64,17 @@ def test_moments_of_integers_are_floats():
     stats = MOMENTS(np.array([[1], [2]]), 1)
     assert stats.mean.dtype == stats.m2.dtype == jnp.float32
     assert_array_equal(stats.mean, [1.5])
+
+
+def test_moments_of_devices_with_equal_shares_are_those_of_the_whole():
+    """Worked: 1, 2, 3 and 4, 5, 9 have means 2 and 6, m2 2 and 14; together 4 and 16 + 6 * 4."""
+    shares = jax.vmap(lambda x: running_stats.moments(x, 1), axis_name=collectives.AXIS)
+    stats = jax.jit(shares)(np.float32([[1, 2, 3], [4, 5, 9]]))
+    for statistic, expected in zip(stats, (6, 4, 40), strict=True):
+        assert_array_equal(statistic, [expected, expected])
+    x = samples(10)
+    stats = jax.jit(shares)(np.float32(x.reshape(4, 15, 3)))
+    assert_same(jax.tree.map(lambda leaf: leaf[3], stats), moments_by_numpy(x))
 
 
 @pytest.mark.parametrize("cuts", [(1,), (30,), (59,), (1, 2, 3), (20, 21, 50), tuple(range(1, 60))])

@@ -13,6 +13,7 @@ closed form never loses by itself: all that is lost is one error or the other.
 """
 
 from functools import cache, partial
+from typing import get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from scipy import special
 
 import programs
 from jaxrl_pg.agents import analytical as agent
-from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg.components import epochs, on_policy
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.updates import analytical, constants, improvement
@@ -49,9 +50,40 @@ EXACT = agent.Config(
 PROJECTED = EXACT.replace(
     target="all_actions", correction_clip=0.0, num_epochs=400, learning_rate=0.03
 )
-AIM = {name: jax.jit(aim) for name, aim in agent.AIMS.items()}
-FIT, START = jax.jit(agent._fit), jax.jit(agent.init)
-GRADIENT = jax.jit(jax.grad(agent._loss, argnums=2, has_aux=True))  # the step is no part of it
+FIELDS = get_type_hints(agent.Config)
+TARGETS, STEP_SIZES = get_args(FIELDS["target"]), get_args(FIELDS["step_size"])
+START = jax.jit(agent.init)
+# How C is chosen is no part of the two below; with step_size="kl" throughout they compile once.
+
+
+@jax.jit
+def plan(config, learner, batch):
+    """What `iterate` fits the networks to: rows, eps and the metrics of the first iteration."""
+    weigh_all, weigh_taken = agent._weigh_all_actions, agent._weigh_taken_actions
+    weigh = weigh_all if config.target == "all_actions" else weigh_taken
+    return weigh(config, on_policy.build(config), learner, batch, jnp.zeros((), jnp.int32))
+
+
+@jax.jit
+def fit(config, learner, rows, key):
+    """The policy's parameters after the gradient steps of `iterate`, and the KL that is left."""
+    model = on_policy.build(config)
+    ((params, _), _), metrics = epochs.fit(
+        config,
+        lambda rows, params: agent._loss(config, model, rows, params),
+        rows,
+        ((learner.params, learner.critic), learner.opt_state),
+        key,
+        on_policy.learning_rate(config, jnp.zeros((), jnp.int32)),
+    )
+    return params, jnp.mean(metrics["analytical/projection_kl"])
+
+
+@jax.jit
+def gradient_of_loss(config, rows, params):
+    model = on_policy.build(config)
+    gradient = jax.grad(agent._loss, argnums=3, has_aux=True)
+    return gradient(config, model, rows, params)[0]
 
 
 def rows_of(policy, advantage, pairs):
@@ -70,7 +102,7 @@ def rows_of(policy, advantage, pairs):
 
 def learner_of(config, policy, q):
     """A learner whose policy is the given one, and whose critic, if any, says q."""
-    learner = START(config.replace(step="kl"), jax.random.key(0)).learner
+    learner = START(config.replace(step_size="kl"), jax.random.key(0)).learner
     heads = dict(learner.params["params"])
     for name, kernel in (("policy_head", jnp.log(policy)), ("value_head", jnp.zeros((S, 1)))):
         bias = jnp.zeros(kernel.shape[1])
@@ -101,73 +133,73 @@ def pairs_of(target):
     return [(s, a) for s in range(S) for a in range(A) for _ in range(counts[s, a])]
 
 
-@pytest.mark.parametrize("target", agent.AIMS)
-@pytest.mark.parametrize("step", agent.STEPS)
-def test_the_projections_optimum_is_the_exact_update(target, step):
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("step_size", STEP_SIZES)
+def test_the_projections_optimum_is_the_exact_update(target, step_size):
     """The loss's gradient is 0 at the exact update, and clearly not at the old policy.
 
     The loss is convex in logits, so the optimum is there and nowhere else. Sampled rows have one
     normaliser for the batch instead of each state's own; the optimum is the same.
     """
     exact, numbers = evaluate(POLICY_G), {"kl_target": 0.02, "c_start": 1.0 / 0.493950759693}
-    config = EXACT.replace(step=step, target=target, correction_clip=0.0, **numbers)
+    config = EXACT.replace(step_size=step_size, target=target, correction_clip=0.0, **numbers)
     learner = learner_of(config, POLICY_G, exact.q)
     batch = rows_of(POLICY_G, exact.advantage, pairs_of(target))
-    rows, eps, metrics = AIM[target](config, learner, batch, jnp.zeros((), jnp.int32))
+    rows, eps, metrics = plan(config, learner, batch)
     assert_allclose(eps, 0.493950759693, rtol=1e-5)
     constant = float(metrics["analytical/c"])
     # Worked by an exact solver: J after the update with this C.
     known = {"paper": (400.100115350934, 4.082540616609), "scheduled": (1.0, 4.774864192193)}
     new = exact_update(POLICY_G, exact.advantage, constant)
-    if step in known:
-        assert_allclose(constant, known[step][0], rtol=1e-4)
-        assert_allclose(evaluate(new).objective, known[step][1], rtol=1e-6)
+    if step_size in known:
+        assert_allclose(constant, known[step_size][0], rtol=1e-4)
+        assert_allclose(evaluate(new).objective, known[step_size][1], rtol=1e-6)
     gradient = partial(gradient_norm, config, rows, learner)
     assert gradient(new) < 1e-6
     # The paper's constant moves probabilities by 1e-3, and the gradient with them.
-    assert gradient(POLICY_G) > (5e-3 if step in ("kl", "scheduled") else 1e-4)
+    assert gradient(POLICY_G) > (5e-3 if step_size in ("kl", "scheduled") else 1e-4)
 
 
 def gradient_norm(config, rows, learner, policy):
     """Of the loss, with the policy moved to the given one."""
     moved = learner_of(config, policy, np.zeros((S, A)))
-    grads, _ = GRADIENT(config.replace(step="kl"), rows, (moved.params, learner.critic))
+    params = (moved.params, learner.critic)
+    grads = gradient_of_loss(config.replace(step_size="kl"), rows, params)
     return max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(grads))
 
 
 @pytest.mark.parametrize(
-    ("step", "choose"),
+    ("step_size", "choose"),
     [
         ("scheduled", constants.scaled(1.0)),
         ("kl", constants.kl_target(0.05)),
     ],
 )
-def test_iterations_with_a_full_projection_are_the_exact_updates_step_by_step(step, choose):
+def test_iterations_with_a_full_projection_are_the_exact_updates_step_by_step(step_size, choose):
     """Four steps from the uniform policy: C, J and the policy, within 1e-3, from errors that add.
 
     Here the KL target weighs states alike: rows are one of every state, not those of d.
     """
-    config = PROJECTED.replace(step=step, kl_target=0.05, c_start=1.0, c_end=1.0)
+    config = PROJECTED.replace(step_size=step_size, kl_target=0.05, c_start=1.0, c_end=1.0)
     policy = np.full((S, A), 0.5)
-    found = []
+    results = []
     for _ in range(4):
         exact = evaluate(policy)
         learner = learner_of(config, policy, exact.q)
         batch = rows_of(policy, exact.advantage, pairs_of("all_actions"))
-        rows, _, metrics = AIM["all_actions"](config, learner, batch, jnp.zeros((), jnp.int32))
-        fit = config.replace(step="kl")
-        learner, fitted = FIT(fit, learner, rows, jax.random.key(1), jnp.zeros((), jnp.int32))
-        assert float(fitted["analytical/projection_kl"]) < 1e-5
-        head = learner.params["params"]["policy_head"]
+        rows, _, metrics = plan(config, learner, batch)
+        params, missed_kl = fit(config.replace(step_size="kl"), learner, rows, jax.random.key(1))
+        assert float(missed_kl) < 1e-5
+        head = params["params"]["policy_head"]
         policy = np.asarray(jax.nn.softmax(head["kernel"] + head["bias"][None]), float)
         policy = policy / policy.sum(1, keepdims=True)
-        found.append((float(metrics["analytical/c"]), exact.objective))
+        results.append((float(metrics["analytical/c"]), exact.objective))
     with jax.enable_x64(True):
         uniform = jnp.log(jnp.full((S, A), 0.5))
         last, steps = improvement.improve(mdp_g(GAMMA), uniform, weigh_alike(choose), 4)
     assert_allclose(policy, np.exp(np.asarray(last)), atol=1e-3)
-    assert_allclose(found, np.stack([steps.constant, steps.objective], axis=1), rtol=1e-3)
-    assert np.all(np.diff([objective for _, objective in found]) > 0.05)
+    assert_allclose(results, np.stack([steps.constant, steps.objective], axis=1), rtol=1e-3)
+    assert np.all(np.diff([objective for _, objective in results]) > 0.05)
 
 
 def weigh_alike(choose):
@@ -200,11 +232,11 @@ LEARNED = agent.Config(
 
 def iterate(config, state, _):
     """One iteration, with what is needed to solve it: logits, the critic's beliefs, C."""
-    every = jnp.eye(LAKE.reward.shape[0])
-    logits = networks.apply(on_policy.network(config), state.learner.params, every, "policy")
-    judged = networks.apply(agent._critic(config), state.learner.critic, every)[0]
+    every, model = jnp.eye(LAKE.reward.shape[0]), on_policy.build(config)
+    logits = model.network.apply(state.learner.params, every, method="policy")
+    q = agent._critic(config, model).apply(state.learner.critic, every)[0]
     state, metrics = agent.iterate(config, state)
-    return state, (logits, judged, metrics["analytical/c"], metrics["analytical/projection_kl"])
+    return state, (logits, q, metrics["analytical/c"], metrics["analytical/projection_kl"])
 
 
 @cache
@@ -216,15 +248,15 @@ def learned():
         return jax.lax.scan(partial(iterate, LEARNED), state, None, ITERATIONS)[1]
 
     keys = jax.random.split(jax.random.key(0), SEEDS)
-    found = jax.jit(jax.vmap(run), compiler_options=programs.LONG)(keys)
-    logits, judged, constant, projection = (np.asarray(x, float) for x in found)
+    results = jax.jit(jax.vmap(run), compiler_options=programs.LONG)(keys)
+    logits, q, constant, projection = (np.asarray(x, float) for x in results)
     with jax.enable_x64(True):
         log_policy = jax.nn.log_softmax(jnp.asarray(logits))
         over_all = jax.vmap(jax.vmap(solve.evaluate, (None, 0)), (None, 0))
         lake = jax.tree.map(lambda x: jnp.asarray(x, float), LAKE)
         solution = jax.tree.map(np.asarray, jax.jit(over_all)(lake, jnp.exp(log_policy)))
         policy = np.exp(np.asarray(log_policy))
-    belief = judged - np.sum(policy * judged, axis=-1, keepdims=True)
+    belief = q - np.sum(policy * q, axis=-1, keepdims=True)
     logits = np.asarray(log_policy) + belief / constant[..., None, None]
     target_policy = special.softmax(logits, axis=-1)
     return policy, belief, target_policy, solution, projection
@@ -257,6 +289,6 @@ def test_the_objective_never_falls_by_more_than_both_errors_together():
     allowed = np.sum(visits * (projected + believed), axis=-1) / (1.0 - 0.99)
     change = np.diff(solution.objective, axis=1)
     assert np.all(change >= -allowed - 1e-9)
-    # What was aimed at gains by the critic's own account in every state.
+    # The target gains by the critic's own account in every state.
     assert np.all(np.sum(target * belief, axis=-1) >= -1e-9)
     assert np.all(np.median(projection, axis=1) < 0.02)

@@ -27,7 +27,8 @@ from numpy.testing import assert_allclose
 
 import programs
 from jaxrl_pg import agents, envs
-from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg.components import on_policy
+from jaxrl_pg.config import agent_of
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory import mdp as mdps
@@ -46,7 +47,7 @@ def deep_sea():
 
 def logits(config, learner):
     """Of the policy in every state, `[S, A]`; for agents that act by `on_policy`."""
-    return networks.apply(on_policy.network(config), learner.params, jnp.eye(S), "policy")
+    return on_policy.build(config).policy(learner, jnp.eye(S))
 
 
 class Row(NamedTuple):
@@ -164,7 +165,7 @@ def config_of(name):
 
 def learn(rows, config, key):
     """Train, and ask the agent for its policy and values in every state."""
-    agent, read = agents.find(config), ROWS[rows[0]].logits
+    agent, read = agent_of(config), ROWS[rows[0]].logits
     learner = program.train(config, key)[0].learner
     every, repeated = jnp.eye(S), jnp.repeat(jnp.eye(S), DRAWS, axis=0)
     best = agent.act(config, learner, every, key, True)
@@ -183,8 +184,8 @@ def trained_by(agent):
     )
     over_seeds = jax.vmap(partial(learn, rows), (None, 0))
     over_rows = jax.jit(jax.vmap(over_seeds, (0, None)), compiler_options=programs.LONG)
-    found = over_rows(configs, jax.random.split(jax.random.key(0), SEEDS))
-    return {name: tuple(np.asarray(x[i], float) for x in found) for i, name in enumerate(rows)}
+    results = over_rows(configs, jax.random.split(jax.random.key(0), SEEDS))
+    return {name: tuple(np.asarray(x[i], float) for x in results) for i, name in enumerate(rows)}
 
 
 @cache

@@ -21,7 +21,8 @@ from numpy.testing import assert_allclose
 from scipy import special
 
 from jaxrl_pg import agents
-from jaxrl_pg.components import networks, off_policy
+from jaxrl_pg.agents import sac, soft_q_learning
+from jaxrl_pg.config import agent_of
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.soft import soft_values
@@ -55,7 +56,7 @@ AGENTS = {
 }
 
 
-class Found(NamedTuple):
+class Learned(NamedTuple):
     """What the seeds learned on one problem, `[SEEDS, S, ...]`, and the episodes' lengths."""
 
     q: np.ndarray
@@ -83,8 +84,8 @@ def config_of(name, problem):
         batch_size=512,
         buffer_size=512 * 200,
         total_timesteps=512 * 200,
-        learning_starts=512
-        * 100,  # so that every action of every state was seen thousands of times
+        # So that every action of every state was seen thousands of times.
+        learning_starts=512 * 100,
         learning_rate=0.005,
         tau=0.02,
         hidden_sizes=(),
@@ -94,20 +95,20 @@ def config_of(name, problem):
 
 def learn(config, key):
     """Train, and ask for Q, values and policy in every state."""
-    agent = agents.find(config)
+    agent = agent_of(config)
     state, metrics = program.train(config, key)
     every = jnp.eye(S)
     params = state.learner.params
-    if hasattr(params, "policy"):
-        network = networks.Policy(off_policy.spec(config), *off_policy.torso(config))
-        logits = networks.apply(network, params.policy, every)
-        critics = off_policy.q_network(config, config.num_critics)
-        q = networks.apply(critics, params.critics, every)
+    if agent is sac.AGENT:
+        model = sac.build(config)
+        logits = model.policy.apply(params.policy, every)
+        q = model.critics.apply(params.critics, every)
     else:
-        q = networks.apply(off_policy.q_network(config, 1), params, every)
+        _, network = soft_q_learning.build(config)
+        q = network.apply(params, every)
         logits = q[0] / config.alpha
     draws = agent.act(config, state.learner, jnp.repeat(every, 500, axis=0), key, False)
-    return Found(
+    return Learned(
         jnp.mean(q, axis=0),
         agent.value(config, state.learner, every),
         jax.nn.softmax(logits),
@@ -122,9 +123,9 @@ def trained_by(name):
     configs = [config_of(name, problem) for problem in PROBLEMS]
     config = jax.tree.map(lambda *x: jnp.stack([jnp.asarray(v, jnp.float32) for v in x]), *configs)
     over = jax.vmap(jax.vmap(learn, (None, 0)), (0, None))
-    found = jax.jit(over)(config, jax.random.split(jax.random.key(0), SEEDS))
+    results = jax.jit(over)(config, jax.random.split(jax.random.key(0), SEEDS))
     return {
-        problem: Found(*(np.asarray(x[i], float) for x in found))
+        problem: Learned(*(np.asarray(x[i], float) for x in results))
         for i, problem in enumerate(PROBLEMS)
     }
 
@@ -144,9 +145,9 @@ def test_the_oracle_is_that_of_the_exact_room():
     q, value, policy, _ = optimum("mixing")
     with jax.enable_x64(True):
         problem = mdps.MDP(*(jnp.asarray(x) for x in PROBLEMS["mixing"]))
-        found = jax.jit(soft_values.value_iteration)(problem, ALPHA)
-        assert_allclose(found.value, value, rtol=1e-8)
-        assert_allclose(found.policy, policy, rtol=1e-6)
+        solution = jax.jit(soft_values.value_iteration)(problem, ALPHA)
+        assert_allclose(solution.value, value, rtol=1e-8)
+        assert_allclose(solution.policy, policy, rtol=1e-6)
     # Where there is an end, the exact room counts the entropy of staying there for ever.
     assert np.max(np.abs(optimum("ending")[1] - value)) > 0.1
     assert_allclose(q.shape, (S, A))

@@ -1,4 +1,4 @@
-"""Two devices: one run split over both, or agents shared out; and what is left of it on one."""
+"""Two devices: one run split over both, or members shared out; and what is left of it on one."""
 
 import os
 import subprocess
@@ -75,20 +75,20 @@ def test_the_command_line_resumes_on_as_many_devices_bit_for_bit(whole, tmp_path
     assert [r for r in rows[0] if "loss/total" in r] == [r for r in rows[1] if "loss/total" in r]
 
 
-def test_agents_shared_out_are_the_agents_trained_alone():
+def test_members_shared_out_are_the_members_trained_alone():
     config = CONFIG.replace(num_devices=1, num_epochs=1, num_minibatches=1, normalize_obs=False)
     keys = jax.random.split(jax.random.key(0), 4)
-    shared = devices.over_agents(
+    shared = devices.over_members(
         lambda config, keys: jax.lax.map(partial(jaxrl_pg.train, config), keys), (None, 0)
     )
     states, metrics = jax.jit(shared)(config, keys)
     learners = jax.device_get(states.learner)
     train = jax.jit(jaxrl_pg.train)
     for row, key in enumerate(keys):
-        # Another program around the same agent: equal up to the order of sums.
+        # Another program around the same member: equal up to the order of sums.
         single = jax.tree.leaves(train(config, key)[0].learner)
-        agent = [x[row] for x in jax.tree.leaves(learners)]
-        for a, b in zip(agent, single, strict=True):
+        member = [x[row] for x in jax.tree.leaves(learners)]
+        for a, b in zip(member, single, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert np.all(np.isfinite(metrics["loss/total"]))
     assert len(copies_of(states.iteration)[0]) == 2
@@ -106,13 +106,14 @@ def test_a_pooled_minibatch_gives_the_gradient_of_one_device():
     )
     one = CONFIG.replace(num_epochs=1, num_minibatches=1, num_devices=1)
     learner = jax.jit(ppo.init)(one, jax.random.key(0)).learner
-    update = partial(ppo._update, learner=learner, key=keys[0], iteration=jnp.int32(0))
-    alone, metrics = jax.jit(partial(update, one))(batch=batch)
-    two = one.replace(num_devices=2)
+
+    def update(batch):
+        model, rate = on_policy.build(one), on_policy.learning_rate(one, jnp.int32(0))
+        return ppo._update(one, model, learner, batch, keys[0], rate)
+
+    alone, metrics = jax.jit(update)(batch)
     together, shared = on_both(
-        lambda batch: jax.tree.map(lambda x: x[None], update(two, batch=batch)),
-        batch,
-        out=EACH,
+        lambda batch: jax.tree.map(lambda x: x[None], update(batch)), batch, out=EACH
     )
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(together), strict=True):
         np.testing.assert_array_equal(b[0], b[1])
@@ -128,28 +129,26 @@ def test_mean_averages_every_leaf():
         "a": jnp.arange(12.0).reshape(2, 2, 3),
         "b": (jnp.array([1.0, 5.0]), jnp.array([[-0.5], [0.25]])),
     }
-    found = on_both(lambda x: collectives.mean(jax.tree.map(lambda y: y[0], x), 2), tree, out=SAME)
-    for mine, leaf in zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True):
-        np.testing.assert_array_equal(mine, np.mean(leaf, axis=0))
+    means = on_both(lambda x: collectives.mean(jax.tree.map(lambda y: y[0], x)), tree, out=SAME)
+    for mean, leaf in zip(jax.tree.leaves(means), jax.tree.leaves(tree), strict=True):
+        np.testing.assert_array_equal(mean, np.mean(leaf, axis=0))
 
 
 def test_merged_moments_are_those_of_all_samples():
     # Small integers: every sum is exact, so the answer is too.
     samples = jax.random.randint(jax.random.key(2), (2, 8, 4, 3), -8, 8).astype(jnp.float32)
     samples = samples.at[:, 0, 0].add(-jnp.sum(samples, axis=(1, 2)) % 32)  # means are exact
-    found = on_both(
-        lambda x: collectives.merge_moments(running_stats.moments(x[0], 2), 2), samples, out=SAME
-    )
+    stats = on_both(lambda x: running_stats.moments(x[0], 2), samples, out=SAME)
     pooled = np.asarray(samples, np.float64).reshape(-1, 3)
-    assert found.count == len(pooled)
-    np.testing.assert_array_equal(found.mean, pooled.mean(axis=0))
-    np.testing.assert_array_equal(found.m2, len(pooled) * pooled.var(axis=0))
+    assert stats.count == len(pooled)
+    np.testing.assert_array_equal(stats.mean, pooled.mean(axis=0))
+    np.testing.assert_array_equal(stats.m2, len(pooled) * pooled.var(axis=0))
 
 
 def test_every_device_has_keys_of_its_own():
     def draw(nothing):
         del nothing
-        keys = collectives.device_keys(list(jax.random.split(jax.random.key(5), 3)), 2)
+        keys = collectives.device_keys(list(jax.random.split(jax.random.key(5), 3)))
         return jnp.stack([jax.random.bits(key) for key in keys])
 
     assert len(np.unique(on_both(draw, jnp.zeros(2), out=EACH))) == 6
@@ -203,14 +202,22 @@ def test_a_run_is_not_resumed_on_another_number_of_devices(whole):
 
 def test_on_one_device_nothing_is_sent():
     tree = {"a": jnp.ones(3)}
-    stats = running_stats.init((3,))
     keys = [jax.random.key(0)]
-    assert collectives.mean(tree, 1) is tree
-    assert collectives.merge_moments(stats, 1) is stats
-    assert collectives.device_keys(keys, 1) is keys
-    assert devices.over_environments(len, 1) is len
+    assert collectives.mean(tree) is tree
+    moments = str(jax.make_jaxpr(lambda x: running_stats.moments(x, 1))(tree["a"]))
+    assert "reduce_sum" in moments
+    assert "psum" not in moments
+    assert collectives.device_keys(keys) is keys
+    assert collectives.split(len, 1, SAME, SAME) is len
     assert devices.state_shardings(1) is None
-    assert devices.place_shapes(tree, 1) is tree
+    shapes = devices.state_shapes(CONFIG.replace(num_devices=1))
+    assert all(x.sharding is None for x in jax.tree.leaves(shapes))
+
+
+def test_on_two_devices_moments_are_sent():
+    """The check above, where something is sent."""
+    split = collectives.split(lambda x: running_stats.moments(x, 1), 2, (EACH,), SAME)
+    assert "psum" in str(jax.make_jaxpr(split)(jnp.ones(4)))
 
 
 def test_devices_that_are_not_there_are_refused():

@@ -10,12 +10,12 @@ With `target="sampled"` the first term is a likelihood of the taken actions, wei
 With `target="all_actions"` (finite action sets) a critic gives every action a value, corrected by
 GAE at the taken one, and the term is an exact sum over actions.
 
-C is the one knob, `step_size`: `kl` solves for the C at which KL(pi_target || pi_old) is
-`kl_target`;
-`paper` takes gamma^2 eps / (1 - gamma)^3, with eps = max |A|; `tight` the smallest constant with a
-proved bound, about 4 eps / (1 - gamma); `scheduled` goes from `c_start` to `c_end` times eps. With
-exact advantages the update improves for every C > 0: a large C only makes it slow (the paper's
-moves ratios by 1e-6 at gamma = 0.99). With estimated ones there is no guarantee at any.
+`step_size` says how C is chosen: `kl` solves for the C at which KL(pi_target || pi_old) is
+`kl_target`; `paper` takes gamma^2 eps / (1 - gamma)^3, with eps = max |A|; `tight` takes the
+smallest constant with a proved bound, about 4 eps / (1 - gamma); `scheduled` goes from `c_start` to
+`c_end` times eps. With exact advantages the update improves the policy for every C > 0: a large C
+only makes it slow (the paper's moves ratios by 1e-6 at gamma = 0.99). With estimated advantages no
+C has a guarantee.
 
 Where it differs from the paper: Z is the batch's (sampled), eps is a running mean of the
 iterations' largest |A|, and Gaussians may pay for the KL from the old policy.

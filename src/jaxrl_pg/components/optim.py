@@ -19,7 +19,7 @@ _ADAM = optax.scale_by_adam(eps=1e-5)
 
 
 def init(params: Any) -> optax.OptState:
-    """Optimiser state for a pytree of parameters: moments of the vector that they make."""
+    """Return the optimiser's state for a pytree of parameters: moments of their one vector."""
     return _ADAM.init(ravel_pytree(params)[0])
 
 
@@ -30,7 +30,7 @@ def apply_gradients(
     learning_rate: jax.Array | float,
     max_grad_norm: jax.Array | float,
 ) -> tuple[Any, optax.OptState, jax.Array]:
-    """One Adam step on `grads`, scaled down to a global norm of at most `max_grad_norm`.
+    """Take one Adam step on `grads`, scaled down to a global norm of at most `max_grad_norm`.
 
     Adam is Kingma and Ba 2015 (arXiv 1412.6980) with `eps = 1e-5`, as PPO's authors use it; the
     clip is of the norm over all leaves together (Pascanu et al. 2013), not of single elements.
@@ -49,5 +49,5 @@ def apply_gradients(
 def linear_anneal(
     initial: jax.Array | float, iteration: jax.Array, num_iterations: int
 ) -> jax.Array:
-    """`initial` at iteration 0, falling in a straight line to 0 at `num_iterations`."""
+    """Return `initial` at iteration 0, falling in a straight line to 0 at `num_iterations`."""
     return initial * jnp.maximum(0.0, 1.0 - iteration / num_iterations)

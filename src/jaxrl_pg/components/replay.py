@@ -5,7 +5,7 @@ rows are written where they belong, and inside a compiled loop nothing of it is 
 
 On several devices each holds a share of the rows with a ring of its own. Seen from outside, the
 leaves of `data` are the devices' shares one after the other, and there is a position and a size
-for each; inside (`parallel.over_environments`) a device sees its share as a whole ring.
+for each; inside (`collectives.split`) a device sees its share as a whole ring.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Replay(NamedTuple):
 
 
 def init(row: Any, capacity: int, num_devices: int = 1) -> Replay:
-    """An empty ring.
+    """Return an empty ring.
 
     Args:
         row: one row, or its shapes and dtypes, which are kept: a pytree of `[...]`.
@@ -73,7 +73,7 @@ def add(replay: Replay, rows: Any) -> Replay:
 
 
 def draw(replay: Replay, key: jax.Array, num: int) -> jax.Array:
-    """Places `[num]` drawn uniformly, with replacement, from those that were written.
+    """Draw places `[num]` uniformly, with replacement, from those that were written.
 
     Args:
         replay: of this device, with at least one row.
@@ -84,7 +84,7 @@ def draw(replay: Replay, key: jax.Array, num: int) -> jax.Array:
 
 
 def take(replay: Replay, places: jax.Array) -> Any:
-    """The rows at these places `[...]`, a pytree of `[..., ...]`."""
+    """Return the rows at these places `[...]`, a pytree of `[..., ...]`."""
     return jax.tree.map(lambda x: x.at[places].get(mode="promise_in_bounds"), replay.data)
 
 
