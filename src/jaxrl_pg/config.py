@@ -27,6 +27,8 @@ import jax
 import numpy as np
 
 __all__ = [
+    "FROM_PYTHON",
+    "OBJECTS",
     "Activation",
     "BaseConfig",
     "Fraction",
@@ -38,11 +40,15 @@ __all__ = [
     "defined_configs",
     "from_dict",
     "nearest",
+    "path_of",
     "to_dict",
     "value_range",
 ]
 
 T = TypeVar("T")
+# Marks a field that holds an object of the program, which no command line can name.
+FROM_PYTHON = {"from_python": True}
+OBJECTS = ("env", "network", "optimizer")
 Activation = Literal["tanh", "relu", "swish", "gelu"]
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -171,6 +177,10 @@ class BaseConfig(PytreeDataclass):
     """steps of each environment per iteration"""
     gamma: Annotated[float, Fraction] = 0.99
     """discount"""
+    network: Any = dataclasses.field(default=None, metadata=FROM_PYTHON)
+    """function from an EnvSpec to a flax module that replaces the layers below"""
+    optimizer: Any = dataclasses.field(default=None, metadata=FROM_PYTHON)
+    """function from a learning rate to an optax optimiser that replaces Adam"""
     hidden_sizes: tuple[int, ...] = (64, 64)
     """widths of the hidden layers"""
     activation: Activation = "tanh"
@@ -178,7 +188,7 @@ class BaseConfig(PytreeDataclass):
     conv_features: int = 16
     """3x3 filters in front of the layers when observations are images; 0 flattens them"""
     conv_layers: tuple[tuple[int, ...], ...] = ()
-    """instead of those: features,kernel,stride,padding of each convolution (the last two if needed)"""
+    """instead of those: features,kernel[,stride[,padding]] of each convolution"""
     layer_norm: bool = False
     """normalise the features of each hidden layer before its activation"""
     residual: bool = False
@@ -350,6 +360,12 @@ def _unflatten(cls: Any, static: Any, children: Any) -> Any:
     return data
 
 
+def path_of(value: Any) -> str:
+    """Return `module:name` of a class or function, or of an object's class."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}:{named.__qualname__}"
+
+
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
@@ -359,4 +375,4 @@ def _plain(value: Any) -> Any:
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return np.asarray(value).tolist()
-    return f"{type(value).__module__}:{type(value).__qualname__}"
+    return path_of(value)

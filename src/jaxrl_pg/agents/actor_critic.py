@@ -104,7 +104,12 @@ def _learn(
     learner = state.learner
     grads, metrics = gradient(config, model, learner, experience)
     params, opt_state, norm = optim.apply_gradients(
-        learner.params, learner.opt_state, grads, rate, config.max_grad_norm
+        learner.params,
+        learner.opt_state,
+        grads,
+        rate,
+        config.max_grad_norm,
+        config.optimizer,
     )
     learner = Learner(params, opt_state, experience.normalizer)
     state = state._replace(learner=learner, actor=experience.actor, key=experience.next_key)

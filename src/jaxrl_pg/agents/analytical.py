@@ -28,7 +28,15 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.components import epochs, networks, normalize, on_policy, optim, step_size
+from jaxrl_pg.components import (
+    epochs,
+    networks,
+    normalize,
+    on_policy,
+    optim,
+    own_network,
+    step_size,
+)
 from jaxrl_pg.components.critics import Critics
 from jaxrl_pg.components.on_policy import ActorCriticModel, Batch, EpochsConfig, act, value
 from jaxrl_pg.components.step_size import StepFields, TrustFields
@@ -96,7 +104,8 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     if config.target == "all_actions":
         network = _critic(config, on_policy.build(config))
         critic = networks.init_params(network, critic_key, network.spec.obs_shape)
-    learner = Learner(params, critic, optim.init((params, critic)), normalizer, jnp.zeros(()))
+    opt_state = optim.init((params, critic), config.optimizer)
+    learner = Learner(params, critic, opt_state, normalizer, jnp.zeros(()))
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
@@ -208,7 +217,7 @@ def _fit_all_actions(rows: Rows, dist: jax.Array) -> tuple[jax.Array, jax.Array]
     return loss, closed_form.target_kl(rows.log_target, log_policy)
 
 
-def _critic_loss(critic: Critics, rows: Rows, params: Params) -> jax.Array:
+def _critic_loss(critic: Any, rows: Rows, params: Params) -> jax.Array:
     """Half the squared error of the critic's advantages of the taken actions, against GAE."""
     q = critic.apply(params, rows.batch.obs)[0]
     taken = jax.nn.one_hot(rows.batch.action, q.shape[1], dtype=q.dtype)
@@ -216,7 +225,7 @@ def _critic_loss(critic: Critics, rows: Rows, params: Params) -> jax.Array:
     return losses.value_loss(advantage, rows.batch.advantage)
 
 
-def _critic(config: Config, model: ActorCriticModel) -> Critics:
+def _critic(config: Config, model: ActorCriticModel) -> Any:
     """The critic of all actions: what it says of a state is read up to a shift."""
     spec = model.env.spec
     if not spec.discrete:
@@ -224,6 +233,8 @@ def _critic(config: Config, model: ActorCriticModel) -> Critics:
             f"target='all_actions' sums over a finite action set and {config.env!r} has none: "
             "give target='sampled'"
         )
+    if config.network is not None:
+        return own_network.critics(config, spec, "q", 1)
     return Critics(1, spec, spec.num_actions, networks.torso_fields(config))
 
 

@@ -36,7 +36,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates, step_size
-from jaxrl_pg.components.critics import Critics, q_of
+from jaxrl_pg.components.critics import q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.components.step_size import StepFields, TrustFields
@@ -121,8 +121,8 @@ class Model(NamedTuple):
 
     env: envs.Env
     family: distributions.Distribution
-    policy: networks.Policy
-    critics: Critics
+    policy: Any
+    critics: Any
 
     def actions(self, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array) -> Sampled:
         """Return all actions of a finite set, or draws `[N, K, A]`, with their q-values."""
@@ -157,7 +157,7 @@ def build(config: Config) -> Model:
         )
     full = config.covariance == "full"
     family = full_normal.FULL_NORMAL if full else distributions.family(env.spec.discrete)
-    policy = networks.Policy(env.spec, networks.torso_fields(config), config.covariance)
+    policy = off_policy.policy_network(config, env.spec, config.covariance)
     return Model(env, family, policy, off_policy.q_network(config, env.spec, config.num_critics))
 
 
@@ -175,8 +175,8 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         params=params,
         old=params.policy,
         target=params.critics,
-        policy_opt=optim.init(params.policy),
-        critic_opt=optim.init(params.critics),
+        policy_opt=optim.init(params.policy, config.optimizer),
+        critic_opt=optim.init(params.critics, config.optimizer),
         eps=jnp.zeros(()),
         rounds=jnp.zeros((), jnp.int32),
     )

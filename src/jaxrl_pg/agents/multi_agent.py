@@ -68,6 +68,10 @@ class Config(StepFields, EpochsConfig):
         super().check()
         if self.shared_torso:
             raise ValueError("shared_torso=True: every player has its own network; give False")
+        if self.network is not None:
+            raise ValueError(
+                f"network={self.network!r}: players have networks of this package's; leave it out"
+            )
 
 
 class Parts(NamedTuple):
@@ -185,7 +189,10 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         jax.random.split(policy_key, len(config.factors))
     )
     params = Parts(policies, networks.init_params(model.critic, critic_key, spec.obs_shape))
-    opt_state = Parts(jax.vmap(optim.init)(params.policies), optim.init(params.critic))
+    opt_state = Parts(
+        jax.vmap(lambda params: optim.init(params, config.optimizer))(params.policies),
+        optim.init(params.critic, config.optimizer),
+    )
     normalizer = normalize.init(spec, config.normalize_obs, config.normalize_reward)
     learner = Learner(params, opt_state, normalizer, jnp.zeros(()))
     actor = rollout.start(model.env, reset_key, config.num_envs)

@@ -78,7 +78,9 @@ class Learner(NamedTuple):
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     """Return a fresh train state: parameters, optimiser, statistics, first observations."""
     params, normalizer, actor, train_key = on_policy.start(config, key)
-    learner = Learner(params, optim.init(params), normalizer, kl_coef=jnp.ones(()))
+    learner = Learner(
+        params, optim.init(params, config.optimizer), normalizer, kl_coef=jnp.ones(())
+    )
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
@@ -122,7 +124,7 @@ def _update(
         )
         grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]))
         new_params, new_opt_state, metrics["grad_norm"] = optim.apply_gradients(
-            params, opt_state, grads, rate, config.max_grad_norm
+            params, opt_state, grads, rate, config.max_grad_norm, config.optimizer
         )
         if config.target_kl is not None:
             stopped = stopped | (kl > 1.5 * config.target_kl)

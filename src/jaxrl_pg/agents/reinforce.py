@@ -131,7 +131,12 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     weights = weigh(config, model, learner, experience)
     grads, metrics = gradient(config, model, learner, experience, weights)
     params, opt_state, norm = optim.apply_gradients(
-        learner.params, learner.opt_state, grads, rate, config.max_grad_norm
+        learner.params,
+        learner.opt_state,
+        grads,
+        rate,
+        config.max_grad_norm,
+        config.optimizer,
     )
     metrics |= {
         "grad_norm": norm,

@@ -121,7 +121,12 @@ class Rows(NamedTuple):
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     """Return a fresh train state: parameters, optimisers, statistics, first observations."""
     params, normalizer, actor, train_key = on_policy.start(config, key)
-    learner = Learner(params, optim.init(params), optim.init(params), normalizer)
+    learner = Learner(
+        params,
+        optim.init(params, config.optimizer),
+        optim.init(params, config.optimizer),
+        normalizer,
+    )
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 

@@ -26,7 +26,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components import (
+    networks,
+    off_policy,
+    optim,
+    own_network,
+    replay,
+    replay_updates,
+)
 from jaxrl_pg.components.critics import Critics, q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
@@ -107,9 +114,9 @@ class Model(NamedTuple):
     """What a config names, made: the environment, and a network for each part of `Params`."""
 
     env: envs.Env
-    policy: networks.Policy
-    critics: Critics
-    value: Critics
+    policy: Any
+    critics: Any
+    value: Any
 
     def actions(
         self, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array
@@ -141,10 +148,12 @@ def build(config: Config) -> Model:
             f"policy_loss='kl_projection' sums over a finite action set and {config.env!r} has "
             "none: give policy_loss='reparameterised'"
         )
-    torso = networks.torso_fields(config)
-    policy = networks.Policy(env.spec, torso)
+    policy = off_policy.policy_network(config, env.spec)
     critics = off_policy.q_network(config, env.spec, config.num_critics)
-    return Model(env, policy, critics, Critics(1, env.spec, 1, torso))
+    value: Any = Critics(1, env.spec, 1, networks.torso_fields(config))
+    if config.network is not None and config.variant == "value":
+        value = own_network.critics(config, env.spec, "value", 1)
+    return Model(env, policy, critics, value)
 
 
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
@@ -165,9 +174,9 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         params=params,
         target=_averaged_part(config, params),
         log_alpha=log_alpha,
-        policy_opt=optim.init(params.policy),
-        critic_opt=optim.init((params.critics, params.value)),
-        alpha_opt=optim.init(log_alpha),
+        policy_opt=optim.init(params.policy, config.optimizer),
+        critic_opt=optim.init((params.critics, params.value), config.optimizer),
+        alpha_opt=optim.init(log_alpha, config.optimizer),
     )
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 

@@ -15,14 +15,14 @@ limit bootstraps from its own final observation. Observations are not normalised
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
-from jaxrl_pg.components.critics import Critics, q_of
+from jaxrl_pg.components.critics import q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import Positive
@@ -53,7 +53,7 @@ class Learner(NamedTuple):
     opt_state: OptState
 
 
-def build(config: Config) -> tuple[envs.Env, Critics]:
+def build(config: Config) -> tuple[envs.Env, Any]:
     """Make the environment and the Q network that a config names.
 
     Raises:
@@ -73,7 +73,7 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     env, network = build(config)
     params_key, actor, memory, train_key = off_policy.start(config, env, key)
     params = networks.init_params(network, params_key, env.spec.obs_shape)
-    learner = Learner(params, target=params, opt_state=optim.init(params))
+    learner = Learner(params, target=params, opt_state=optim.init(params, config.optimizer))
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
 
@@ -116,7 +116,7 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
 
 def _loss(
-    params: Params, config: Config, network: Critics, target_params: Params, rows: Rows
+    params: Params, config: Config, network: Any, target_params: Params, rows: Rows
 ) -> tuple[jax.Array, Metrics]:
     next_q = network.apply(target_params, rows.next_obs)[0]
     next_value = soft.optimal_value(next_q, config.alpha)
@@ -132,7 +132,7 @@ def _loss(
     }
 
 
-def _logits(config: Config, network: Critics, learner: Learner, obs: jax.Array) -> jax.Array:
+def _logits(config: Config, network: Any, learner: Learner, obs: jax.Array) -> jax.Array:
     """Logits of the policy `exp((Q - V) / alpha)`; V cancels."""
     return network.apply(learner.params, obs)[0] / config.alpha
 

@@ -166,6 +166,8 @@ def _add_options(group: argparse._ActionsContainer, source: type) -> None:
     """Add an option for each field of a dataclass."""
     docs, kinds = _docs(source), _kinds(source)
     for field in dataclasses.fields(source):
+        if field.metadata.get("from_python"):
+            continue
         kind = kinds[field.name]
         option = f"--{field.name.replace('_', '-')}"
         notes = "; ".join(filter(None, [kind.allowed, f"default: {_default(field)}"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -12,7 +14,7 @@ from jaxrl_pg.types import EnvSpec, Params
 __all__ = ["Critic", "Critics", "q_of"]
 
 
-def q_of(network: Critics, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+def q_of(network: Any, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
     """Return every critic's value `[num_critics, N]` of actions `[N, ...]`, discrete or real."""
     if not network.spec.discrete:
         return network.apply(params, obs, action)[..., 0]

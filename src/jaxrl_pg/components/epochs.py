@@ -55,6 +55,11 @@ def gradient_step(
     params, opt_state = start
     grads, metrics = jax.grad(lambda params: loss(minibatch, params), has_aux=True)(params)
     params, opt_state, norm = optim.apply_gradients(
-        params, opt_state, collectives.mean(grads), rate, config.max_grad_norm
+        params,
+        opt_state,
+        collectives.mean(grads),
+        rate,
+        config.max_grad_norm,
+        config.optimizer,
     )
     return (params, opt_state), {**metrics, "grad_norm": norm}

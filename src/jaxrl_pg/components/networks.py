@@ -40,7 +40,7 @@ _GAINS = {"policy_head": 0.01, "value_head": 1.0}
 
 
 def init_params(
-    network: nn.Module,
+    network: Any,
     key: jax.Array,
     obs_shape: tuple[int, ...],
     action_shape: tuple[int, ...] = (),
@@ -52,11 +52,13 @@ def init_params(
     one orthogonalisation: separate ones cost more compile time than the whole update.
 
     Args:
-        network: the module.
+        network: one of this package's, or a part of `own_network`.
         key: consumed.
         obs_shape: shape of one observation.
         action_shape: shape of one action, for networks that read actions too.
     """
+    if not isinstance(network, Network):  # a user's, with initialisers of its own
+        return network.init(key)
     inputs = [jnp.zeros((1, *shape)) for shape in (obs_shape, action_shape) if shape]
     shapes = jax.eval_shape(network.init, key, *inputs)
     flat, structure = jax.tree_util.tree_flatten_with_path(shapes)

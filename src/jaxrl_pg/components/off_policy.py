@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import optim, replay, rollout
+from jaxrl_pg.components import networks, optim, own_network, replay, rollout
 from jaxrl_pg.components.critics import Critics
-from jaxrl_pg.components.networks import torso_fields
 from jaxrl_pg.config import Activation, BaseConfig, Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, distributions, full_normal
 from jaxrl_pg.types import (
@@ -40,6 +39,7 @@ __all__ = [
     "is_learning",
     "mode",
     "noise",
+    "policy_network",
     "q_network",
     "sample",
     "start",
@@ -235,11 +235,25 @@ def gradient_step(
     """Take an Adam step on the devices' mean gradient; see `optim.apply_gradients`."""
     max_norm = _UNCLIPPED if config.max_grad_norm is None else config.max_grad_norm
     return optim.apply_gradients(
-        params, opt_state, collectives.mean(grads), config.learning_rate, max_norm
+        params,
+        opt_state,
+        collectives.mean(grads),
+        config.learning_rate,
+        max_norm,
+        config.optimizer,
     )
 
 
-def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Critics:
+def policy_network(config: OffPolicyConfig, spec: EnvSpec, covariance: str = "diagonal") -> Any:
+    """Make the policy's network."""
+    if config.network is not None:
+        return own_network.policy(config, spec)
+    return networks.Policy(spec, networks.torso_fields(config), covariance)
+
+
+def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Any:
     """Make Q networks: of all actions of a finite set, or of one given action."""
+    if config.network is not None:
+        return own_network.critics(config, spec, "q", num_critics)
     outputs = spec.num_actions if spec.discrete else 1
-    return Critics(num_critics, spec, outputs, torso_fields(config))
+    return Critics(num_critics, spec, outputs, networks.torso_fields(config))

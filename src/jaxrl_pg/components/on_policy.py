@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import networks, normalize, optim, rollout
+from jaxrl_pg.components import networks, normalize, optim, own_network, rollout
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, distributions, returns
 from jaxrl_pg.types import ActorState, Metrics, OptState, Params, TimeStep, TrainState, Transition
@@ -115,12 +115,12 @@ class ActorCriticModel(NamedTuple):
     Attributes:
         env: the environment.
         family: the distribution of the environment's kind of action.
-        network: the policy and value network.
+        network: the policy and value network, `networks.ActorCritic` or called as it is.
     """
 
     env: envs.Env
     family: distributions.Distribution
-    network: networks.ActorCritic
+    network: Any
 
     def policy(self, learner: Any, obs: jax.Array) -> Any:
         """Return the parameters of the action distributions at raw observations `[N, ...]`."""
@@ -191,14 +191,16 @@ def build(config: OnPolicyConfig) -> ActorCriticModel:
     """Make the environment and the network that a config names."""
     env = envs.make(config.env, config.env_params)
     torso = networks.torso_fields(config)
-    network = networks.ActorCritic(env.spec, torso, config.shared_torso)
+    network: Any = networks.ActorCritic(env.spec, torso, config.shared_torso)
+    if config.network is not None:
+        network = own_network.policy_and_value(config, env.spec)
     return ActorCriticModel(env, distributions.family(env.spec.discrete), network)
 
 
 def init(config: OnPolicyConfig, key: jax.Array) -> TrainState[Learner]:
     """Return a fresh train state around a `Learner`."""
     params, normalizer, actor, train_key = start(config, key)
-    learner = Learner(params, optim.init(params), normalizer)
+    learner = Learner(params, optim.init(params, config.optimizer), normalizer)
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
@@ -209,7 +211,7 @@ def start(
     env, _, network = build(config)
     params_key, reset_key, train_key = jax.random.split(key, 3)
     params = networks.init_params(network, params_key, env.spec.obs_shape)
-    if not env.spec.discrete:
+    if not env.spec.discrete and config.network is None:
         params["params"]["log_std"] += config.log_std_init
     normalizer = normalize.init(env.spec, config.normalize_obs, config.normalize_reward)
     return params, normalizer, rollout.start(env, reset_key, config.num_envs), train_key

@@ -53,7 +53,8 @@ def _find(
         return None
     saved = checkpoint.newest_host(folder.checkpoints_dir).get("config", {})
     now = configs.to_dict(config)
-    differ = [k for k in now if saved.get(k) != now[k] and k not in ("total_timesteps", "env")]
+    differ = [k for k in saved if k in now and saved[k] != now[k]]
+    differ = [k for k in differ if k not in ("total_timesteps", "env")]
     if saved and differ:
         lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")

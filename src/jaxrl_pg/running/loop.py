@@ -87,6 +87,8 @@ def resume(
     run_dir: str | os.PathLike[str],
     total_timesteps: int | None = None,
     env: Any = None,
+    network: Any = None,
+    optimizer: Any = None,
     **changes: Any,
 ) -> Result:
     """Go on from a run's newest good checkpoint as if nothing had happened.
@@ -96,6 +98,8 @@ def resume(
         total_timesteps: train up to here instead. An annealed learning rate then follows the
             new total from where the run is.
         env: the environment object, for a run that was given one.
+        network: likewise, the function that makes the network.
+        optimizer: likewise, the function that makes the optimiser.
         **changes: single options by name, such as `quiet=True`.
 
     Raises:
@@ -104,7 +108,7 @@ def resume(
     """
     folder = RunFolder(run_dir)
     saved: Row = hosts.from_first(lambda: RunFolder.open(run_dir).config)
-    config = config_of(folder.path, saved, env)
+    config = config_of(folder.path, saved, env=env, network=network, optimizer=optimizer)
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     options = with_changes(saved_options(saved["options"]), changes)

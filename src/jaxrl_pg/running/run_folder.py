@@ -211,17 +211,18 @@ class RunFolder:
             raise ValueError(f"{path} is not empty (it holds {listed}): choose another --run-dir")
 
 
-def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
+def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
     """Return the agent's config that a run was started with.
 
     Args:
         run: the run's folder, named in messages.
         saved: the content of its config.json.
-        env: the environment object, for a run that was given one.
+        **objects: `env`, `network` and `optimizer`, for a run that was given such objects; None
+            where it was not.
 
     Raises:
-        ValueError: if the file lacks a part or names an unknown agent, or if the environment
-            was an object and none is given.
+        ValueError: if the file lacks a part or names an unknown agent, or if the run was given an
+            object and none, or another one, is given here.
     """
     from jaxrl_pg import agents
     from jaxrl_pg import config as configs
@@ -237,10 +238,18 @@ def config_of(run: Path, saved: Row, env: Any = None) -> BaseConfig:
         config_class = agents.config_class(str(saved.get("config_class", name)))
     except ValueError as error:
         raise ValueError(f"{run} cannot be read here: {error}") from None
-    if env is not None:
-        values["env"] = env
-    elif ":" in values.get("env", ""):
-        raise ValueError(f"{run} was given an object of {values['env']}: pass env=...")
+    for field in configs.OBJECTS:
+        recorded, given = values.get(field), objects.get(field)
+        if given is None:
+            if isinstance(recorded, str) and ":" in recorded:
+                raise ValueError(f"{run} was given an object of {recorded}: pass {field}=...")
+            continue
+        if field != "env" and recorded != configs.path_of(given):
+            raise ValueError(
+                f"{run} was given {field} {recorded} and not {configs.path_of(given)}: pass the "
+                "one that it had"
+            )
+        values[field] = given
     return configs.from_dict(config_class, values)
 
 

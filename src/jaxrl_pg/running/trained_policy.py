@@ -51,19 +51,28 @@ class Policy:
         return action.reshape(*obs.shape[: obs.ndim - len(spec.obs_shape)], *spec.action_shape)
 
 
-def load(run_dir: str | os.PathLike[str], *, step: int | None = None, env: Any = None) -> Policy:
+def load(
+    run_dir: str | os.PathLike[str],
+    *,
+    step: int | None = None,
+    env: Any = None,
+    network: Any = None,
+    optimizer: Any = None,
+) -> Policy:
     """Restore the policy of a run, normaliser included.
 
     Args:
         run_dir: the run's folder.
         step: iteration of the checkpoint to restore; None takes the newest good one.
         env: the environment object, for a run that was given one.
+        network: likewise, the function that makes the network.
+        optimizer: likewise, the function that makes the optimiser.
 
     Raises:
         ValueError: if there is no such run or checkpoint.
     """
     run = RunFolder.open(run_dir)
-    config = config_of(run.path, run.config, env)
+    config = config_of(run.path, run.config, env=env, network=network, optimizer=optimizer)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
     return Policy(config, restored.state, restored.step)
