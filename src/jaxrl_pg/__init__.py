@@ -44,19 +44,23 @@ if TYPE_CHECKING:
     from jaxrl_pg.sweeps.sweep import sweep as sweep
     from jaxrl_pg.training.evaluation import evaluate as evaluate
     from jaxrl_pg.training.evaluation import value as value
+    from jaxrl_pg.training.program import init as init
+    from jaxrl_pg.training.program import iterations as iterate  # noqa: F401
     from jaxrl_pg.training.program import train as train
 
 __version__ = "0.1.0"
 
-# A name of the front door, and the module that it is in.
+# A name of the front door, the module that it is in, and its name there.
 _FUNCTIONS = {
-    "evaluate": "jaxrl_pg.training.evaluation",
-    "load": "jaxrl_pg.running.trained_policy",
-    "resume": "jaxrl_pg.running.loop",
-    "run": "jaxrl_pg.running.loop",
-    "sweep": "jaxrl_pg.sweeps.sweep",
-    "train": "jaxrl_pg.training.program",
-    "value": "jaxrl_pg.training.evaluation",
+    "evaluate": ("jaxrl_pg.training.evaluation", "evaluate"),
+    "init": ("jaxrl_pg.training.program", "init"),
+    "iterate": ("jaxrl_pg.training.program", "iterations"),
+    "load": ("jaxrl_pg.running.trained_policy", "load"),
+    "resume": ("jaxrl_pg.running.loop", "resume"),
+    "run": ("jaxrl_pg.running.loop", "run"),
+    "sweep": ("jaxrl_pg.sweeps.sweep", "sweep"),
+    "train": ("jaxrl_pg.training.program", "train"),
+    "value": ("jaxrl_pg.training.evaluation", "value"),
 }
 AGENT_NAMES = (
     "ppo",
@@ -90,7 +94,8 @@ __all__ = ["AGENT_NAMES", *sorted([*_FUNCTIONS, *AGENT_NAMES, *_ROOMS])]
 
 def __getattr__(name: str) -> Any:
     if name in _FUNCTIONS:
-        return getattr(import_module(_FUNCTIONS[name]), name)
+        module, inner = _FUNCTIONS[name]
+        return getattr(import_module(module), inner)
     if name in AGENT_NAMES:
         return import_module(f"jaxrl_pg.agents.{name}")
     if name in _ROOMS:

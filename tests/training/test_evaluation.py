@@ -205,3 +205,28 @@ def test_evaluating_leaves_training_bit_for_bit_as_it_was():
     assert more["eval/return_mean"].shape == (3,)
     for name, x in metrics.items():
         assert_array_equal(x, more[name])
+
+
+def test_traced_numbers_of_evaluations_are_refused_with_the_way_to_give_them():
+    config = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, total_timesteps=64)
+    with pytest.raises(ValueError, match=r"cannot be traced: give jax.jit\(train, static_argnames"):
+        jax.jit(jaxrl_pg.train)(config, jax.random.key(0), num_evals=2)
+    train = jax.jit(jaxrl_pg.train, static_argnames=("num_evals", "num_eval_episodes"))
+    _, metrics = train(config, jax.random.key(0), num_evals=2, num_eval_episodes=3)
+    assert metrics["eval/return_mean"].shape == (2,)
+
+
+def test_an_own_loop_may_stop_early_and_change_floats_in_mid_run():
+    config = ppo.Config(num_envs=4, num_steps=8, num_minibatches=2, anneal_lr=False)
+    iterate = jax.jit(jaxrl_pg.iterate, static_argnums=2)
+    start = jaxrl_pg.init(config, jax.random.key(0))
+    state, first = iterate(config, start, 2)
+    lower, metrics = iterate(config.replace(learning_rate=1e-6), state, 2)
+    same, _ = iterate(config, state, 2)
+    assert iterate._cache_size() == 1
+    assert metrics["timesteps"].tolist() == [96, 128]
+    assert first["timesteps"].tolist() == [32, 64]
+    before, longer, shorter = (leaves_of(x.learner.params) for x in (state, same, lower))
+    moved = max(np.max(np.abs(longer[name] - x)) for name, x in before.items())
+    still = max(np.max(np.abs(shorter[name] - x)) for name, x in before.items())
+    assert still < moved / 100

@@ -14,7 +14,14 @@ from jaxrl_pg.ops import collectives
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
-__all__ = ["STATE_SPECS", "chunk_length", "evaluation_iterations", "iterations", "train"]
+__all__ = [
+    "STATE_SPECS",
+    "chunk_length",
+    "evaluation_iterations",
+    "init",
+    "iterations",
+    "train",
+]
 
 _CHUNK_TIMESTEPS = 1 << 16
 _SPLIT: Any = P(collectives.AXIS)
@@ -28,6 +35,11 @@ def train(
 ) -> tuple[TrainState[Any], Metrics]:
     """Train from scratch.
 
+    The config's floats and the key may be traced, so `jit` and `vmap` over either or both. The
+    numbers of evaluations set shapes and are static:
+
+        jax.jit(train, static_argnames=("num_evals", "num_eval_episodes"))
+
     Args:
         config: an agent's config; its class says which agent.
         key: consumed.
@@ -40,9 +52,15 @@ def train(
         the `eval/...` ones `[num_evals]`.
 
     Raises:
-        ValueError: for an unknown environment, or one the agent cannot act in.
+        ValueError: for an unknown environment, or one the agent cannot act in; for traced numbers
+            of evaluations.
     """
     agent = agent_of(config)
+    if any(isinstance(x, jax.core.Tracer) for x in (num_evals, num_eval_episodes)):
+        raise ValueError(
+            "num_evals and num_eval_episodes set shapes and cannot be traced: give "
+            'jax.jit(train, static_argnames=("num_evals", "num_eval_episodes"))'
+        )
     state = agent.init(config, key)
     points = evaluation_iterations(config, num_evals)
     due = jnp.isin(jnp.arange(config.num_iterations) + 1, jnp.array(points, jnp.int32))
@@ -67,10 +85,38 @@ def train(
     return state, {**metrics, **jax.tree.map(lambda x: x[last], evaluations)}
 
 
+def init(config: BaseConfig, key: jax.Array) -> TrainState[Any]:
+    """Return a fresh train state, for `iterations`.
+
+    The config's floats and the key may be traced.
+
+    Raises:
+        ValueError: as `train`.
+    """
+    return agent_of(config).init(config, key)
+
+
 def iterations(
     config: BaseConfig, state: TrainState[Any], num_iterations: int
 ) -> tuple[TrainState[Any], Metrics]:
-    """Go on from a train state; metrics are stacked on a first axis."""
+    """Go on from a train state by some iterations; at the front door it is `jaxrl_pg.iterate`.
+
+        state = jaxrl_pg.init(config, key)
+        iterate = jax.jit(jaxrl_pg.iterate, static_argnums=2)
+        while not good_enough:
+            state, metrics = iterate(config, state, 10)
+
+    The config may change between calls: its floats are traced, and a change of them compiles
+    nothing anew. The state may be traced too.
+
+    Args:
+        config: an agent's config.
+        state: from `init`, `train` or an earlier call.
+        num_iterations: static; an iteration is `config.steps_per_iteration` environment steps.
+
+    Returns:
+        The train state, and the metrics, each `[num_iterations]`.
+    """
     agent, first = agent_of(config), state.iteration
     scan = functools.partial(
         jax.lax.scan, lambda state, _: agent.iterate(config, state), length=num_iterations
