@@ -15,7 +15,7 @@ import jaxrl_pg
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(jaxrl_pg.__file__).parent
 README = ROOT / "README.md"
-PAGES = [README, *sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("experiments/**/*.md")])]
+PAGES = [README, *sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")])]
 # The changelog also names what is gone.
 LINKING = [*PAGES, ROOT / "CHANGELOG.md"]
 # What a dotted name in lower case may begin with, beside the package's own packages and modules.
