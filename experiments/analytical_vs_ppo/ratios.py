@@ -68,7 +68,10 @@ def main() -> None:
     mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     edges = np.linspace(np.log(0.3), np.log(3), 121)
-    print("| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | minimum | maximum |")
+    print(
+        "| step | C / eps, median | ratios outside [0.8, 1.2] "
+        "| 0.1% | 99.9% | minimum | maximum |"
+    )
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
     for name, config in CONFIGS.items():
