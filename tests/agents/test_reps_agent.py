@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
 from steps import compiled
 
@@ -23,7 +24,7 @@ from worked import POLICY_G
 
 LOG3 = math.log(3.0)
 DISCRETE = reps.Config(env=probes.Probe(), **TINY)
-START, ITERATE, FIT = jax.jit(reps.init), jax.jit(reps.iterate), compiled(reps._fit_critic)
+START, ITERATE = jax.jit(reps.init), jax.jit(reps.iterate)
 LOSS = compiled(reps._policy_loss)
 REAL = reps.Config(env=probes.Probe(discrete=False), **TINY)
 
@@ -239,19 +240,6 @@ def test_gaussians_pay_for_mean_and_spread_apart():
         assert_allclose(paid, mean_coef * moved + std_coef * spread, rtol=1e-4)
 
 
-def test_v_takes_its_steps_and_the_policy_its_own():
-    learner = START(DISCRETE, jax.random.key(0)).learner
-    obs = jax.random.normal(jax.random.key(2), (2, 16, 3))
-    zeros = jnp.zeros(16)
-    steps = reps.Steps(obs[0], obs[1], jnp.arange(16.0), zeros + 0.9, zeros, zeros)
-    key, rate = jax.random.key(1), jnp.asarray(0.01)
-    fitted, _ = FIT(DISCRETE, learner, steps, jnp.zeros(()), key, rate)
-    before, after = learner.params["params"], fitted.params["params"]
-    for name in before:
-        same = jax.tree.map(np.array_equal, before[name], after[name])
-        assert all(jax.tree.leaves(same)) == name.startswith("policy"), name
-
-
 # --- whole iterations -----------------------------------------------------------------------------
 
 
@@ -265,22 +253,36 @@ def test_weights_are_by_the_value_that_minimises_the_dual():
         env_params=probes.params(length=3, cue_weight=1.0, show_cue=1.0), learning_rate=0.05
     )
     state = START(config, jax.random.key(0))
-    _, metrics = ITERATE(config, state)
+    after, metrics = ITERATE(config, state)
     experience = compiled(on_policy.gather)(config, state)
-    steps = reps._steps(config, state.learner, experience, jnp.zeros(256))
     absorbed = absorbed_mass(experience.steps.terminated, config.gamma)
     assert float(absorbed) > 20.0
     assert_allclose(metrics["reps/absorbed"], absorbed, rtol=1e-6)
-    key, rate = jax.random.split(experience.update_key)[0], jnp.asarray(0.05)
-    learner, _ = FIT(config, state.learner, steps, absorbed, key, rate)
-    model = on_policy.build(config)
+    batch = compiled(on_policy.make_batch)
     etas = [
-        temperature(reps._bellman_error(model, steps, params), config.kl_target, absorbed)
-        for params in (state.learner.params, learner.params)
+        temperature(batch(config, learner, experience).advantage, config.kl_target, absorbed)
+        for learner in (state.learner, after.learner)
     ]
     assert_allclose(metrics["reps/eta"], etas[1], rtol=1e-3)
     assert abs(float(etas[0] / etas[1]) - 1.0) > 0.02
     assert_allclose(metrics["reps/kl"], config.kl_target, rtol=1e-3)
+
+
+def test_v_takes_its_steps_and_the_policy_its_own():
+    config = LEARNS.replace(env_params=probes.params(length=3, cue_weight=1.0, show_cue=1.0))
+    before = START(config, jax.random.key(0))
+    learner = ITERATE(config, before)[0].learner
+    _, unravel = ravel_pytree(learner.params)
+    for name, old in before.learner.params["params"].items():
+        belongs_to_policy = name.startswith("policy")
+        for moments, learns in (
+            (learner.opt_state.mu, belongs_to_policy),
+            (learner.critic_opt_state.mu, not belongs_to_policy),
+        ):
+            leaves = jax.tree.leaves(unravel(moments)["params"][name])
+            assert any(np.any(x) for x in leaves) == learns, name
+        same = jax.tree.map(np.array_equal, old, learner.params["params"][name])
+        assert not all(jax.tree.leaves(same)), name
 
 
 @pytest.mark.parametrize("critic", ["dual", pytest.param("returns", marks=pytest.mark.slow)])
