@@ -1,5 +1,7 @@
 """Natural and trust-region policy gradients: steps worked out by hand, and what they may not do."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -226,10 +228,9 @@ def iterated(state):
     return ITERATE(CARTPOLE, state)
 
 
-def naturally_stepped(params, rows):
-    """Parameters and metrics after the natural step by advantages that are standardised."""
+def standardised(rows):
     spread = (rows.advantage - jnp.mean(rows.advantage)) / jnp.std(rows.advantage)
-    return IMPROVE(CARTPOLE, params, rows._replace(advantage=spread))
+    return rows._replace(advantage=spread)
 
 
 def parts(params):
@@ -249,7 +250,7 @@ def value_loss(model, rows, params):
 def test_each_part_moves_by_its_own_step_only(state, rows, iterated):
     """The natural step leaves the value exactly alone, and Adam the policy."""
     before, after = state.learner, iterated[0].learner
-    stepped, _ = naturally_stepped(before.params, rows)
+    stepped, _ = IMPROVE(CARTPOLE, before.params, standardised(rows))
     (policy, value), (old_policy, old_value) = parts(stepped), parts(before.params)
     np.testing.assert_array_equal(value, old_value)
     assert np.abs(policy - old_policy).max() > 1e-3
@@ -284,10 +285,10 @@ def test_two_devices_pool_their_rows(state):
     actor = jax.tree.map(lambda x: x.reshape(2, 4, *x.shape[1:]), state.actor)
     axes = state._replace(learner=None, actor=0, memory=None, key=None, iteration=None)
     each = jax.jit(jax.vmap(iterate, (axes,), axis_name=AXIS))
-    (together, shared), halves = each(state._replace(actor=actor))
-    rows = jax.tree.map(lambda x: x.reshape(64, *x.shape[2:]), halves)
+    (together, _), halves = each(state._replace(actor=actor))
+    rows = standardised(jax.tree.map(lambda x: x.reshape(64, *x.shape[2:]), halves))
     assert np.any(halves.obs[0] != halves.obs[1])
-    params, metrics = naturally_stepped(learner.params, rows)
+    params, metrics = IMPROVE(CARTPOLE, learner.params, rows)
     opt_state = learner.opt_state
     for _ in range(CARTPOLE.num_epochs):
         grads = jax.grad(lambda params: value_loss(model, rows, params))(params)
@@ -301,6 +302,10 @@ def test_two_devices_pool_their_rows(state):
     ):
         np.testing.assert_array_equal(b[0], b[1])
         assert_allclose(b[0], a, rtol=1e-3, atol=1e-5)
+    # An iteration averages its metrics at its end, whatever they were; a step gives the whole's.
+    halves = halves._replace(advantage=rows.advantage.reshape(2, 32))
+    improve = partial(natural_gradient._improve, CARTPOLE, model, learner.params)
+    _, shared = jax.jit(jax.vmap(improve, axis_name=AXIS))(halves)
     for name in ("policy/kl", "loss/policy", "grad_norm", "policy/entropy", "policy/step_fraction"):
         assert_allclose(shared[name], np.stack([metrics[name]] * 2), rtol=1e-4, err_msg=name)
 
