@@ -289,12 +289,17 @@ def test_two_devices_pool_their_rows(state):
     rows = standardised(jax.tree.map(lambda x: x.reshape(64, *x.shape[2:]), halves))
     assert np.any(halves.obs[0] != halves.obs[1])
     params, metrics = IMPROVE(CARTPOLE, learner.params, rows)
-    opt_state = learner.opt_state
-    for _ in range(CARTPOLE.num_epochs):
+
+    @jax.jit
+    def value_step(params, opt_state):
         grads = jax.grad(lambda params: value_loss(model, rows, params))(params)
-        params, opt_state, _ = optim.apply_gradients(
+        return optim.apply_gradients(
             params, opt_state, grads, CARTPOLE.learning_rate, CARTPOLE.max_grad_norm
         )
+
+    opt_state = learner.opt_state
+    for _ in range(CARTPOLE.num_epochs):
+        params, opt_state, _ = value_step(params, opt_state)
     for a, b in zip(
         jax.tree.leaves((params, opt_state)),
         jax.tree.leaves((together.learner.params, together.learner.opt_state)),
