@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from numpy.testing import assert_allclose
+from steps import compiled
 
 import probes
 from compare import assert_close
@@ -21,6 +22,8 @@ PENDULUM = {"env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 4.0}, *
 KEY = jax.random.key(5)
 ITERATE = jax.jit(program.iterations, static_argnums=2)
 START = jax.jit(actor_critic.init)
+GATHER = compiled(on_policy.gather)
+GRADIENT = compiled(actor_critic.gradient)
 
 
 def trained(config, num_iterations=3):
@@ -61,13 +64,13 @@ def test_with_a_critic_of_zero_and_whole_episodes_it_is_reinforce():
     params = jax.tree.map(lambda x: x, state.learner.params)
     params["params"]["value_head"] = jax.tree.map(jnp.zeros_like, params["params"]["value_head"])
     learner = state.learner._replace(params=params)
-    experience = jax.jit(on_policy.gather)(critic, state._replace(learner=learner))
-    found, _ = jax.jit(actor_critic.gradient)(critic, learner, experience)
+    experience = GATHER(critic, state._replace(learner=learner))
+    result, _ = GRADIENT(critic, learner, experience)
     config = reinforce.Config(**shared, baseline="none")
-    weights = jax.jit(reinforce.weigh)(config, learner, experience)
-    expected, _ = jax.jit(reinforce.gradient)(config, learner, experience, weights)
-    assert_close(found, expected, rtol=1e-5, atol=1e-7)
-    assert max(np.abs(x).max() for x in jax.tree.leaves(found)) > 1e-3
+    weights = compiled(reinforce.weigh)(config, learner, experience)
+    expected, _ = compiled(reinforce.gradient)(config, learner, experience, weights)
+    assert_close(result, expected, rtol=1e-5, atol=1e-7)
+    assert max(np.abs(x).max() for x in jax.tree.leaves(result)) > 1e-3
 
 
 @cache
@@ -75,7 +78,7 @@ def rollout_on_pendulum():
     """A learner, and a rollout that time limits cut into pieces."""
     config = actor_critic.Config(**PENDULUM)
     state = START(config, KEY)
-    return state.learner, jax.jit(on_policy.gather)(config, state)
+    return state.learner, GATHER(config, state)
 
 
 @cache
@@ -92,13 +95,13 @@ def gradients():
         "lambda 1": {"target": "td_lambda", "gae_lambda": 1.0},
     }
     configs = {name: actor_critic.Config(**PENDULUM, **x) for name, x in configs.items()}
-    found = jax.jit(all_gradients)(configs, *rollout_on_pendulum())
-    return {name: np.asarray(ravel_pytree(x)[0]) for name, x in found.items()}
+    results = jax.jit(all_gradients)(configs, *rollout_on_pendulum())
+    return {name: np.asarray(ravel_pytree(x)[0]) for name, x in results.items()}
 
 
 def all_gradients(configs, learner, experience):
     return {
-        name: actor_critic.gradient(config, learner, experience)[0]
+        name: actor_critic.gradient(config, on_policy.build(config), learner, experience)[0]
         for name, config in configs.items()
     }
 
@@ -129,11 +132,11 @@ def test_online_is_as_many_iterations_of_one_step():
     shared = {**PENDULUM, "target": "td0", "anneal_lr": False, "normalize_obs": True}
     online = actor_critic.Config(**shared, online=True)
     one_step = replace(actor_critic.Config(**shared), num_steps=1)
-    found, metrics = ITERATE(online, START(online, KEY), 2)
+    state, metrics = ITERATE(online, START(online, KEY), 2)
     expected, singly = ITERATE(one_step, START(one_step, KEY), 12)
-    assert_close(found.learner, expected.learner, rtol=1e-5, atol=1e-6)
-    assert_close(found.actor, expected.actor, rtol=1e-5, atol=1e-6)
-    assert int(found.iteration) == 2
+    assert_close(state.learner, expected.learner, rtol=1e-5, atol=1e-6)
+    assert_close(state.actor, expected.actor, rtol=1e-5, atol=1e-6)
+    assert int(state.iteration) == 2
     np.testing.assert_array_equal(
         metrics["train/episodes"], singly["train/episodes"].reshape(2, 6).sum(axis=1)
     )
@@ -151,16 +154,15 @@ def test_advantages_are_standardised_when_asked():
     params = jax.tree.map(lambda x: x, learner.params)
     params["params"]["value_head"] = jax.tree.map(jnp.zeros_like, params["params"]["value_head"])
     steps = experience.steps._replace(final_value=jnp.zeros_like(experience.steps.reward))
-    gradient = jax.jit(actor_critic.gradient)
-    found = [
-        gradient(
+    results = [
+        GRADIENT(
             config,
             learner._replace(params=params),
             experience._replace(steps=steps._replace(reward=scale * steps.reward)),
         )[0]
         for scale in (1.0, 1000.0)
     ]
-    assert_close(*found, rtol=1e-3, atol=1e-6)
+    assert_close(*results, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(

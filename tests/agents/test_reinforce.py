@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from steps import compiled
 
 import probes
 from jaxrl_pg import envs, reinforce
@@ -21,7 +22,7 @@ from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.types import ActorState, TrainState, Transition
 from worked import mdp_g
 
-WEIGH = jax.jit(reinforce.weigh)
+GATHER, WEIGH = compiled(on_policy.gather), compiled(reinforce.weigh)
 HORIZON, GAMMA, NUM_ENVS, NUM_BATCHES = 3, 0.9, 16, 8192
 THETA = np.array([[0.2, -0.1], [0.0, 0.3], [-0.4, 0.1]])
 
@@ -69,13 +70,13 @@ def start(key):
 
 def one_batch(configs, key):
     """dJ/dtheta as each config estimates it; it descends on minus the mean over T steps."""
-    state, found = start(key), {}
-    experience = on_policy.gather(config_of(), state)
+    model, state, estimates = on_policy.build(config_of()), start(key), {}
+    experience = on_policy.gather(config_of(), model, state)
     for name, config in configs.items():
-        weights = reinforce.weigh(config, state.learner, experience)
-        grads, _ = reinforce.gradient(config, state.learner, experience, weights)
-        found[name] = -HORIZON * grads["params"]["policy_head"]["kernel"]
-    return found
+        weights = reinforce.weigh(config, model, state.learner, experience)
+        grads, _ = reinforce.gradient(config, model, state.learner, experience, weights)
+        estimates[name] = -HORIZON * grads["params"]["policy_head"]["kernel"]
+    return estimates
 
 
 @cache
@@ -85,8 +86,8 @@ def sampled():
     soft = {"discount": "from_start", "baseline": "none", "entropy_in_return": True}
     configs["regularised"] = config_of(**soft).replace(ent_coef=0.3)
     keys = jax.random.split(jax.random.key(7), NUM_BATCHES)
-    found = jax.jit(jax.vmap(partial(one_batch, configs)))(keys)
-    return {name: np.asarray(x, np.float64) for name, x in found.items()}
+    estimates = jax.jit(jax.vmap(partial(one_batch, configs)))(keys)
+    return {name: np.asarray(x, np.float64) for name, x in estimates.items()}
 
 
 @cache
@@ -100,16 +101,16 @@ def exact():
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_the_estimate_is_unbiased_for_the_exact_gradient(name):
     """131,072 trajectories; six entries within five standard errors (false alarm 4e-6 a name)."""
-    mean, found = exact()[0][ESTIMATORS[name][0]], sampled()[name]
-    error = found.std(axis=0) / NUM_BATCHES**0.5
-    assert np.all(np.abs(found.mean(axis=0) - mean) < 5.0 * error), (found.mean(axis=0), mean)
+    mean, estimates = exact()[0][ESTIMATORS[name][0]], sampled()[name]
+    average, error = estimates.mean(axis=0), estimates.std(axis=0) / NUM_BATCHES**0.5
+    assert np.all(np.abs(average - mean) < 5.0 * error), (average, mean)
     assert np.all(error < 0.004)  # small beside the differences between the objectives
 
 
 def test_option_1_is_not_the_gradient_of_the_discounted_objective():
-    mean, found = exact()[0], sampled()["option 1"]
-    error = found.std(axis=0) / NUM_BATCHES**0.5
-    assert np.max(np.abs(found.mean(axis=0) - mean["option_2"]) / error) > 8.0
+    mean, estimates = exact()[0], sampled()["option 1"]
+    error = estimates.std(axis=0) / NUM_BATCHES**0.5
+    assert np.max(np.abs(estimates.mean(axis=0) - mean["option_2"]) / error) > 8.0
 
 
 @pytest.mark.parametrize("name", ["raw", "causal", "option 1", "option 2", "option 2 causal"])
@@ -135,7 +136,7 @@ def test_the_optimal_baseline_is_the_ratio_of_score_products():
     """u.s / s.s summed over the other environments, with the scores of a softmax table by hand."""
     config = config_of(discount="from_start", baseline="optimal")
     state = start(jax.random.key(3))
-    experience = jax.jit(on_policy.gather)(config, state)
+    experience = GATHER(config, state)
     weights = WEIGH(config, state.learner, experience)
     taken, visited = np.asarray(experience.steps.action), np.asarray(experience.steps.obs)
     policy = np.exp(THETA) / np.exp(THETA).sum(axis=1, keepdims=True)
@@ -271,7 +272,7 @@ def test_counted_episodes_are_no_shorter_than_others():
         baseline="none",
     )
     state = jax.jit(reinforce.init)(config, jax.random.key(0))
-    experience = jax.jit(on_policy.gather)(config, state)
+    experience = GATHER(config, state)
     weights = WEIGH(config, state.learner, experience)
     done = np.asarray(experience.steps.terminated | experience.steps.truncated)
     counted = np.asarray(weights.counted) > 0
@@ -283,14 +284,14 @@ def test_counted_episodes_are_no_shorter_than_others():
 
 def test_with_entropy_in_the_return_it_is_the_gradient_of_the_regularised_objective():
     """Three states, three steps, listed: J = E sum gamma^t (r + 0.3 H). Five standard errors."""
-    found = sampled()["regularised"]
-    error = found.std(axis=0) / NUM_BATCHES**0.5
+    estimates = sampled()["regularised"]
+    average, error = estimates.mean(axis=0), estimates.std(axis=0) / NUM_BATCHES**0.5
     with jax.enable_x64(True):
         gradient = jax.jit(jax.grad(regularised_objective))
         arguments = jnp.asarray(THETA), mdp_g(GAMMA)
         expected, plain = (np.asarray(gradient(*arguments, c)) for c in (0.3, 0.0))
-    assert np.all(np.abs(found.mean(axis=0) - expected) < 5.0 * error)
-    assert np.max(np.abs(found.mean(axis=0) - plain) / error) > 8.0
+    assert np.all(np.abs(average - expected) < 5.0 * error)
+    assert np.max(np.abs(average - plain) / error) > 8.0
 
 
 def regularised_objective(theta, mdp, ent_coef):

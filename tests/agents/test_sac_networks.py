@@ -7,6 +7,8 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxrl_pg.components import networks
+from jaxrl_pg.components.critics import Critics, q_of
+from jaxrl_pg.components.networks import TorsoFields
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import EnvSpec
 
@@ -37,72 +39,72 @@ def by_hand(tree, x, head):
 
 @pytest.mark.parametrize("spec", [BOX, WIDE], ids=["columns", "rows"])
 def test_critics_of_real_actions_by_hand(spec):
-    network = networks.Critics(2, spec, 1, (6,))
+    network = Critics(2, spec, 1, TorsoFields((6,), "relu"))
     params = random_like(networks.init_params(network, KEY, spec.obs_shape, spec.action_shape))
     obs, action = inputs(spec)
-    found = networks.q_of(network, params, obs, action)
-    assert found.shape == (2, 5)
+    q = q_of(network, params, obs, action)
+    assert q.shape == (2, 5)
     x = np.concatenate([obs, action], axis=1)
     for i in (0, 1):
         expected = by_hand(params["params"][f"critic_{i}"], x, "value_head")[:, 0]
-        assert_allclose(found[i], expected, rtol=1e-4, atol=1e-5)
+        assert_allclose(q[i], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_critics_of_a_finite_set_give_the_value_of_the_action_taken():
-    network = networks.Critics(2, DISCRETE, 3, (6,))
+    network = Critics(2, DISCRETE, 3, TorsoFields((6,), "relu"))
     params = random_like(networks.init_params(network, KEY, (4,)))
     obs, action = inputs(DISCRETE)[0], np.array([0, 2, 1, 1, 0])
-    found = networks.q_of(network, params, obs, action)
+    q = q_of(network, params, obs, action)
     for i in (0, 1):
         every = by_hand(params["params"][f"critic_{i}"], obs, "value_head")
-        assert_allclose(found[i], every[range(5), action], rtol=1e-4, atol=1e-5)
+        assert_allclose(q[i], every[range(5), action], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("spec", [BOX, WIDE], ids=["columns", "rows"])
 def test_a_policy_of_real_actions_by_hand(spec):
     """`log_std` depends on the state and stays within [-20, 2]."""
-    network = networks.Policy(spec, (6,))
+    network = networks.Policy(spec, TorsoFields((6,), "relu"))
     params = random_like(networks.init_params(network, KEY, spec.obs_shape))
     params["params"]["policy_head"]["bias"][2:] = [30.0, -30.0]
     obs = inputs(spec)[0]
-    found = networks.apply(network, params, obs)
+    dist = network.apply(params, obs)
     expected = by_hand(params["params"], obs, "policy_head")
-    assert isinstance(found, Normal)
-    assert_allclose(found.mean, expected[:, :2], rtol=1e-4, atol=1e-5)
-    assert_array_equal(found.log_std, np.broadcast_to([2.0, -20.0], (5, 2)))
+    assert isinstance(dist, Normal)
+    assert_allclose(dist.mean, expected[:, :2], rtol=1e-4, atol=1e-5)
+    assert_array_equal(dist.log_std, np.broadcast_to([2.0, -20.0], (5, 2)))
     params["params"]["policy_head"]["bias"][2:] = 0.0
-    free = networks.apply(network, params, obs).log_std
+    free = network.apply(params, obs).log_std
     expected = by_hand(params["params"], obs, "policy_head")[:, 2:]
     assert_allclose(free, np.clip(expected, -20, 2), rtol=1e-4, atol=1e-5)
     assert np.ptp(free[:, 0]) > 0
 
 
 def test_a_policy_over_a_finite_set_gives_logits():
-    network = networks.Policy(DISCRETE, (6,))
+    network = networks.Policy(DISCRETE, TorsoFields((6,), "relu"))
     params = random_like(networks.init_params(network, KEY, (4,)))
     obs = inputs(DISCRETE)[0]
     expected = by_hand(params["params"], obs, "policy_head")
-    assert_allclose(networks.apply(network, params, obs), expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(network.apply(params, obs), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_fresh_critics_differ_and_fresh_policies_hardly_prefer_an_action():
-    critics = networks.Critics(2, BOX, 1, (6,))
+    critics = Critics(2, BOX, 1, TorsoFields((6,), "relu"))
     params = networks.init_params(critics, KEY, (4,), (2,))
     obs, action = inputs(BOX)
-    q = networks.q_of(critics, params, obs, action)
+    q = q_of(critics, params, obs, action)
     assert np.min(np.abs(q[0] - q[1])) > 1e-3
-    policy = networks.Policy(BOX, (6,))
-    found = networks.apply(policy, networks.init_params(policy, KEY, (4,)), obs)
-    assert np.max(np.abs(found.mean)) < 0.1
-    assert np.max(np.abs(found.log_std)) < 0.1
+    policy = networks.Policy(BOX, TorsoFields((6,), "relu"))
+    dist = policy.apply(networks.init_params(policy, KEY, (4,)), obs)
+    assert np.max(np.abs(dist.mean)) < 0.1
+    assert np.max(np.abs(dist.log_std)) < 0.1
 
 
 def test_images_and_actions_meet_after_the_convolution():
-    network = networks.Critics(1, IMAGE, 1, (6,), conv_features=3)
+    network = Critics(1, IMAGE, 1, TorsoFields((6,), "relu", 3))
     params = networks.init_params(network, KEY, IMAGE.obs_shape, IMAGE.action_shape)
     torso = params["params"]["critic_0"]["torso"]
     # 3 x 3 places of 3 filters, and 2 action dimensions.
     assert torso["Dense_0"]["kernel"].shape == (3 * 3 * 3 + 2, 6)
     obs, action = inputs(IMAGE)
-    slope = jax.grad(lambda a: jnp.sum(networks.q_of(network, params, obs, a)))(action)
+    slope = jax.grad(lambda a: jnp.sum(q_of(network, params, obs, a)))(action)
     assert np.all(np.any(slope != 0, axis=1))

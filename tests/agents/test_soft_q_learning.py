@@ -9,7 +9,6 @@ from scipy import special, stats
 
 import probes
 from jaxrl_pg import soft_q_learning
-from jaxrl_pg.components import networks, off_policy
 from programs import shaken
 
 INIT = jax.jit(soft_q_learning.init)
@@ -42,8 +41,8 @@ def start(config):
 
 
 def q_of(config, params, obs):
-    q = networks.apply(off_policy.q_network(config, 1), params, obs)
-    return np.asarray(q[0], np.float64)
+    _, network = soft_q_learning.build(config)
+    return np.asarray(network.apply(params, obs)[0], np.float64)
 
 
 @pytest.mark.parametrize("length", [1, 5], ids=["terminated", "going on"])
@@ -67,11 +66,11 @@ def test_the_loss_worked_from_the_networks(length):
     # The step goes the way of the target, and the target network follows it by tau.
     moved = q_of(config, after.learner.params, row.obs)[0][int(row.action[0])] - taken
     assert moved * (target - taken) > 0
-    for old, new, found in zip(
+    for old, new, average in zip(
         *map(jax.tree.leaves, (before.learner.target, after.learner.params, after.learner.target)),
         strict=True,
     ):
-        assert_allclose(found, 0.995 * old + 0.005 * new, rtol=1e-5, atol=1e-6)
+        assert_allclose(average, 0.995 * old + 0.005 * new, rtol=1e-5, atol=1e-6)
 
 
 def test_values_and_actions_are_those_of_the_boltzmann_policy():
@@ -86,8 +85,8 @@ def test_values_and_actions_are_those_of_the_boltzmann_policy():
     assert_array_equal(greedy, np.argmax(q, axis=1))
     many = jnp.repeat(obs, 2000, axis=0)
     drawn = np.asarray(soft_q_learning.act(config, learner, many, key, False)).reshape(5, 2000)
-    for actions, wanted in zip(drawn, special.softmax(q / ALPHA, axis=1), strict=True):
-        assert stats.binomtest(int(actions.sum()), 2000, wanted[1]).pvalue > 1e-6
+    for actions, expected in zip(drawn, special.softmax(q / ALPHA, axis=1), strict=True):
+        assert stats.binomtest(int(actions.sum()), 2000, expected[1]).pvalue > 1e-6
 
 
 def test_real_actions_are_refused():

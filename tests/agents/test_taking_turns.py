@@ -1,4 +1,4 @@
-"""Agents who take turns, by hand: who sees what when, losses, one agent alone, refusals."""
+"""Players who take turns, by hand: who sees what when, losses, one player alone, refusals."""
 
 import math
 from functools import partial
@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from steps import compiled
 
 from jaxrl_pg import analytical, multi_agent
-from jaxrl_pg.components import factored, on_policy
+from jaxrl_pg.components import on_policy
 from jaxrl_pg.envs import games
 from jaxrl_pg.ops import joint_actions
+from jaxrl_pg.ops.collectives import AXIS
 from jaxrl_pg.types import Transition
 from programs import TINY
 
@@ -20,25 +22,26 @@ SIZES = {**TINY, "num_envs": 8, "num_steps": 2}
 GAME = games.MatrixGame(np.arange(6.0).reshape(2, 3))
 CONFIG = multi_agent.Config(env=GAME, factors=(2, 3), **SIZES)
 START, ITERATE = jax.jit(multi_agent.init), jax.jit(multi_agent.iterate)
-TURNS = jax.jit(multi_agent._take_turns)
+PLAN = compiled(multi_agent._plan, multi_agent.build)
+TURNS = compiled(multi_agent._take_turns, multi_agent.build)
 KEYS = jax.random.key(1), jax.random.key(2)
 
 
 def plan_of(config, advantage, learner, num=16):
     obs = jnp.ones((num, 1))
-    old = factored.log_policies(config, learner.params.policies, obs)
+    old = multi_agent.build(config).log_policies(learner.params.policies, obs)
     advantage = jnp.tile(jnp.asarray(advantage, jnp.float32)[None], (num, 1))
     zero = jnp.zeros((), jnp.int32)
     return multi_agent.Plan(obs, advantage, old, jnp.ones(()), zero, jnp.asarray(0.05))
 
 
 def policies_in(config, policies):
-    return np.exp(factored.log_policies(config, policies, jnp.ones((1, 1)))[:, 0])
+    return np.exp(multi_agent.build(config).log_policies(policies, jnp.ones((1, 1)))[:, 0])
 
 
 # --- turns ----------------------------------------------------------------------------------------
 
-LONG = CONFIG.replace(num_epochs=200, ent_coef=0.0, step="scheduled", c_start=1.0, c_end=1.0)
+LONG = CONFIG.replace(num_epochs=200, ent_coef=0.0, step_size="scheduled", c_start=1.0, c_end=1.0)
 PAYS = [0.0, 0.0, 0.0, 0.0, 4.0, -4.0]  # of (0, 0), (0, 1), ... (1, 2)
 
 
@@ -50,9 +53,9 @@ def updated(order, key):
 
 
 def test_who_comes_second_sees_what_the_first_has_become():
-    """From nearly uniform policies at C = 1; the first key lets agent 0 begin, the other agent 1.
+    """From nearly uniform policies at C = 1; the first key lets player 0 begin, the other player 1.
 
-    Agent 0 on uniform others: A = (0, 0), so it stays at (1/2, 1/2), and 1 then sees
+    Player 0 on uniform others: A = (0, 0), so it stays at (1/2, 1/2), and 1 then sees
     (0, 2, -2): (1, e^2, e^-2) / 8.524. If 1 is first it becomes that, and 0 then sees
     (0, (4 e^2 - 4 e^-2) / 8.524) = (0, 3.404): 1 / (1 + e^-3.404) = .9678.
     """
@@ -63,9 +66,9 @@ def test_who_comes_second_sees_what_the_first_has_become():
     second = np.exp([0.0, 2.0, -2.0]) / np.sum(np.exp([0.0, 2.0, -2.0]))
     acts = 1.0 / (1.0 + np.exp(-4.0 * (second[1] - second[2])))
     for first, act in ((0, 0.5), (1, acts)):
-        found, metrics = updated("sequential", orders[first])
-        assert_allclose(found[0], [1.0 - act, act, 0.0], atol=0.01)
-        assert_allclose(found[1], second, atol=0.01)
+        policies, metrics = updated("sequential", orders[first])
+        assert_allclose(policies[0], [1.0 - act, act, 0.0], atol=0.01)
+        assert_allclose(policies[1], second, atol=0.01)
         assert_allclose(metrics["analytical/c"], 1.0, rtol=1e-6)
         together, _ = updated("simultaneous", orders[first])
         assert_allclose(together[0], [0.5, 0.5, 0.0], atol=0.01)
@@ -73,36 +76,36 @@ def test_who_comes_second_sees_what_the_first_has_become():
 
 
 def test_a_tiny_constant_is_no_danger_to_whom_has_fewer_actions():
-    """What an agent cannot do is worth nothing to it, not 0 where all else is worth -10."""
+    """What a player cannot do is worth nothing to it, not 0 where all else is worth -10."""
     learner = START(LONG, jax.random.key(0)).learner
     plan = plan_of(LONG, np.subtract(PAYS, 10.0), learner)
     config = LONG.replace(c_start=1e-4, c_end=1e-4)
     (policies, _), metrics = TURNS(config, learner, plan, *KEYS)
     assert all(np.isfinite(x) for x in metrics.values())
-    found = policies_in(config, policies)
-    assert found[0, 2] == 0.0
-    assert found[1, 1] > 0.8
+    policies = policies_in(config, policies)
+    assert policies[0, 2] == 0.0
+    assert policies[1, 1] > 0.8
 
 
-def test_the_size_of_advantages_is_the_largest_that_an_agent_sees():
+def test_the_size_of_advantages_is_the_largest_that_a_player_sees():
     # Uniform policies, no critic: one taken action (1, 1) of advantage 6 weighs 1 at most. Centred:
-    # (5, ..., -1 elsewhere). Agent 0 sees (-1, (5 - 1 - 1) / 3) = (-1, 1), agent 1 (-1, 2, -1).
+    # (5, ..., -1 elsewhere). Player 0 sees (-1, (5 - 1 - 1) / 3) = (-1, 1), player 1 (-1, 2, -1).
     config = CONFIG.replace(eps_decay=0.0)
     learner = START(config, jax.random.key(0)).learner
     critic = jax.tree.map(jnp.zeros_like, learner.params.critic)
     policies = jax.tree.map(jnp.zeros_like, learner.params.policies)
-    learner = learner._replace(params=factored.Parts(policies, critic))
+    learner = learner._replace(params=multi_agent.Parts(policies, critic))
     ones = jnp.ones(1)
     batch = on_policy.Batch(
         obs=ones[:, None], action=jnp.array([4]), log_prob=ones, value=ones, advantage=6.0 * ones,
         target=ones,
     )  # fmt: skip
-    plan = multi_agent._plan(config, learner, batch, jnp.zeros((), jnp.int32))
+    plan = PLAN(config, learner, batch, jnp.zeros((), jnp.int32))
     assert_allclose(plan.advantage, [[-1.0, -1.0, -1.0, -1.0, 5.0, -1.0]], atol=1e-5)
     assert_allclose(plan.eps, 2.0, rtol=1e-5)
 
 
-def test_one_agent_alone_aims_as_the_analytical_agent_that_judges_all_actions():
+def test_one_player_alone_has_the_target_of_the_analytical_agent_over_all_actions():
     game = games.MatrixGame(np.arange(3.0))
     config = multi_agent.Config(env=game, factors=(3,), kl_target=0.1, **SIZES)
     other = analytical.Config(env=game, target="all_actions", kl_target=0.1, **SIZES)
@@ -110,23 +113,23 @@ def test_one_agent_alone_aims_as_the_analytical_agent_that_judges_all_actions():
     policies = jax.tree.map(jnp.zeros_like, learner.params.policies)
     learner = learner._replace(params=learner.params._replace(policies=policies))
     peer = jax.jit(analytical.init)(other, jax.random.key(0)).learner
-    judged = jnp.array([0.3, -1.0, 0.5])
+    q = jnp.array([0.3, -1.0, 0.5])
     critic = jax.tree.map(jnp.zeros_like, peer.critic)
-    critic["params"]["critic_0"]["value_head"]["bias"] = judged
+    critic["params"]["critic_0"]["value_head"]["bias"] = q
     peer = peer._replace(params=jax.tree.map(jnp.zeros_like, peer.params), critic=critic)
     critic = jax.tree.map(jnp.zeros_like, learner.params.critic)
-    critic["params"]["critic_0"]["value_head"]["bias"] = jnp.concatenate([jnp.ones(1), judged])
+    critic["params"]["critic_0"]["value_head"]["bias"] = jnp.concatenate([jnp.ones(1), q])
     learner = learner._replace(params=learner.params._replace(critic=critic))
     zeros, zero = jnp.zeros(16), jnp.zeros((), jnp.int32)
     batch = on_policy.Batch(
         obs=jnp.ones((16, 1)), action=jnp.arange(16) % 3, log_prob=zeros, value=zeros,
         advantage=jnp.sin(jnp.arange(16.0)), target=zeros,
     )  # fmt: skip
-    plan = multi_agent._plan(config, learner, batch, zero)
+    plan = PLAN(config, learner, batch, zero)
     _, metrics = TURNS(config, learner, plan, *KEYS)
-    _, eps, known = jax.jit(partial(analytical._aim_all_actions, other))(peer, batch, zero)
+    _, eps, peer_metrics = compiled(analytical._weigh_all_actions)(other, peer, batch, zero)
     assert_allclose(plan.eps, eps, rtol=1e-5)
-    for name, number in known.items():
+    for name, number in peer_metrics.items():
         assert_allclose(metrics[name], number, rtol=1e-4, err_msg=name)
 
 
@@ -143,36 +146,35 @@ def test_turns_on_two_devices_are_the_turns_on_one():
         old=plan.old.reshape(2, 2, 8, 3).swapaxes(0, 1),
     )
     axes = multi_agent.Plan(0, 0, 0, None, None, None)
-    split = config.replace(num_devices=2)
-    over = jax.vmap(
-        partial(multi_agent._take_turns, split),
-        (None, axes, None, None),
-        axis_name="devices",
-    )
-    two, both = jax.jit(over)(learner, halves, *KEYS)
+    turns = partial(multi_agent._take_turns, config, multi_agent.build(config), learner)
+    each = jax.vmap(turns, (axes, None, None), axis_name=AXIS)
+    two, both = jax.jit(each)(halves, *KEYS)
     assert_allclose(both["analytical/c"], jnp.full(2, one["analytical/c"]), rtol=1e-3)
-    for got, want in zip(jax.tree.leaves(two[0]), jax.tree.leaves(whole[0]), strict=True):
-        assert_allclose(got[0], got[1], rtol=1e-5)
-        assert_allclose(got[0], want, rtol=1e-2, atol=1e-3)
+    for both_devices, alone in zip(jax.tree.leaves(two[0]), jax.tree.leaves(whole[0]), strict=True):
+        assert_allclose(both_devices[0], both_devices[1], rtol=1e-5)
+        assert_allclose(both_devices[0], alone, rtol=1e-2, atol=1e-3)
 
 
 # --- losses ---------------------------------------------------------------------------------------
 
 
-def test_the_cross_entropy_is_over_an_agents_own_actions():
-    # Zero parameters: agent 0 has log 1/2 for each of its two actions, and -1e6 for the third.
+def test_the_cross_entropy_is_over_a_players_own_actions():
+    # Zero parameters: player 0 has log 1/2 for each of its two actions, and -1e6 for the third.
     params = jax.tree.map(
         lambda x: jnp.zeros(x.shape[1:]), START(CONFIG, KEYS[0]).learner.params[0]
     )
     target = jnp.log(jnp.array([[0.25, 0.75, 1.0]])) + jnp.array([[0.0, 0.0, joint_actions.NEVER]])
     rows = (jnp.ones((1, 1)), target)
     config = CONFIG.replace(ent_coef=0.1)
-    total, metrics = multi_agent._policy_loss(config, jnp.array(2), rows, params)
+    model, num_own = multi_agent.build(config), jnp.array(2)
+    loss = jax.value_and_grad(
+        lambda params: multi_agent._policy_loss(config, model, num_own, rows, params), has_aux=True
+    )
+    (total, metrics), grads = jax.jit(loss)(params)
     assert_allclose(metrics["loss/policy"], math.log(2.0), rtol=1e-5)
     assert_allclose(total, 0.9 * math.log(2.0), rtol=1e-5)
     entropy = 0.25 * math.log(4.0) + 0.75 * math.log(4.0 / 3.0)
     assert_allclose(metrics["analytical/projection_kl"], math.log(2.0) - entropy, rtol=1e-4)
-    grads = jax.grad(lambda p: multi_agent._policy_loss(config, jnp.array(2), rows, p)[0])(params)
     head = np.asarray(grads["params"]["policy_head"]["bias"])
     assert_allclose(head, [0.5 - 0.25, 0.5 - 0.75, 0.0], atol=1e-6)
 
@@ -187,14 +189,15 @@ def test_the_critic_learns_values_and_what_was_taken_is_worth():
     ones = jnp.ones(1)
     batch = on_policy.Batch(ones[:, None], jnp.array([1]), ones, ones, 3.0 * ones, 5.0 * ones)
     log_policy = jnp.log(jnp.array([[1.0, 2.0]]) / 3.0)
-    total, metrics = multi_agent._critic_loss(config, (batch, log_policy), params)
+    model = multi_agent.build(config)
+    total, metrics = multi_agent._critic_loss(model, (batch, log_policy), params)
     assert_allclose([metrics["loss/value"], metrics["loss/q"], total], [4.5, 0.5, 5.0], rtol=1e-5)
 
 
 # --- acting and rollouts --------------------------------------------------------------------------
 
 
-def test_agents_act_together():
+def test_players_act_together():
     learner = START(CONFIG, jax.random.key(0)).learner
     policies = jax.tree.map(jnp.zeros_like, learner.params.policies)
     bias = jnp.log(jnp.array([[0.2, 0.8, 1.0], [0.5, 0.1, 0.4]]))
@@ -204,9 +207,9 @@ def test_agents_act_together():
     best = multi_agent.act(CONFIG, learner, obs[:2], KEYS[0], True)
     assert_array_equal(best, [3, 3])  # (1, 0)
     drawn = multi_agent.act(CONFIG, learner, obs, KEYS[0], False)
-    found = np.bincount(np.asarray(drawn), minlength=6) / 20_000
+    frequency = np.bincount(np.asarray(drawn), minlength=6) / 20_000
     # Standard error of a frequency of 0.4: 0.0035.
-    assert_allclose(found, [0.10, 0.02, 0.08, 0.40, 0.08, 0.32], atol=0.014)
+    assert_allclose(frequency, [0.10, 0.02, 0.08, 0.40, 0.08, 0.32], atol=0.014)
 
 
 def test_a_cut_step_bootstraps_and_an_ended_one_does_not():
@@ -221,7 +224,7 @@ def test_a_cut_step_bootstraps_and_an_ended_one_does_not():
     steps = Transition(ones[..., None], ones.astype(int), ones, ones, *flags, final)
     actor = START(config, KEYS[0]).actor._replace(obs=jnp.ones((1, 1)))
     experience = on_policy.Experience(steps, actor, learner.normalizer, {}, None, None)
-    batch = factored.make_batch(config, learner, experience)
+    batch = on_policy.make_batch(config, multi_agent.build(config), learner, experience)
     # r + gamma V' - V: 1 + 4 - 3, 1 - 3, 1 + 1.5 - 3.
     assert_allclose(batch.advantage, [2.0, -2.0, -0.5], rtol=1e-6)
     assert_allclose(batch.target, [5.0, 1.0, 2.5], rtol=1e-6)
@@ -237,9 +240,9 @@ def test_the_best_joint_action_is_learned_in_an_order_that_changes():
         state, metrics = ITERATE(config, state)
     assert 5 < sum(firsts) < 25
     assert float(metrics["train/return_mean"]) > 4.8  # (1, 2) pays 5, by chance 2.5 is paid
-    found = policies_in(config, state.learner.params.policies)
-    assert found[0, 1] > 0.95
-    assert found[1, 2] > 0.9
+    policies = policies_in(config, state.learner.params.policies)
+    assert policies[0, 1] > 0.95
+    assert policies[1, 2] > 0.9
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -249,7 +252,7 @@ def test_the_best_joint_action_is_learned_in_an_order_that_changes():
     ("values", "message"),
     [
         ({"order": "sequentially"}, r"order='sequentially': did you mean 'sequential'\?"),
-        ({"step": "fixed"}, r"step='fixed': .*allowed: kl, paper, scheduled, tight"),
+        ({"step_size": "fixed"}, r"step_size='fixed': .*allowed: kl, paper, scheduled, tight"),
         ({"factors": (2, 0)}, r"factors=\(2, 0\): give a tuple of whole numbers >= 1"),
         ({"shared_torso": True}, r"shared_torso=True: .*give False"),
         ({"factors": (2, 2)}, r"factors=\(2, 2\) make 4 joint actions and .* has 6: give factors"),

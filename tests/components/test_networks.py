@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special
 
 from jaxrl_pg.components import networks
-from jaxrl_pg.components.networks import ActorCritic, init_params
+from jaxrl_pg.components.networks import ActorCritic, TorsoFields, init_params
 from jaxrl_pg.config import Activation
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import EnvSpec
@@ -22,7 +22,7 @@ VECTOR = EnvSpec((4,), True, 3, ())
 BOX = EnvSpec((4,), False, 2, (2,))
 IMAGE = EnvSpec((10, 10, 4), True, 6, ())
 SMALL_IMAGE = EnvSpec((4, 5, 2), True, 3, ())
-HIDDEN = (6, 5)
+HIDDEN = TorsoFields((6, 5))
 KEY = jax.random.key(0)
 
 
@@ -151,7 +151,7 @@ def convolution(x, kernel, bias):
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_images_pass_a_convolution_first(shared):
-    network = ActorCritic(SMALL_IMAGE, (5,), "relu", 3, shared)
+    network = ActorCritic(SMALL_IMAGE, TorsoFields((5,), "relu", 3), shared)
     obs, params = observations(SMALL_IMAGE), random_params(network)
     leaves = named_leaves(params)
 
@@ -178,7 +178,7 @@ def shapes_of(network):
 
 
 def test_shapes_of_a_minatar_network():
-    shapes, (policy, value) = shapes_of(ActorCritic(IMAGE, (128,), "relu", 16))
+    shapes, (policy, value) = shapes_of(ActorCritic(IMAGE, TorsoFields((128,), "relu", 16)))
     for torso in ("policy_torso", "value_torso"):
         assert shapes[f"{torso}/Conv_0/kernel"] == (3, 3, 4, 16)
         assert shapes[f"{torso}/Conv_0/bias"] == (16,)
@@ -190,14 +190,14 @@ def test_shapes_of_a_minatar_network():
 
 
 def test_without_filters_images_are_flattened():
-    shapes, _ = shapes_of(ActorCritic(IMAGE, (5,), conv_features=0))
+    shapes, _ = shapes_of(ActorCritic(IMAGE, TorsoFields((5,), conv_features=0)))
     assert shapes["policy_torso/Dense_0/kernel"] == (10 * 10 * 4, 5)
     assert not any("Conv" in name for name in shapes)
 
 
 @pytest.mark.parametrize("spec", [BOX, SMALL_IMAGE])
 def test_rows_and_columns_are_one_function_of_one_set_of_parameters(spec, monkeypatch):
-    network, obs = ActorCritic(spec, HIDDEN, conv_features=3), observations(spec)
+    network, obs = ActorCritic(spec, TorsoFields((6, 5), conv_features=3)), observations(spec)
     used = random_params(network)
     results, shapes = [], []
 
@@ -216,7 +216,7 @@ def test_rows_and_columns_are_one_function_of_one_set_of_parameters(spec, monkey
 
 def test_narrow_observations_are_columns_and_wide_ones_rows():
     for size, columns in ((4, True), (128, True), (129, False)):
-        network = ActorCritic(EnvSpec((size,), True, 2, ()), (3,))
+        network = ActorCritic(EnvSpec((size,), True, 2, ()), TorsoFields((3,)))
         assert network.bind({"params": {}}).columns == columns
 
 
@@ -256,7 +256,7 @@ def test_activations(name):
         "swish": 0.5 / (1 + math.exp(-0.5)),
         "gelu": 0.25 * (1 + math.tanh(tanh)),
     }
-    network = ActorCritic(EnvSpec((1,), True, 1, ()), (1,), name)
+    network = ActorCritic(EnvSpec((1,), True, 1, ()), TorsoFields((1,), name))
     dense = {"kernel": np.ones((1, 1), np.float32), "bias": np.zeros(1, np.float32)}
     torso, head = {"Dense_0": dense}, dense
     params = {"policy_torso": torso, "value_torso": torso, "policy_head": head, "value_head": head}
@@ -266,7 +266,7 @@ def test_activations(name):
 
 
 def test_first_actions_are_nearly_uniform_and_first_values_are_not_all_zero():
-    network, obs = ActorCritic(VECTOR, (32, 32)), observations(VECTOR)
+    network, obs = ActorCritic(VECTOR, TorsoFields((32, 32))), observations(VECTOR)
     policy, value = apply(network, initial(network), obs)
     probability = special.softmax(policy, axis=-1)
     assert np.max(np.abs(probability - 1 / 3)) < 0.02
