@@ -69,8 +69,7 @@ def main() -> None:
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     edges = np.linspace(np.log(0.3), np.log(3), 121)
     print(
-        "| step | C / eps, median | ratios outside [0.8, 1.2] "
-        "| 0.1% | 99.9% | minimum | maximum |"
+        "| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | minimum | maximum |"
     )
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
