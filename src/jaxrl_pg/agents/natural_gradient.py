@@ -22,6 +22,7 @@ observation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
@@ -145,14 +146,7 @@ def _improve(
     fisher = trust_region.fisher_vector_product(
         lambda point: policy(some_obs, point), family.kl, start
     )
-    solution = trust_region.conjugate_gradient(
-        lambda vector: collectives.mean(fisher(vector)) + config.cg_damping * vector,
-        gradient,
-        config.cg_iterations,
-        config.cg_tolerance,
-    )
-    curvature = jnp.vdot(solution.x, gradient - solution.residual)  # of x, as residual = g - F x
-    full = trust_region.scale_to_divergence(solution.x, curvature, config.max_kl)
+    full = _natural_step(config, fisher, gradient)
     old = policy(rows.obs, start)
 
     def evaluate(point: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -161,19 +155,7 @@ def _improve(
         kl = jnp.mean(family.kl(old, policy(rows.obs, point)))
         return collectives.mean((gain, kl))
 
-    if config.method == "trpo":
-        step = trust_region.backtracking_line_search(
-            evaluate,
-            start,
-            full,
-            gain,
-            config.max_kl,
-            config.backtrack_coef,
-            config.line_search_steps,
-        )
-    else:
-        whole = (jnp.ones(()), *evaluate(start + full), jnp.ones((), bool))
-        step = trust_region.LineSearch(start + full, *whole)
+    step = _searched(config, evaluate, start, full, gain)
     return unravel(step.point), {
         "loss/policy": -step.objective,
         "policy/entropy": entropy,
@@ -182,6 +164,35 @@ def _improve(
         "policy/line_search_accepted": step.accepted.astype(jnp.float32),
         "grad_norm": jnp.linalg.norm(gradient),
     }
+
+
+def _natural_step(
+    config: Config, fisher: Callable[[jax.Array], jax.Array], gradient: jax.Array
+) -> jax.Array:
+    """The damped natural gradient, as long as `max_kl` allows to second order."""
+    solution = trust_region.conjugate_gradient(
+        lambda vector: collectives.mean(fisher(vector)) + config.cg_damping * vector,
+        gradient,
+        config.cg_iterations,
+        config.cg_tolerance,
+    )
+    curvature = jnp.vdot(solution.x, gradient - solution.residual)  # of x, as residual = g - F x
+    return trust_region.scale_to_divergence(solution.x, curvature, config.max_kl)
+
+
+def _searched(
+    config: Config,
+    evaluate: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    start: jax.Array,
+    full: jax.Array,
+    gain: jax.Array,
+) -> trust_region.LineSearch:
+    """The whole step (npg), or the longest part of it that the line search accepts (trpo)."""
+    if config.method == "npg":
+        whole = (jnp.ones(()), *evaluate(start + full), jnp.ones((), bool))
+        return trust_region.LineSearch(start + full, *whole)
+    limits = (config.max_kl, config.backtrack_coef, config.line_search_steps)
+    return trust_region.backtracking_line_search(evaluate, start, full, gain, *limits)
 
 
 AGENT = Agent("natural_gradient", Config, init, iterate, act, value)

@@ -8,6 +8,7 @@ a GPU or TPU they are vmapped (docs/decisions.md has the measurement).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -93,27 +94,22 @@ def advance(
         The members, and the metrics of `evaluation_metrics`, each `[N]`; zeros if not evaluated.
     """
 
-    def advance_share(
-        configs: BaseConfig,
-        population: Population,
-        num_iterations: jax.Array,
-        evaluate: jax.Array,
+    def advance_one(
+        config: BaseConfig, member: Population, num_iterations: jax.Array, evaluate: jax.Array
     ) -> tuple[Population, Metrics]:
-        def advance_one(config: BaseConfig, member: Population) -> tuple[Population, Metrics]:
-            member = jax.lax.fori_loop(
-                0, num_iterations, lambda _, member: _iterate_one(config, member), member
-            )
+        member = jax.lax.fori_loop(
+            0, num_iterations, lambda _, member: _iterate_one(config, member), member
+        )
+        metrics = functools.partial(evaluation_metrics, config, num_episodes=num_eval_episodes)
+        nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(metrics, member.states))
+        return member, jax.lax.cond(evaluate, metrics, lambda _: nothing, member.states)
 
-            def measure(state: TrainState[Any]) -> Metrics:
-                return evaluation_metrics(config, state, num_eval_episodes)
-
-            nothing = jax.tree.map(jnp.zeros_like, jax.eval_shape(measure, member.states))
-            metrics = jax.lax.cond(evaluate, measure, lambda _: nothing, member.states)
-            return member, metrics
-
-        return _each(layout, advance_one, configs, population)
-
-    on_devices = devices.over_members(advance_share, (0, 0, None, None))
+    on_devices = devices.over_members(
+        lambda configs, members, *shared: _each(
+            layout, lambda *one: advance_one(*one, *shared), configs, members
+        ),
+        (0, 0, None, None),
+    )
     return on_devices(configs, population, num_iterations, evaluate)
 
 
