@@ -25,9 +25,9 @@ class Options:
     save_replay: bool = True
     """keep the replay buffer in checkpoints; if not, a resumed run fills a new one first"""
     tensorboard: bool = False
-    """write the metrics for TensorBoard as well (extra: tensorboard)"""
+    """write the metrics for TensorBoard as well, as the logger does (extra: tensorboard)"""
     quiet: bool = False
-    """print nothing"""
+    """print nothing but what goes wrong"""
 
     def __post_init__(self) -> None:
         """Refuse numbers that are too low, or of the wrong kind."""
