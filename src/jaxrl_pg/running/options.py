@@ -25,7 +25,7 @@ class Options:
     save_replay: bool = True
     """keep the replay buffer in checkpoints; if not, a resumed run fills a new one first"""
     tensorboard: bool = False
-    """write the metrics for TensorBoard as well, as the logger does (extra: tensorboard)"""
+    """write the metrics for TensorBoard as well (extra: tensorboard)"""
     quiet: bool = False
     """print nothing but what goes wrong"""
 
