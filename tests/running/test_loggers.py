@@ -442,7 +442,9 @@ def test_a_wandb_run_is_written_offline_and_read_back(plain, tmp_path, monkeypat
             for item in record.history.item:
                 key = item.key or "/".join(item.nested_key)
                 history[record.history.step.num, key] = json.loads(item.value_json)
-    assert set(runs) == {("demo", "run", (run_dir / "wandb.id").read_text())}  # one run goes on
+    assert set(runs) == {
+        ("demo", "run", (run_dir / "wandb_run.txt").read_text())
+    }  # one run goes on
     assert (configs["agent"], configs["seed"], configs["num_steps"]) == ("ppo", 3, 8)
     kept = {key: x for key, x in history.items() if key[1][0] != "_" and key[1] != "seconds"}
     assert kept == expected_scalars(rows_of(plain.run_dir))
@@ -484,7 +486,7 @@ def test_mlflow_takes_more_than_one_request_holds(tmp_path, monkeypatch):
     logger.write([row(i, **{f"m{j}": float(i * j) for j in range(12)}) for i in range(1, 101)])
     logger.close()
     client = MlflowClient(uri)
-    found = client.get_run((tmp_path / "mlflow.id").read_text())
+    found = client.get_run((tmp_path / "mlflow_run.txt").read_text())
     assert len(found.data.params) == 152  # with agent and seed
     assert found.data.metrics == {f"m{j}": 100.0 * j for j in range(12)}
     assert len(client.get_metric_history(found.info.run_id, "m3")) == 100

@@ -156,9 +156,10 @@ class Wandb:
         """Begin a wandb run, or continue the one that the run's folder names."""
         import wandb
 
-        known = _recorded_id(run_dir / "wandb.id")
+        known = _recorded_id(run_dir / "wandb_run.txt")
         settings = {
-            "dir": os.fspath(run_dir),
+            # Absolute, as wandb's files are written by a process with a folder of its own.
+            "dir": os.fspath(run_dir.resolve()),
             "name": run_dir.resolve().name,
             "config": _hyper_parameters(config),
             "reinit": "create_new",  # leaves alone a wandb run that the program has opened itself
@@ -166,7 +167,7 @@ class Wandb:
             **({"id": known, "resume": "allow"} if known else {}),
         }
         self.run = wandb.init(**{**settings, **self._init})
-        (run_dir / "wandb.id").write_text(self.run.id, encoding="utf-8")
+        (run_dir / "wandb_run.txt").write_text(self.run.id, encoding="utf-8")
 
     def write(self, rows: list[Row]) -> None:
         """Log the finite numbers of the rows. wandb ignores steps that it has already."""
@@ -204,7 +205,7 @@ class MLflow:
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(self._uri)
-        known = _recorded_id(run_dir / "mlflow.id")
+        known = _recorded_id(run_dir / "mlflow_run.txt")
         if known:
             self._id = known
             self._client.update_run(known, status="RUNNING")
@@ -215,7 +216,7 @@ class MLflow:
         given = [Param(key, str(value)) for key, value in _hyper_parameters(config).items()]
         for start in range(0, len(given), _MLFLOW_PARAMS):
             self._client.log_batch(self._id, params=given[start : start + _MLFLOW_PARAMS])
-        (run_dir / "mlflow.id").write_text(self._id, encoding="utf-8")
+        (run_dir / "mlflow_run.txt").write_text(self._id, encoding="utf-8")
 
     def write(self, rows: list[Row]) -> None:
         """Log the finite numbers of the rows."""
