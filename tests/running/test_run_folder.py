@@ -361,6 +361,13 @@ def test_quiet_progress_prints_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_goes_wrong_is_printed_in_a_quiet_run_too(capsys, quiet):
+    with Progress(100, quiet=quiet) as progress:
+        progress.warn("a logger failed")
+    assert capsys.readouterr() == ("", "a logger failed\n")
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0"), (999, "999"), (999.6, "1k"), (98_304, "98.3k"), (1e6, "1M"), (2.5e9, "2.5G")],

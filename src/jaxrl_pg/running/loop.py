@@ -164,7 +164,10 @@ def _go_on(
     interrupt: Interrupt,
     seconds: float,
 ) -> Result:
-    """Train from `state` to the end of the config's timesteps; `seconds` have been spent so far."""
+    """Train from `state` until the timesteps are done or the run is ended.
+
+    `seconds` is the wall-clock time that the run has taken so far.
+    """
     iteration = int(state.iteration)
     with journal_of(config, folder, options, iteration, hooks) as journal:
         session = _Session(config, options, journal, seconds)
