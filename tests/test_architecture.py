@@ -72,10 +72,13 @@ ROOMS = {
     "rich": ["running.progress"],
     "matplotlib": ["running.curve", "report.drawing"],
     "tensorboardX": ["running.loggers", "report.export"],
+    "wandb": ["running.loggers"],
+    "mlflow": ["running.loggers"],
     "ray": ["sweeps.launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
-EXTRAS = {"jaxmarl", "ray", "tensorboardX"}
+EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"}
+PACKAGES = {"orbax": "orbax-checkpoint", "mlflow": "mlflow-skinny"}  # that have another name
 REGISTRY = {"", "agents"}  # the package's own front door, and the registry
 
 
@@ -283,7 +286,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound():
 
 def test_what_is_required_is_what_is_imported():
     required = {package_of(text) for text in requirements()[0]}
-    imported = {"orbax-checkpoint" if name == "orbax" else name for name in ROOMS}
+    imported = {PACKAGES.get(name, name) for name in ROOMS}
     assert required == (imported - EXTRAS) | UNDECLARED_BY_GYMNAX
     assert {package_of(text) for text in requirements()[1]} >= EXTRAS
 

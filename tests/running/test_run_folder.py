@@ -1,6 +1,5 @@
 """The run folder, its rows and lock, and what a run shows while it goes on."""
 
-import io
 import json
 import math
 import os
@@ -14,11 +13,9 @@ from pathlib import Path
 import filelock
 import numpy as np
 import pytest
-from tensorboardX.proto import event_pb2
 
 from jaxrl_pg.running import files, progress
 from jaxrl_pg.running.curve import save_curve
-from jaxrl_pg.running.loggers import TensorBoard, require_tensorboard
 from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.running.rows import known_return
 from jaxrl_pg.running.run_folder import RunFolder
@@ -364,6 +361,13 @@ def test_quiet_progress_prints_nothing(capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_goes_wrong_is_printed_in_a_quiet_run_too(capsys, quiet):
+    with Progress(100, quiet=quiet) as progress:
+        progress.warn("a logger failed")
+    assert capsys.readouterr() == ("", "a logger failed\n")
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [(0, "0"), (999, "999"), (999.6, "1k"), (98_304, "98.3k"), (1e6, "1M"), (2.5e9, "2.5G")],
@@ -457,7 +461,7 @@ def test_dumb_terminal_gets_plain_lines():
     assert "100%  1,000/1,000" in output
 
 
-# --- curve and TensorBoard ----------------------------------------------------------------------
+# --- the curve ----------------------------------------------------------------------------------
 
 
 def png_size(path):
@@ -495,45 +499,3 @@ def test_save_curve_leaves_pyplot_alone(tmp_path):
     process = spawn(code, tmp_path / "curve.png")
     process.communicate(timeout=30)
     assert process.returncode == 0
-
-
-def events(folder):
-    """Every event in a log folder, oldest file first: frames of length, crc, event, crc."""
-    found = []
-    for path in sorted(folder.iterdir(), key=lambda p: int(p.name.rsplit(".", 1)[1])):
-        file = io.BytesIO(path.read_bytes())
-        while header := file.read(12):
-            event = event_pb2.Event()
-            event.ParseFromString(file.read(struct.unpack("<Q", header[:8])[0]))
-            file.read(4)
-            found.append(event)
-    return found
-
-
-def test_tensorboard_writes_finite_scalars_and_purges_on_resume(tmp_path):
-    rows = [train_row(1, math.nan), {**train_row(2, np.float32(2.5)), "note": "x", "none": None}]
-    with TensorBoard(tmp_path / "tb") as board:
-        board.write(rows)
-    with TensorBoard(tmp_path / "tb", resumed_at=100) as board:
-        board.write([train_row(2, 3.5)])
-    found = events(tmp_path / "tb")
-    scalars = sorted((e.step, v.tag, v.simple_value) for e in found for v in e.summary.value)
-    assert scalars == [
-        (100, "train/num_episodes", 4.0),
-        (200, "train/num_episodes", 4.0),
-        (200, "train/num_episodes", 4.0),
-        (200, "train/return_mean", 2.5),
-        (200, "train/return_mean", 3.5),
-    ]
-    starts = [event.step for event in found if event.HasField("session_log")]
-    assert starts == [101]  # what the first session wrote at step 101 and past it is hidden
-
-
-def test_tensorboard_missing_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    message = re.escape('tensorboard=True needs the extra: pip install "jaxrl-pg[tensorboard]"')
-    with pytest.raises(ValueError, match=message):
-        require_tensorboard()
-    with pytest.raises(ValueError, match=message):
-        TensorBoard(tmp_path / "tb")
-    assert tree(tmp_path) == []

@@ -1,4 +1,4 @@
-"""What a run keeps and shows: rows, progress, TensorBoard, checkpoints, the curve.
+"""What a run keeps and shows: rows, progress, loggers, checkpoints, the curve.
 
 A journal belongs to one process. For a run over several, see `jaxrl_pg.running.together`.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack
-from typing import Self
+from typing import NamedTuple, Self
 
 from jaxrl_pg import checkpoint
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running.curve import save_curve
+from jaxrl_pg.running.hooks import Callback, Hooks, Loggers
 from jaxrl_pg.running.loggers import TensorBoard
 from jaxrl_pg.running.options import Options
 from jaxrl_pg.running.progress import Progress
@@ -20,18 +21,37 @@ from jaxrl_pg.running.rows import Row, first_not_finite
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.types import TrainState
 
-__all__ = ["DivergedError", "Journal", "diverged"]
+__all__ = ["Decision", "DivergedError", "Journal", "diverged"]
 
 
 class DivergedError(FloatingPointError):
     """The loss or the gradient is no longer a finite number."""
 
 
+class Decision(NamedTuple):
+    """What is to be done after a chunk.
+
+    Attributes:
+        save: whether a save is due by the clock.
+        signal: the signal that ends the run, 0 if none.
+        stop: whether the user's function ends the run.
+    """
+
+    save: bool
+    signal: int
+    stop: bool
+
+
 class Journal(AbstractContextManager["Journal"]):
     """Writes down what the loop reports; for the process that holds the folder's lock."""
 
     def __init__(
-        self, config: BaseConfig, folder: RunFolder, options: Options, iteration: int
+        self,
+        config: BaseConfig,
+        folder: RunFolder,
+        options: Options,
+        iteration: int,
+        hooks: Hooks,
     ) -> None:
         """Describe the run to go on with; nothing is written before `with`.
 
@@ -40,14 +60,17 @@ class Journal(AbstractContextManager["Journal"]):
             folder: the run's folder.
             options: how to watch and save the run.
             iteration: where the run goes on; newer checkpoints are deleted.
+            hooks: what the user wants to be called.
         """
         steps = config.steps_per_iteration
         start, total = iteration * steps, config.num_iterations * steps
         self._config, self._folder, self._options = config, folder, options
         self._iteration = iteration
         self._progress = Progress(total, start=start, quiet=options.quiet)
-        self._resumed_at = start or None
-        self._board: TensorBoard | None = None
+        self._start = start
+        board = [TensorBoard()] if options.tensorboard else []
+        self._loggers = Loggers([*board, *hooks.loggers], self._progress.warn)
+        self._callback = Callback(hooks.on_rows)
         self._stack = ExitStack()
         self._saved_at = time.monotonic()
 
@@ -60,9 +83,8 @@ class Journal(AbstractContextManager["Journal"]):
             self._saves = stack.enter_context(saves)
             self._saves.rewind(self._iteration)
             stack.enter_context(self._progress)
-            if self._options.tensorboard:
-                board = TensorBoard(self._folder.path / "tensorboard", self._resumed_at)
-                self._board = stack.enter_context(board)
+            stack.callback(self._loggers.close)
+            self._loggers.start(self._folder.config, self._folder.path, self._start)
             self._stack = stack.pop_all()
         return self
 
@@ -87,23 +109,24 @@ class Journal(AbstractContextManager["Journal"]):
         raise diverged(rows[number], name, last)
 
     def report(self, rows: list[Row]) -> None:
-        """Keep and show the rows of a chunk."""
+        """Keep and show the rows of a chunk, and call what the user handed in."""
         self._folder.append(rows)
-        if self._board is not None:
-            self._board.write(rows)
-        self._progress.update(rows[-1]["timesteps"], {**rows[0], **rows[-1]})
+        self._loggers.write(rows)
+        timesteps = rows[-1]["timesteps"]
+        self._progress.update(timesteps, {**rows[0], **rows[-1]})
+        self._callback(rows)
+        if self._callback.stop and self._callback.error is None:
+            reason = f": {self._callback.reason}" if self._callback.reason else ""
+            self._progress.message(f"on_rows ends the run after {timesteps:,} timesteps{reason}")
 
-    def agree(self, signal: int) -> tuple[bool, int]:
+    def agree(self, signal: int) -> Decision:
         """Decide whether to save and whether to stop.
 
         Args:
             signal: the signal that this process was sent, 0 if none.
-
-        Returns:
-            Whether a save is due by the clock; the signal that stops the run, 0 if none.
         """
         late = time.monotonic() - self._saved_at > self._options.checkpoint_seconds
-        return late, signal
+        return Decision(late, signal, self._callback.stop)
 
     def save(self, state: TrainState, seconds: float, score: float | None = None) -> None:
         """Save a checkpoint in the background, after the rows that belong to it.
@@ -119,10 +142,16 @@ class Journal(AbstractContextManager["Journal"]):
         self._saved_at = time.monotonic()
 
     def finish(self, title: str) -> list[Row]:
-        """Wait for the last save, draw the curve, and return every row of the run so far."""
+        """Wait for the last save, draw the curve, and return every row of the run so far.
+
+        Raises:
+            Exception: what the user's function raised.
+        """
         self._stack.close()
         rows = self._folder.rows()
         save_curve(rows, self._folder.path / "curve.png", title)
+        if self._callback.error is not None:
+            raise self._callback.error
         return rows
 
 

@@ -1,64 +1,256 @@
-"""Where metric rows are sent besides the run's folder: TensorBoard."""
+"""Where metric rows are sent besides metrics.jsonl: TensorBoard, CSV, wandb, MLflow, or your own.
 
+    from jaxrl_pg.running.loggers import CSV, Wandb
+
+    jaxrl_pg.run(config, "runs/demo", loggers=[CSV(), Wandb(project="demo", mode="offline")])
+
+A logger is any object with the three methods of `Logger`. They are called on the first process,
+between compiled chunks.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
 import os
 import time
-from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Self
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxrl_pg.running import files
 from jaxrl_pg.running.rows import Row
 
-__all__ = ["TensorBoard", "require_tensorboard"]
+__all__ = ["CSV", "Logger", "MLflow", "TensorBoard", "Wandb", "require_extra"]
+
+_MLFLOW_METRICS, _MLFLOW_PARAMS = 1000, 100  # what MLflow takes in one request
 
 
-def require_tensorboard() -> None:
-    """Refuse to go on without tensorboardX; call before a run folder is made.
+@runtime_checkable
+class Logger(Protocol):
+    """What a run asks of a logger."""
+
+    def start(self, config: dict[str, Any], run_dir: Path, timesteps: int) -> None:
+        """Begin, or continue with a run that is resumed.
+
+        Args:
+            config: the content of config.json: agent, env, seed, config and options.
+            run_dir: the run's folder.
+            timesteps: 0 for a new run. For a resumed one, the timesteps of its checkpoint; rows
+                past them will come again.
+        """
+
+    def write(self, rows: list[Row]) -> None:
+        """Take the rows of a chunk, as metrics.jsonl has them, with NaN instead of null."""
+
+    def close(self) -> None:
+        """Write out what is queued, and end."""
+
+
+def require_extra(module: str, extra: str) -> None:
+    """Refuse to go on without an optional library.
 
     Raises:
-        ValueError: if it is not installed.
+        ValueError: with the command that installs it.
     """
-    if find_spec("tensorboardX") is None:
-        raise ValueError('tensorboard=True needs the extra: pip install "jaxrl-pg[tensorboard]"')
+    found = find_spec(module)
+    if found is None or found.origin is None:  # a folder of that name is no library
+        raise ValueError(f'{module} is not installed: pip install "jaxrl-pg[{extra}]"')
 
 
 class TensorBoard:
-    """Writes rows as TensorBoard scalars, one for each key, at global_step = timesteps."""
+    """Writes scalars at global_step = timesteps into `tensorboard/` in the run's folder."""
 
-    def __init__(self, path: str | os.PathLike[str], resumed_at: int | None = None) -> None:
-        """Open an event file.
-
-        Args:
-            path: the log folder, made if absent.
-            resumed_at: timesteps of the checkpoint that a resumed run continues from; TensorBoard
-                hides what an earlier session wrote past it.
+    def __init__(self) -> None:
+        """Write nothing yet.
 
         Raises:
             ValueError: if tensorboardX is not installed.
         """
-        require_tensorboard()
+        require_extra("tensorboardX", "tensorboard")
+
+    def start(self, config: dict[str, Any], run_dir: Path, timesteps: int) -> None:
+        """Open a new event file; TensorBoard hides what an earlier one has past `timesteps`."""
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(
-            os.fspath(path),
-            purge_step=None if resumed_at is None else resumed_at + 1,
+            os.fspath(run_dir / "tensorboard"),
+            purge_step=timesteps + 1 if timesteps else None,
             flush_secs=30,
             filename_suffix=f".{time.time_ns()}",  # two sessions within a second: two files
         )
 
-    def __enter__(self) -> Self:
-        """Return the writer, which has been open since it was made."""
-        return self
+    def write(self, rows: list[Row]) -> None:
+        """Queue the finite numbers of the rows."""
+        for row in rows:
+            for key, value in _scalars(row).items():
+                self._writer.add_scalar(key, value, int(row["timesteps"]))
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         """Write out what is queued and close the file."""
         self._writer.close()
 
-    def write(self, rows: Iterable[Row]) -> None:
-        """Queue the finite numbers of the rows; TensorBoard has no place for other values."""
+
+class CSV:
+    """Writes `metrics.csv` into the run's folder: a line for each row, a column for each key."""
+
+    def start(self, config: dict[str, Any], run_dir: Path, timesteps: int) -> None:
+        """Drop the lines past `timesteps`, which will come again."""
+        self._path, self._columns = run_dir / "metrics.csv", list[str]()
+        if self._path.exists():
+            self._rewrite([row for row in self._read() if int(row["timesteps"]) <= timesteps])
+
+    def write(self, rows: list[Row]) -> None:
+        """Append the rows; where they bring a new column, the file is written anew with it."""
+        new = list(dict.fromkeys(key for row in rows for key in row))
+        if set(new) <= set(self._columns):
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                file.write(self._lines(rows))
+        else:
+            before = self._read() if self._path.exists() else []
+            self._columns = list(dict.fromkeys([*self._columns, *new]))
+            self._rewrite([*before, *rows])
+
+    def close(self) -> None:
+        """Do nothing: what was written is in the file."""
+
+    def _read(self) -> list[Row]:
+        """Return every whole line of the file, and take over its columns."""
+        text = self._path.read_text(encoding="utf-8")
+        reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
+        self._columns = list(reader.fieldnames or [])
+        return list(reader)
+
+    def _rewrite(self, rows: list[Row]) -> None:
+        """Replace the file in one step."""
+        header = self._lines([{name: name for name in self._columns}])
+        files.write_atomic(self._path, header + self._lines(rows))
+
+    def _lines(self, rows: list[Row]) -> str:
+        """Return rows as lines of the file."""
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, lineterminator="\n").writerows(rows)
+        return text.getvalue()
+
+
+class Wandb:
+    """Logs to Weights & Biases at step = timesteps; its files are in the run's folder.
+
+    Attributes:
+        run: the `wandb.Run`, once `start` was called.
+    """
+
+    def __init__(self, **init: Any) -> None:
+        """Keep the arguments of `wandb.init`, such as `project="demo"` and `mode="offline"`.
+
+        Raises:
+            ValueError: if wandb is not installed.
+        """
+        require_extra("wandb", "wandb")
+        self._init = init
+        self.run: Any = None
+
+    def start(self, config: dict[str, Any], run_dir: Path, timesteps: int) -> None:
+        """Begin a wandb run, or continue the one that the run's folder names."""
+        import wandb
+
+        known = _recorded_id(run_dir / "wandb_run.txt")
+        settings = {
+            # Absolute, as wandb's files are written by a process with a folder of its own.
+            "dir": os.fspath(run_dir.resolve()),
+            "name": run_dir.resolve().name,
+            "config": _hyper_parameters(config),
+            "reinit": "create_new",  # leaves alone a wandb run that the program has opened itself
+            "settings": wandb.Settings(console="off", silent=config["options"]["quiet"]),
+            **({"id": known, "resume": "allow"} if known else {}),
+        }
+        self.run = wandb.init(**{**settings, **self._init})
+        (run_dir / "wandb_run.txt").write_text(self.run.id, encoding="utf-8")
+
+    def write(self, rows: list[Row]) -> None:
+        """Log the finite numbers of the rows. wandb ignores steps that it has already."""
         for row in rows:
-            for key in row.keys() - {"iteration", "timesteps"}:
-                value = np.asarray(row[key])
-                if value.size == 1 and value.dtype.kind in "biuf" and np.isfinite(value):
-                    self._writer.add_scalar(key, value.item(), int(row["timesteps"]))
+            self.run.log(_scalars(row), step=int(row["timesteps"]))
+
+    def close(self) -> None:
+        """Write out what is queued and finish the wandb run."""
+        self.run.finish()
+
+
+class MLflow:
+    """Logs to an MLflow server, or to a folder, at step = timesteps."""
+
+    def __init__(self, tracking_uri: str | None = None, experiment: str = "jaxrl_pg") -> None:
+        """Name where to log.
+
+        Args:
+            tracking_uri: such as "http://localhost:5000" or "file:runs/mlruns"; None takes what
+                MLflow is set to (MLFLOW_TRACKING_URI).
+            experiment: the MLflow experiment, made if absent.
+
+        Raises:
+            ValueError: if MLflow is not installed.
+        """
+        require_extra("mlflow", "mlflow")
+        self._uri, self._experiment = tracking_uri, experiment
+
+    def start(self, config: dict[str, Any], run_dir: Path, timesteps: int) -> None:
+        """Begin an MLflow run, or continue the one that the run's folder names."""
+        if self._uri is not None and self._uri.startswith("file:"):
+            # MLflow refuses folders unless told that one is meant.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        from mlflow.entities import Param
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(self._uri)
+        known = _recorded_id(run_dir / "mlflow_run.txt")
+        if known:
+            self._id = known
+            self._client.update_run(known, status="RUNNING")
+            return
+        found = self._client.get_experiment_by_name(self._experiment)
+        number = found.experiment_id if found else self._client.create_experiment(self._experiment)
+        self._id = self._client.create_run(number, run_name=run_dir.resolve().name).info.run_id
+        given = [Param(key, str(value)) for key, value in _hyper_parameters(config).items()]
+        for start in range(0, len(given), _MLFLOW_PARAMS):
+            self._client.log_batch(self._id, params=given[start : start + _MLFLOW_PARAMS])
+        (run_dir / "mlflow_run.txt").write_text(self._id, encoding="utf-8")
+
+    def write(self, rows: list[Row]) -> None:
+        """Log the finite numbers of the rows."""
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [
+            Metric(key, float(value), now, int(row["timesteps"]))
+            for row in rows
+            for key, value in _scalars(row).items()
+        ]
+        for start in range(0, len(metrics), _MLFLOW_METRICS):
+            self._client.log_batch(self._id, metrics[start : start + _MLFLOW_METRICS])
+
+    def close(self) -> None:
+        """Mark the MLflow run as finished."""
+        self._client.set_terminated(self._id)
+
+
+def _scalars(row: Row) -> dict[str, float]:
+    """Return the finite numbers of a row, but for those that say where it stands."""
+    values = {key: np.asarray(row[key]) for key in row.keys() - {"iteration", "timesteps"}}
+    return {
+        key: value.item()
+        for key, value in values.items()
+        if value.size == 1 and value.dtype.kind in "biuf" and np.isfinite(value)
+    }
+
+
+def _hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
+    """Return, flat, what a comparison of runs sorts by."""
+    return {"agent": config["agent"], "seed": config["seed"], **config["config"]}
+
+
+def _recorded_id(path: Path) -> str | None:
+    """Return the id that an earlier session of the run left behind."""
+    return path.read_text(encoding="utf-8") if path.exists() else None

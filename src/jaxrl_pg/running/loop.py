@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,13 +17,15 @@ from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts, initial_state, memory_estimate
+from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
-from jaxrl_pg.running.loggers import require_tensorboard
+from jaxrl_pg.running.loggers import Logger, require_extra
 from jaxrl_pg.running.options import Options, saved_options, with_changes
 from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
+from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.training import devices
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations, iterations
@@ -47,12 +49,21 @@ class Result(NamedTuple):
     config: BaseConfig
     run_dir: Path
 
+    @property
+    def policy(self) -> Policy:
+        """The trained policy: `action = result.policy(obs, key)`."""
+        state = self.state._replace(memory=())  # a policy replays nothing
+        return Policy(self.config, state, int(self.state.iteration))
+
 
 def run(
     config: BaseConfig,
     run_dir: str | os.PathLike[str] | None = None,
     seed: int = 0,
     options: Options | None = None,
+    *,
+    on_rows: OnRows | None = None,
+    loggers: Sequence[Logger] = (),
     **changes: Any,
 ) -> Result:
     """Train, with progress on the screen and everything kept in a run folder.
@@ -64,9 +75,16 @@ def run(
         run_dir: a folder that is absent or empty; None names one under `runs/`.
         seed: of the random key that the run starts from.
         options: how to watch and save the run.
-        **changes: single options by name, such as `quiet=True`.
+        on_rows: is called between compiled chunks, on the first process, with the new rows: dicts
+            as in metrics.jsonl, with NaN instead of null. Returning True, or a string that says
+            why, ends the run cleanly: its state is saved, the result is returned, and `resume`
+            can go on.
+        loggers: each is given the same rows, see `jaxrl_pg.running.loggers`. One that raises is
+            named on stderr and switched off; training goes on.
+        **changes: single options by name, such as `quiet=True`; they go before `options`.
 
     Raises:
+        Exception: what `on_rows` raises, after saving.
         ValueError: for anything wrong with the arguments, before anything is compiled or written.
         DivergedError: when the loss is no longer finite.
         KeyboardInterrupt: on Ctrl-C, after saving.
@@ -75,20 +93,24 @@ def run(
     if not isinstance(seed, int) or not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
     description = _describe(config, seed, options)
-    hosts.require_agreement(lambda: _check(config, options), description)
+    hooks = Hooks(on_rows, loggers)
+    hosts.require_agreement(lambda: _check(config, options, hooks), description)
     folder = RunFolder(hosts.from_first(_create, run_dir, description))
     with _locked(folder), Interrupt() as interrupt:
-        return _go_on(
-            config, folder, initial_state.fresh(config, seed), options, interrupt, seconds=0.0
-        )
+        state = initial_state.fresh(config, seed)
+        return _go_on(config, folder, state, options, hooks, interrupt, seconds=0.0)
 
 
 def resume(
     run_dir: str | os.PathLike[str],
     total_timesteps: int | None = None,
     env: Any = None,
+    options: Options | None = None,
+    *,
     network: Any = None,
     optimizer: Any = None,
+    on_rows: OnRows | None = None,
+    loggers: Sequence[Logger] = (),
     **changes: Any,
 ) -> Result:
     """Go on from a run's newest good checkpoint as if nothing had happened.
@@ -98,11 +120,16 @@ def resume(
         total_timesteps: train up to here instead. An annealed learning rate then follows the
             new total from where the run is.
         env: the environment object, for a run that was given one.
-        network: likewise, the function that makes the network.
+        options: how to watch and save the run; None keeps the options that it has.
+        network: the function that makes the network, for a run that was given one.
         optimizer: likewise, the function that makes the optimiser.
-        **changes: single options by name, such as `quiet=True`.
+        on_rows: as in `run`. The folder keeps neither this function nor the loggers: pass them
+            again.
+        loggers: as in `run`; they continue where the checkpoint is.
+        **changes: single options by name, such as `quiet=True`; they go before `options`.
 
     Raises:
+        Exception: what `on_rows` raises, after saving.
         ValueError: if there is no such run, it is in use, its config does not fit its
             checkpoints, or it is past `total_timesteps` already.
     """
@@ -111,9 +138,10 @@ def resume(
     config = config_of(folder.path, saved, env=env, network=network, optimizer=optimizer)
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
-    options = with_changes(saved_options(saved["options"]), changes)
+    options = with_changes(options or saved_options(saved["options"]), changes)
     description = _describe(config, saved["seed"], options)
-    hosts.require_agreement(lambda: _check(config, options), description)
+    hooks = Hooks(on_rows, loggers)
+    hosts.require_agreement(lambda: _check(config, options, hooks), description)
     with _locked(folder), Interrupt() as interrupt:
         restored = initial_state.restored(config, folder, saved["seed"])
         if total_timesteps is not None and restored.step > config.num_iterations:
@@ -128,7 +156,7 @@ def resume(
             for line in restored.skipped:
                 print(line)
         seconds = restored.host["seconds"]
-        return _go_on(config, folder, restored.state, options, interrupt, seconds)
+        return _go_on(config, folder, restored.state, options, hooks, interrupt, seconds)
 
 
 def _go_on(
@@ -136,22 +164,27 @@ def _go_on(
     folder: RunFolder,
     state: TrainState,
     options: Options,
+    hooks: Hooks,
     interrupt: Interrupt,
     seconds: float,
 ) -> Result:
-    """Train from `state` to the end of the config's timesteps; `seconds` have been spent so far."""
+    """Train from `state` until the timesteps are done or the run is ended.
+
+    `seconds` is the wall-clock time that the run has taken so far.
+    """
     iteration = int(state.iteration)
-    with journal_of(config, folder, options, iteration) as journal:
+    with journal_of(config, folder, options, iteration, hooks) as journal:
         session = _Session(config, options, journal, seconds)
         while iteration < config.num_iterations:
             state, score = session.advance(state)
             iteration = int(state.iteration)
-            late, signal = journal.agree(interrupt.received or 0)
-            if score is not None or late or signal or iteration == config.num_iterations:
+            decision = journal.agree(interrupt.received or 0)
+            if score is not None or any(decision) or iteration == config.num_iterations:
                 kept = state if options.save_replay else state._replace(memory=())
                 journal.save(kept, session.seconds, score)
-            if signal:
-                interrupt.received = signal
+            if decision.signal:
+                interrupt.received = decision.signal
+            if decision.signal or decision.stop:
                 break
         rows = hosts.from_first(journal.finish, _title(config))
     message = f"saved; go on with: jaxrl-pg resume {folder.path}"
@@ -237,7 +270,7 @@ def _locked(folder: RunFolder) -> Iterator[None]:
         folder.unlock()
 
 
-def _check(config: BaseConfig, options: Options) -> None:
+def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     """Refuse what cannot run, before anything is compiled or written."""
     batched = [p for p, x in jax.tree_util.tree_leaves_with_path(config) if np.ndim(x) > 0]
     if batched:
@@ -247,7 +280,8 @@ def _check(config: BaseConfig, options: Options) -> None:
     hosts.require_all_devices(config.num_devices)
     memory_estimate.require(config)
     if options.tensorboard:
-        require_tensorboard()
+        require_extra("tensorboardX", "tensorboard")
+    require_hooks(hooks)
 
 
 def _describe(config: BaseConfig, seed: int, options: Options) -> Row:

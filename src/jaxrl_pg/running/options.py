@@ -27,7 +27,7 @@ class Options:
     tensorboard: bool = False
     """write the metrics for TensorBoard as well (extra: tensorboard)"""
     quiet: bool = False
-    """print nothing"""
+    """print nothing but what goes wrong"""
 
     def __post_init__(self) -> None:
         """Refuse numbers that are too low, or of the wrong kind."""

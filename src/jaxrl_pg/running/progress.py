@@ -82,6 +82,13 @@ class Progress:
         elif not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
+    def warn(self, text: str) -> None:
+        """Print one line about something that went wrong, in a quiet run too."""
+        if self.quiet:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.message(text)
+
     def _status(self, count: Callable[[float], str]) -> str:
         """Return the state as one line of text; `count` formats numbers of timesteps."""
         (time_0, steps_0), (time_1, steps_1) = self._marks[0], self._marks[-1]

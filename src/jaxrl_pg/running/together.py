@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running import hosts
-from jaxrl_pg.running.journal import Journal, diverged
+from jaxrl_pg.running.hooks import Hooks
+from jaxrl_pg.running.journal import Decision, Journal, diverged
 from jaxrl_pg.running.options import Options
 from jaxrl_pg.running.rows import Row, first_not_finite
 from jaxrl_pg.running.run_folder import RunFolder
@@ -60,7 +61,7 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
         """Keep and show the rows of a chunk."""
         self._attempt(lambda journal: journal.report(rows))
 
-    def agree(self, signal: int) -> tuple[bool, int]:
+    def agree(self, signal: int) -> Decision:
         """Decide, on all processes alike, whether to save and whether to stop.
 
         Args:
@@ -68,16 +69,18 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
 
         Returns:
             Whether a save is due by the first process's clock; the signal that some process was
-            sent, 0 if none.
+            sent, 0 if none; whether the user's function, called on the first, ends the run.
 
         Raises:
             Exception: what went wrong in writing.
         """
-        late = self._journal is not None and self._journal.agree(signal)[0]
-        due, signal, failed = hosts.highest(late, signal, self._failure is not None)
+        own = (
+            Decision(False, signal, False) if self._journal is None else self._journal.agree(signal)
+        )
+        save, signal, stop, failed = hosts.highest(*own, self._failure is not None)
         if failed:
             raise self._failure or RuntimeError("process 0 could not write: see what it says")
-        return bool(due), signal
+        return Decision(bool(save), signal, bool(stop))
 
     def save(self, state: TrainState, seconds: float, score: float | None = None) -> None:
         """Gather the state from all processes and save it; see `Journal`."""
@@ -102,8 +105,9 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
 
 
 def journal_of(
-    config: BaseConfig, folder: RunFolder, options: Options, iteration: int
+    config: BaseConfig, folder: RunFolder, options: Options, iteration: int, hooks: Hooks
 ) -> Journal | SharedJournal:
     """Return the journal of a run, over however many processes; see `Journal`."""
-    journal = Journal(config, folder, options, iteration) if hosts.is_first() else None
+    first = hosts.is_first()
+    journal = Journal(config, folder, options, iteration, hooks) if first else None
     return journal if journal is not None and hosts.alone() else SharedJournal(journal)
