@@ -6,14 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import (
-    OPTIMAL_OBJECTIVE_G,
-    POLICY_G,
-    mdp_g,
-    random_mdps,
-    random_policies,
-    random_sizes,
-)
+from examples import OPTIMAL_OBJECTIVE_G, random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import solve
@@ -21,6 +14,7 @@ from jaxrl_pg.theory.bounds import improvement_bounds
 from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.updates import analytical, constants, improvement
 from jaxrl_pg.theory.updates.analytical import analytical_update
+from worked import POLICY_G, mdp_g
 
 NUM = 6000
 SHAPES = [(2, 2, False), (6, 3, True)]

@@ -9,8 +9,6 @@ import pytest
 from examples import (
     OPTIMAL_OBJECTIVE_G,
     OPTIMAL_VALUE_G,
-    POLICY_G,
-    mdp_g,
     random_mdps,
     random_policies,
     random_sizes,
@@ -21,6 +19,7 @@ from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.updates import neighbours
 from jaxrl_pg.theory.updates.analytical import analytical_update
+from worked import POLICY_G, mdp_g
 
 NUM = 10_000
 evaluate = jax.jit(solve.evaluate)

@@ -6,20 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import (
-    OPTIMAL_VALUE_G,
-    POLICY_G,
-    mdp_g,
-    random_mdps,
-    random_policies,
-    random_sizes,
-)
+from examples import OPTIMAL_VALUE_G, random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 from scipy.special import logsumexp, softmax
 
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import probability, solve
 from jaxrl_pg.theory.soft import soft_learning, soft_values
+from worked import POLICY_G, mdp_g
 
 SIZES = [(5, 3), (12, 4)]
 PER_SIZE = 5200  # half dense, half sparse

@@ -6,19 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from examples import (
-    OPTIMAL_OBJECTIVE_G,
-    OPTIMAL_VALUE_G,
-    POLICY_G,
-    mdp_g,
-    random_mdps,
-    random_policies,
-)
+from examples import OPTIMAL_OBJECTIVE_G, OPTIMAL_VALUE_G, random_mdps, random_policies
 from jax.test_util import check_grads
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
+from worked import POLICY_G, mdp_g
 
 # Compiled as wholes: operation by operation they take several times as long.
 EVALUATE = jax.jit(jax.vmap(solve.evaluate))
