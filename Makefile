@@ -8,6 +8,9 @@ SUPPORTED := $(patsubst constraints/%.txt,%,$(sort $(wildcard constraints/*.txt)
 CONSTRAINTS := constraints/$(or $(PYTHON_VERSION),none).txt
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS)
 EXTRAS ?=
+comma := ,
+# A stamp of its own for each set of extras, so that one asked for later is installed then.
+INSTALLED := $(VENV)/.installed$(if $(EXTRAS),+$(subst $(comma),+,$(EXTRAS)))
 # What the command line takes; for `make train`, without it, PPO solves CartPole-v1.
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
@@ -24,7 +27,7 @@ help: ## explain the targets
 	@echo '  make install EXTRAS=gpu                            CUDA (gpu) or TPU (tpu) builds of JAX'
 	@echo '  make install PYTHON=python3.12                     another Python: $(SUPPORTED)'
 
-install: $(VENV)/.installed ## create .venv and install the library, nothing else
+install: $(INSTALLED) ## create .venv and install the library, nothing else
 
 train: install ## train; ARGS="ppo --env ..." changes everything
 	@$(BIN)/jaxrl-pg train $(TRAIN_ARGS)
@@ -112,8 +115,12 @@ constraints/%.txt:
 	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12'; exit 2
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(MADE)
-	$(PIP_INSTALL) -e ".$(if $(EXTRAS),[$(EXTRAS)])"
+	$(PIP_INSTALL) -e .
 	@touch $@
+
+$(VENV)/.installed+%: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
+	@touch $@ $(VENV)/.installed
 
 $(VENV)/.smoke: pyproject.toml $(CONSTRAINTS) $(MADE)
 	$(PIP_INSTALL) -e . pytest pytest-timeout pytest-xdist
