@@ -127,7 +127,7 @@ def test_empty_trees_and_lone_leaves(tmp_path, state):
 
 
 def test_a_state_of_many_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint.store, "CHUNK", 1 << 10)
+    monkeypatch.setattr(checkpoint.writing, "CHUNK", 1 << 10)
     state = {"big": jnp.arange(12_347), "flag": jnp.array([True]), "odd": jnp.arange(5.0)}
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(0, state, {})
@@ -325,14 +325,14 @@ def test_a_damaged_data_file_is_found_and_an_older_checkpoint_restored(tmp_path,
 
 def test_the_damaged_leaf_is_named(tmp_path, monkeypatch):
     save_all(tmp_path, {110: None, 120: None})
-    load = ocp.load
+    load = checkpoint.orbax_file.load
 
-    def flipped(path):
-        leaves = load(path)["leaves"].copy()
-        leaves[0, 13] ^= 1 if path.name == "120" else 0
-        return {"leaves": leaves}
+    def flipped(path, names):
+        arrays = load(path, names)
+        arrays["b/0"] = arrays["b/0"] ^ (1 if path.name == "120" else 0)
+        return arrays
 
-    monkeypatch.setattr(ocp, "load", flipped)
+    monkeypatch.setattr(checkpoint.orbax_file, "load", flipped)
     (line,) = restore(tmp_path, counter(0, 3)).skipped
     assert line == "checkpoint 120 is damaged (leaf b/0: checksum differs); restored 110"
 
@@ -422,7 +422,8 @@ def test_no_noise_and_no_thread_is_left(tmp_path, capfd, monkeypatch):
         for step in range(4):
             checkpoints.save(step, nasty(step), {})
     checkpoints.close()
-    truncate(files(tmp_path / "run/checkpoints", 3)[-1])
+    for path in files(tmp_path / "run/checkpoints", "3/state"):
+        truncate(path)
     assert restore("run/checkpoints", nasty()).step == 2
     deadline = time.monotonic() + 10
     while set(threading.enumerate()) != before and time.monotonic() < deadline:
