@@ -142,6 +142,32 @@ def test_containers_may_change_if_paths_do_not(tmp_path):
     assert_same(restore(tmp_path, renamed).state["x"][0], jnp.arange(3))
 
 
+ODD_NAMES = {"a/b": 1, "a": {"c": 2, "": 3}, "é x%": 4, "..": 5, "b.c": 6, "b": 7, "[0]": 8}
+
+
+def test_odd_names_come_back(tmp_path):
+    state = jax.tree.map(jnp.int32, ODD_NAMES)
+    checkpoint.save_tree(tmp_path / "odd", state, {})
+    assert_same(checkpoint.load_tree(tmp_path / "odd", state), state)
+    jax.tree.map(np.testing.assert_array_equal, ocp.load(tmp_path / "odd"), ODD_NAMES)
+
+
+def test_every_leaf_is_a_leaf_of_an_orbax_tree(tmp_path):
+    """What plain Orbax reads: the containers as dicts; arrays without elements are left out."""
+    state = nasty(3)
+    checkpoint.save_tree(tmp_path / "tree", state, {})
+    tree = ocp.load(tmp_path / "tree")
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    assert len(jax.tree.leaves(tree)) == sum(leaf.size > 0 for _, leaf in leaves) == len(leaves) - 2
+    for path, leaf in leaves:
+        if leaf.size:
+            branch = tree
+            for key in path:
+                branch = branch[jax.tree_util.keystr((key,), simple=True)]
+            is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            assert bits(branch) == bits(jax.random.key_data(leaf) if is_key else leaf)
+
+
 def test_host_and_manifest_are_json_taken_at_the_save(tmp_path):
     host = {"best": float("nan"), "steps": 2**60, "list": [1, 0.1], "text": "é"}
     with Checkpoints(tmp_path) as checkpoints:
@@ -168,6 +194,7 @@ def test_spec_names_every_leaf():
     [
         ({"lr": 0.5}, r"leaf lr is 0\.5: make it an array, jnp\.asarray\(0\.5\)"),
         ({"a/b": jnp.ones(1), "a": {"b": jnp.ones(1)}}, "two leaves are called a/b"),
+        ({"a.b": jnp.ones(1), "a": {"b": jnp.ones(1)}}, r"two leaves are called .*neither '/' nor"),
     ],
 )
 def test_states_that_cannot_be_saved(tmp_path, state, message):
@@ -302,6 +329,42 @@ def test_leftovers_of_a_kill_are_ignored_then_cleared(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["10", "20", "notes"]
 
 
+# --- one checkpoint at a path -------------------------------------------------------------------
+
+
+def test_one_tree_at_a_path_of_its_own(tmp_path):
+    path, state = tmp_path / "new" / "tree", nasty(3)
+    checkpoint.save_tree(path, state, {"name": "demo"}, step=5)
+    assert checkpoint.is_checkpoint(path)
+    assert not checkpoint.is_checkpoint(path.parent)
+    assert checkpoint.host_of(path) == {"name": "demo"}
+    assert_same(checkpoint.load_tree(path, nasty(0)), state)
+    with pytest.raises(ValueError, match="tree exists: choose another path, or remove it first"):
+        checkpoint.save_tree(path, state, {})
+    with pytest.raises(
+        ValueError, match=r"tree does not fit this config:\n  x: checkpoint nothing"
+    ):
+        checkpoint.load_tree(path, {"x": jnp.ones(1)})
+
+
+def test_a_killed_save_at_a_path_does_not_hinder_the_next(tmp_path):
+    for name in ("tree.orbax-checkpoint-tmp", "treetop.orbax-checkpoint-tmp"):
+        (tmp_path / name / "half").mkdir(parents=True)
+    checkpoint.save_tree(tmp_path / "tree", counter(1), {})
+    assert {path.name for path in tmp_path.iterdir()} == {"tree", "treetop.orbax-checkpoint-tmp"}
+
+
+def test_damage_to_one_tree_is_an_error(tmp_path):
+    checkpoint.save_tree(tmp_path / "tree", counter(1), {})
+    for path in files(tmp_path, "tree/state"):
+        truncate(path)
+    with pytest.raises(ValueError, match=r"tree is damaged \(leaf a: .*\): save it again"):
+        checkpoint.load_tree(tmp_path / "tree", counter(0))
+    truncate(tmp_path / "tree" / "_CHECKPOINT_METADATA")
+    with pytest.raises(ValueError, match=r"tree is damaged \(manifest: .*\): save it again"):
+        checkpoint.host_of(tmp_path / "tree")
+
+
 # --- damage -------------------------------------------------------------------------------------
 
 
@@ -327,8 +390,8 @@ def test_the_damaged_leaf_is_named(tmp_path, monkeypatch):
     save_all(tmp_path, {110: None, 120: None})
     load = checkpoint.orbax_file.load
 
-    def flipped(path, names):
-        arrays = load(path, names)
+    def flipped(path, stored_as):
+        arrays = load(path, stored_as)
         arrays["b/0"] = arrays["b/0"] ^ (1 if path.name == "120" else 0)
         return arrays
 

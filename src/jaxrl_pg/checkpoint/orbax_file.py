@@ -9,7 +9,7 @@ What is written is an ordinary Orbax checkpoint, which any program can open:
 
 import json
 import logging
-from collections.abc import Iterable
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jaxrl_pg.checkpoint.errors import DamagedError, reason
 
-__all__ = ["load", "metadata", "save"]
+__all__ = ["clear_unfinished", "load", "metadata", "save"]
 
 # Orbax logs through absl; what goes wrong is raised anyway.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -51,11 +51,16 @@ def save(path: Path, tree: Any, described: Json, chunk: int) -> None:
         ocp.save(path, tree, custom_metadata=described)
 
 
-def load(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Read some arrays by their paths, such as `learner/params/kernel`.
+def load(path: Path, stored_as: dict[str, str]) -> dict[str, np.ndarray]:
+    """Read some arrays.
 
     This goes straight to the library that Orbax stores arrays with. Orbax's own `load` closes its
     event loop at the first damaged array, and the reads still under way print their complaints.
+
+    Args:
+        path: the folder.
+        stored_as: for the name of each array, the one that Orbax stored it under: the parts of its
+            path, joined with dots.
 
     Raises:
         DamagedError: naming the first that cannot be read.
@@ -65,8 +70,8 @@ def load(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     opening, reading, arrays = {}, {}, {}
     name = ""
     try:
-        for name in names:
-            store = {"driver": "ocdbt", "base": files, "path": name.replace("/", ".") + "/"}
+        for name, stored in stored_as.items():
+            store = {"driver": "ocdbt", "base": files, "path": f"{stored}/"}
             described = {"driver": "zarr3", "kvstore": store}
             opening[name] = tensorstore.open(described, context=context, open=True, read=True)
         for name, opened in opening.items():
@@ -84,6 +89,14 @@ def metadata(path: Path) -> Json:
     Orbax's own function opens every array first.
     """
     return dict(json.loads((path / "_CHECKPOINT_METADATA").read_text())["custom_metadata"])
+
+
+def clear_unfinished(directory: Path, name: str = "") -> None:
+    """Remove what killed processes left of unfinished saves in a folder: of all, or of one name."""
+    for path in directory.iterdir():
+        before, mark, _ = path.name.partition(".orbax-checkpoint-tmp")
+        if mark and name in ("", before):
+            shutil.rmtree(path)
 
 
 def _save_alone(path: Path, tree: Any, described: Json, chunk: int) -> None:

@@ -141,7 +141,8 @@ def read_arrays(path: Path, leaves: Json) -> dict[str, np.ndarray]:
     Raises:
         DamagedError: if one cannot be read, or is not the one that was saved.
     """
-    saved = orbax_file.load(path, [k for k, leaf in leaves.items() if math.prod(leaf["shape"])])
+    stored_as = {k: leaf["stored_as"] for k, leaf in leaves.items() if math.prod(leaf["shape"])}
+    saved = orbax_file.load(path, stored_as)
     arrays = {}
     for name, leaf in leaves.items():
         dtype, shape = jnp.dtype(leaf["dtype"]), tuple(leaf["shape"])

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_pg.checkpoint import manifest as manifests
-from jaxrl_pg.checkpoint import reading, writing
+from jaxrl_pg.checkpoint import orbax_file, reading, writing
 from jaxrl_pg.checkpoint.errors import DamagedError
 
 __all__ = ["host_of", "is_checkpoint", "load_tree", "save_tree"]
@@ -28,6 +28,7 @@ def save_tree(path: Path | str, tree: Any, host: Json, step: int = 0) -> None:
     if path.exists():
         raise ValueError(f"{path} exists: choose another path, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
+    orbax_file.clear_unfinished(path.parent, path.name)
     writing.write(path, writing.take(tree, host, step))
 
 

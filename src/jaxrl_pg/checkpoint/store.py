@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_pg.checkpoint import manifest as manifests
-from jaxrl_pg.checkpoint import writing
+from jaxrl_pg.checkpoint import orbax_file, writing
 from jaxrl_pg.checkpoint.errors import DamagedError, reason
 
 __all__ = ["Checkpoints"]
@@ -36,9 +36,9 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """
         self.directory = Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
-        for pattern in ("*.orbax-checkpoint-tmp*", "*.deleted"):
-            for leftover in self.directory.glob(pattern):
-                shutil.rmtree(leftover)
+        orbax_file.clear_unfinished(self.directory)
+        for half_deleted in self.directory.glob("*.deleted"):
+            shutil.rmtree(half_deleted)
         self._keep_last, self._keep_best = max(keep_last, 2), keep_best
         self._metrics: dict[int, float | None] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")

@@ -23,17 +23,18 @@ def leaves_by_path(tree: Any) -> dict[str, Any]:
         ValueError: if one is no array, or two have paths that a file would not tell apart.
     """
     leaves: dict[str, Any] = {}
-    seen = set()
+    stored = set()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        name = "/".join(_parts(path))
         if not isinstance(leaf, jax.Array | np.ndarray | np.generic | jax.ShapeDtypeStruct):
             raise ValueError(f"leaf {name} is {leaf!r}: make it an array, jnp.asarray({leaf!r})")
-        if name.replace("/", ".") in seen:  # Orbax joins the parts of a path with dots
+        stored_as = ".".join(_parts(path))
+        if name in leaves or stored_as in stored:
             raise ValueError(
                 f"two leaves are called {name}: use neither '/' nor '.' in the name of one"
             )
-        seen.add(name.replace("/", "."))
         leaves[name] = leaf
+        stored.add(stored_as)
     return leaves
 
 
@@ -46,17 +47,22 @@ def to_host(tree: Any) -> dict[str, np.ndarray]:
 
 
 def described(tree: Any, arrays: dict[str, np.ndarray]) -> Json:
-    """Describe each leaf of a tree beside its array from `to_host`, as JSON."""
-    leaves, specs = leaves_by_path(tree), spec(tree)
-    return {
-        name: {
+    """Describe each leaf of a tree beside its array from `to_host`, as JSON.
+
+    `stored_as` is the name that Orbax gives the array: the parts of its path, joined with dots.
+    """
+    specs = spec(tree)
+    descriptions = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = "/".join(_parts(path))
+        descriptions[name] = {
             "spec": specs[name],
-            "dtype": str(array.dtype),
-            "shape": list(array.shape),
-            "key_impl": str(jax.random.key_impl(leaves[name])) if _is_key(leaves[name]) else None,
+            "dtype": str(arrays[name].dtype),
+            "shape": list(arrays[name].shape),
+            "key_impl": str(jax.random.key_impl(leaf)) if _is_key(leaf) else None,
+            "stored_as": ".".join(_parts(path)),
         }
-        for name, array in arrays.items()
-    }
+    return descriptions
 
 
 def nested(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
@@ -66,14 +72,14 @@ def nested(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     """
     root: Any = {}
     for path, _ in jax.tree_util.tree_leaves_with_path(tree):
-        array = arrays[jax.tree_util.keystr(path, simple=True, separator="/")]
+        array = arrays["/".join(_parts(path))]
         if not path:
             return array if array.size else {}
         if array.size:
-            *parents, last = (jax.tree_util.keystr((key,), simple=True) for key in path)
+            *parents, last = _parts(path)
             branch = root
-            for key in parents:
-                branch = branch.setdefault(key, {})
+            for part in parents:
+                branch = branch.setdefault(part, {})
             branch[last] = array
     return root
 
@@ -95,6 +101,10 @@ def place(value: Any, key_impl: str | None, leaf: Any) -> Any:
     if key_impl:
         value = jax.random.wrap_key_data(value, impl=key_impl)
     return jax.device_put(value, where, may_alias=False)
+
+
+def _parts(path: tuple[Any, ...]) -> list[str]:
+    return [jax.tree_util.keystr((key,), simple=True) for key in path]
 
 
 def _is_key(leaf: Any) -> bool:
