@@ -136,22 +136,22 @@ def load(path: str | os.PathLike[str], *, step: int | None = None, env: Any = No
         ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
     if checkpoint.is_checkpoint(Path(path)):
-        return _load_alone(Path(path), step, env)
+        return _load_alone(Path(path), step, env=env)
     run = RunFolder.open(path)
-    config = config_of(run.path, run.config, env)
+    config = config_of(run.path, run.config, env=env)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
     return Policy(config, restored.state, restored.step)
 
 
-def _load_alone(path: Path, step: int | None, env: Any) -> Policy:
+def _load_alone(path: Path, step: int | None, **objects: Any) -> Policy:
     """Load what `Policy.save` saved."""
     host = checkpoint.host_of(path)
     if "agent" not in host:
         raise ValueError(f"{path} is one checkpoint of a run: load the run's folder, with step=...")
     if step is not None:
         raise ValueError(f"step={step} but {path} is a single policy: leave step out")
-    config = config_of(path, {"options": {}, "seed": 0, **host}, env)
+    config = config_of(path, {"options": {}, "seed": 0, **host}, **objects)
     shapes = _policy_part(config, devices.state_shapes(config))
     state = checkpoint.load_tree(path, shapes)
     return Policy(config, state, int(state.iteration))
@@ -160,8 +160,8 @@ def _load_alone(path: Path, step: int | None, env: Any) -> Policy:
 def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
     """Return a train state without what `act` and `value` do not read.
 
-    What they read is seen in their traces, so that this holds for any agent whose learner is a
-    NamedTuple; a learner of another type is kept whole.
+    What they read is seen in their traces, so that this holds for any agent. Fields of the learner
+    are kept whole, or lose every array.
     """
     agent, spec = agent_of(config), envs.make(config.env, config.env_params).spec
     obs = jnp.zeros((1, *spec.obs_shape))
@@ -171,14 +171,14 @@ def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
         actions = [agent.act(config, learner, obs, key, mean) for mean in (True, False)]
         return actions, agent.value(config, learner, obs)
 
-    learner: Any = state.learner
+    jaxpr = jax.make_jaxpr(outputs)(state.learner).jaxpr
+    _, is_read = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state.learner)]
+    fields = {path[:1] for path, read in zip(paths, is_read, strict=True) if read}
     nothing: Any = ()
-    if hasattr(learner, "_fields"):
-        jaxpr = jax.make_jaxpr(outputs)(learner).jaxpr
-        _, read = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-        flags = jax.tree.unflatten(jax.tree.structure(learner), read)
-        unread = [f for f in learner._fields if not any(jax.tree.leaves(getattr(flags, f)))]
-        learner = learner._replace(**dict.fromkeys(unread, nothing))
+    learner = jax.tree_util.tree_map_with_path(
+        lambda path, x: x if path[:1] in fields else nothing, state.learner
+    )
     return state._replace(learner=learner, actor=nothing, memory=nothing, key=nothing)
 
 
