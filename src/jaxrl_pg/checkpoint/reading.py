@@ -102,8 +102,8 @@ def find(
             manifest = manifests.read(path)
             where = f"checkpoint {candidate} in {directory}"
             require_fit(manifest, target, where, optional)
-            wanted = trees.leaves_by_path(target)
-            leaves = {name: leaf for name, leaf in manifest["leaves"].items() if name in wanted}
+            names = trees.leaves_by_path(target)
+            leaves = {name: leaf for name, leaf in manifest["leaves"].items() if name in names}
             data = read_arrays(path, leaves)
         except DamagedError as error:
             skipped.append(f"checkpoint {candidate} is damaged ({error})")
@@ -167,15 +167,15 @@ def require_fit(manifest: Json, target: Any, where: str, optional: str | None = 
     Raises:
         ValueError: with a line for each leaf that differs.
     """
-    wanted = trees.spec(target)
+    asked = trees.spec(target)
     saved = {name: leaf["spec"] for name, leaf in manifest["leaves"].items()}
-    differing = [name for name in {**wanted, **saved} if saved.get(name) != wanted.get(name)]
-    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (wanted, saved)]
+    differing = [name for name in {**asked, **saved} if saved.get(name) != asked.get(name)]
+    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (asked, saved)]
     if not all(branches):
         differing = [name for name in differing if name not in set.union(*branches)]
     lines = [f"{where} does not fit this config:"]
     for name in differing[:8]:
-        here, there = wanted.get(name, "nothing"), saved.get(name, "nothing")
+        here, there = asked.get(name, "nothing"), saved.get(name, "nothing")
         lines.append(f"{name}: checkpoint {there}, config {here}")
     if len(differing) > 8:
         lines.append(f"and {len(differing) - 8} more")

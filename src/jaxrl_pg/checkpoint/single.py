@@ -63,8 +63,8 @@ def load_tree(path: Path | str, target: Any) -> Any:
         data = reading.read_arrays(path, manifest["leaves"])
     except DamagedError as error:
         raise ValueError(f"{path} is damaged ({error}): save it again") from error
-    found = reading.Found(manifest["step"], manifest["leaves"], data, manifest["host"], ())
-    return reading.place(found, target)
+    result = reading.Found(manifest["step"], manifest["leaves"], data, manifest["host"], ())
+    return reading.place(result, target)
 
 
 def _manifest(path: Path) -> Json:
