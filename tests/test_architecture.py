@@ -68,6 +68,7 @@ ROOMS = {
     "gymnax": ["envs.adapters.gymnax"],
     "jaxmarl": ["envs.adapters.jaxmarl"],
     "orbax": ["checkpoint.orbax_file"],
+    "tensorstore": ["checkpoint.orbax_file"],
     "filelock": ["running.files"],
     "rich": ["running.progress"],
     "matplotlib": ["running.curve", "report.drawing"],

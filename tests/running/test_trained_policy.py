@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 import jaxrl_pg
-from jaxrl_pg import envs, ppo
+from jaxrl_pg import analytical_replay, checkpoint, envs, multi_agent, ppo, sac, soft_q_learning
 from jaxrl_pg.config import agent_of
 from jaxrl_pg.running.trained_policy import Policy
+from jaxrl_pg.training import devices
+from jaxrl_pg.types import TrainState
+from programs import SMALL, SMALL_REPLAY, shaken
 
 SIZES = {
     "num_envs": 8,
@@ -22,6 +25,8 @@ SIZES = {
     "total_timesteps": 128,
 }
 PENDULUM = ppo.Config(**SIZES, env="Pendulum-v1", normalize_obs=True, learning_rate=0.01)
+
+PLAYERS = multi_agent.Config(env="CartPole-v1", factors=(1, 2), normalize_obs=True, **SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +115,113 @@ def test_an_image_is_one_observation_and_a_discrete_action_has_no_axis():
 def test_another_shape_is_refused(policy, shape):
     with pytest.raises(ValueError, match=r"obs has shape .*: give \(3,\) or a batch of them"):
         policy(np.zeros(shape, np.float32))
+
+
+def test_values_are_the_critics_for_one_observation_and_for_batches(policy, obs):
+    agent = agent_of(PENDULUM)
+    expected = agent.value(PENDULUM, policy.state.learner, jnp.asarray(obs))
+    values = policy.value(obs)
+    assert (values.shape, values.dtype) == ((64,), jnp.float32)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+    assert policy.value(obs[0]).shape == ()
+    np.testing.assert_allclose(policy.value(obs[0]), expected[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        policy.value(obs[:6].reshape(2, 3, 3)), expected[:6].reshape(2, 3), rtol=1e-5, atol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"obs has shape \(2,\): give \(3,\) or a batch of them"):
+        policy.value(np.zeros(2))
+
+
+def test_evaluating_a_policy_is_evaluating_its_state(policy):
+    key = jax.random.key(5)
+    for how in (True, False):
+        expected = jaxrl_pg.evaluate(PENDULUM, policy.state, key, 3, how)
+        np.testing.assert_array_equal(policy.evaluate(key, 3, how), expected)
+    returns = policy.evaluate(key)
+    assert returns.shape == (128,)
+    np.testing.assert_array_equal(policy.evaluate(key, 128, True), returns)
+
+
+def test_a_policy_may_be_traced(policy, obs):
+    np.testing.assert_allclose(jax.jit(policy)(obs), policy(obs), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.vmap(policy)(obs), policy(obs), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(policy.value)(obs), policy.value(obs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def saved(policy, tmp_path_factory):
+    path = tmp_path_factory.mktemp("saved") / "new" / "policy"
+    policy.save(path)
+    return path
+
+
+def test_a_saved_policy_acts_values_and_evaluates_as_before(policy, saved, obs):
+    again, key = jaxrl_pg.load(saved), jax.random.key(2)
+    assert (again.config, again.step) == (PENDULUM, 2)
+    np.testing.assert_array_equal(again(obs), policy(obs))
+    np.testing.assert_array_equal(again(obs, key), policy(obs, key))
+    np.testing.assert_array_equal(again.value(obs), policy.value(obs))
+    np.testing.assert_array_equal(again.evaluate(key, 3), policy.evaluate(key, 3))
+
+
+def test_it_holds_the_parameters_and_the_normaliser_and_nothing_else(policy, saved):
+    leaves = set(checkpoint.manifest.read(saved)["leaves"])
+    learner = policy.state.learner
+    expected = {"learner": {"params": learner.params, "normalizer": learner.normalizer}}
+    assert leaves == {*checkpoint.spec(expected), "iteration"}
+    assert jaxrl_pg.load(saved).state.actor == ()
+
+
+def test_a_saved_policy_can_be_saved_again(saved, tmp_path):
+    jaxrl_pg.load(saved).save(tmp_path / "again")
+    both = [checkpoint.manifest.read(path)["leaves"] for path in (saved, tmp_path / "again")]
+    assert both[0] == both[1]
+
+
+def test_nothing_is_overwritten(policy, saved):
+    with pytest.raises(ValueError, match=r"policy exists: choose another path, or remove it first"):
+        policy.save(saved)
+
+
+def test_a_saved_policy_that_is_damaged_or_is_something_else_is_refused(saved, result, tmp_path):
+    with pytest.raises(ValueError, match=r"step=3 but .* is a single policy: leave step out"):
+        jaxrl_pg.load(saved, step=3)
+    with pytest.raises(ValueError, match=r"is one checkpoint of a run: load the run's folder"):
+        jaxrl_pg.load(result.run_dir / "checkpoints" / "2")
+    for name, damaged in (("_CHECKPOINT_METADATA", "manifest"), ("state/manifest.ocdbt", "leaf")):
+        copied = shutil.copytree(saved, tmp_path / damaged)
+        data = bytearray((copied / name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (copied / name).write_bytes(data)
+        with pytest.raises(
+            ValueError, match=rf"{damaged} is damaged \({damaged}.*\): save it again"
+        ):
+            jaxrl_pg.load(copied)
+
+
+@pytest.mark.parametrize(
+    ("config", "fields"),
+    [
+        (sac.Config(env="Pendulum-v1", **SMALL_REPLAY), ["params"]),
+        (soft_q_learning.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
+        (analytical_replay.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
+        (PLAYERS, ["params", "normalizer"]),
+        # Acting asks the normaliser, but reads no statistics of rewards.
+        (ppo.Config(env="CartPole-v1", normalize_reward=True, **SMALL), ["params"]),
+    ],
+    ids=["sac", "soft_q_learning", "analytical_replay", "multi_agent", "ppo"],
+)
+def test_other_agents_policies_are_saved_without_what_only_learning_needs(config, fields, tmp_path):
+    shapes = devices.state_shapes(config)
+    learner = shaken(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes.learner), 0)
+    policy = Policy(config, TrainState(learner, (), (), (), jnp.int32(7)), 7)
+    policy.save(tmp_path / "policy")
+    again = jaxrl_pg.load(tmp_path / "policy")
+    kept = again.state.learner._asdict()
+    assert [name for name, part in kept.items() if jax.tree.leaves(part)] == fields
+    obs = jnp.ones((5, *envs.make(config.env, config.env_params).spec.obs_shape))
+    np.testing.assert_array_equal(again(obs, jax.random.key(1)), policy(obs, jax.random.key(1)))
+    np.testing.assert_array_equal(again.value(obs), policy.value(obs))
 
 
 def test_what_is_no_run_is_refused(result, tmp_path):

@@ -1,6 +1,6 @@
-"""The manifest of a checkpoint: JSON that names each leaf with its type, size and checksum.
+"""The manifest of a checkpoint: JSON that names each leaf with its type, shape and checksum.
 
-{"manifest": {"format": 1, "step": ..., "metric": ..., "host": ..., "leaves": {...},
+{"manifest": {"format": 2, "step": ..., "metric": ..., "host": ..., "leaves": {...},
               "python": ..., "versions": {...}},
  "crc32": the checksum of the manifest itself}
 """
@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_pg.checkpoint import orbax_file
+from jaxrl_pg.checkpoint.errors import DamagedError, reason
 
-__all__ = ["DamagedError", "read", "reason", "seal", "steps"]
+__all__ = ["FORMAT", "read", "seal", "steps"]
 
+FORMAT = 2
 Json = dict[str, Any]
-
-
-class DamagedError(Exception):
-    """A checkpoint that cannot be trusted; the message says why."""
 
 
 def steps(directory: Path | str) -> list[int]:
@@ -39,6 +37,7 @@ def read(path: Path) -> Json:
 
     Raises:
         DamagedError: if it cannot be read, or its checksum differs.
+        ValueError: if another version of this library wrote it in another format.
     """
     try:
         sealed = orbax_file.metadata(path)
@@ -47,14 +46,13 @@ def read(path: Path) -> Json:
         raise DamagedError(f"manifest: {reason(error)}") from error
     if crc32 != _checksum(manifest):
         raise DamagedError("manifest: checksum differs")
+    if manifest["format"] != FORMAT:
+        version = "an earlier" if manifest["format"] < FORMAT else "a later"
+        raise ValueError(
+            f"{path} was written by {version} version of jaxrl-pg (format {manifest['format']}, "
+            f"this one reads {FORMAT}): go on with that version, or train again in a new folder"
+        )
     return manifest
-
-
-def reason(error: BaseException) -> str:
-    """Return the root of a chain of errors in one short line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _checksum(manifest: Json) -> int:

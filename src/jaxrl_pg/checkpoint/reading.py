@@ -1,18 +1,29 @@
 """Reading checkpoints: the newest one that is good, checked leaf by leaf."""
 
 import contextlib
+import math
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_pg.checkpoint import manifest as manifests
-from jaxrl_pg.checkpoint import orbax_file, packing
-from jaxrl_pg.checkpoint.manifest import DamagedError
+from jaxrl_pg.checkpoint import orbax_file, trees
+from jaxrl_pg.checkpoint.errors import DamagedError
 
-__all__ = ["Found", "Restored", "find", "newest_host", "place", "restore"]
+__all__ = [
+    "Found",
+    "Restored",
+    "find",
+    "newest_host",
+    "place",
+    "read_arrays",
+    "require_fit",
+    "restore",
+]
 
 Json = dict[str, Any]
 
@@ -39,7 +50,7 @@ class Found(NamedTuple):
     Attributes:
         step: the checkpoint's.
         leaves: each leaf's description by name.
-        data: each leaf's bytes by name.
+        data: the array of each leaf that the target has; that of a random key is its uint32 data.
         host: the JSON values kept beside the state.
         skipped: one line for each newer checkpoint that was passed over, and why.
     """
@@ -65,7 +76,8 @@ def restore(
         optional: a branch that the target may lack though the checkpoint has it.
 
     Raises:
-        ValueError: if there is no such checkpoint, none is good, or the target's leaves differ.
+        ValueError: if there is no such checkpoint, none is good, the target's leaves differ, or
+            an earlier version of this library wrote it.
     """
     found = find(directory, target, step, optional)
     return Restored(found.step, place(found, target), found.host, found.skipped)
@@ -88,8 +100,11 @@ def find(
         path = Path(directory).absolute() / str(candidate)
         try:
             manifest = manifests.read(path)
-            _require_fit(manifest, packing.spec(target), directory, optional)
-            data = _read_leaves(path, manifest["leaves"])
+            where = f"checkpoint {candidate} in {directory}"
+            require_fit(manifest, target, where, optional)
+            names = trees.leaves_by_path(target)
+            leaves = {name: leaf for name, leaf in manifest["leaves"].items() if name in names}
+            data = read_arrays(path, leaves)
         except DamagedError as error:
             skipped.append(f"checkpoint {candidate} is damaged ({error})")
             continue
@@ -100,8 +115,11 @@ def find(
 
 def place(found: Found, target: Any) -> Any:
     """Return the state of a checkpoint with its leaves where the target's are; see `restore`."""
-    leaves = packing.leaves_by_path(target)
-    placed = [packing.place(found.data[k], found.leaves[k], leaf) for k, leaf in leaves.items()]
+    leaves = trees.leaves_by_path(target)
+    placed = [
+        trees.place(found.data[name], found.leaves[name]["key_impl"], leaf)
+        for name, leaf in leaves.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(target), placed)
 
 
@@ -113,29 +131,51 @@ def newest_host(directory: Path | str) -> Json:
     return {}
 
 
-def _read_leaves(path: Path, leaves: Json) -> dict[str, np.ndarray]:
-    try:
-        data = packing.split(orbax_file.load(path), leaves)
-    except Exception as error:
-        raise DamagedError(f"leaves: {manifests.reason(error)}") from error
+def read_arrays(path: Path, leaves: Json) -> dict[str, np.ndarray]:
+    """Read arrays that a manifest describes, and check each.
+
+    Args:
+        path: the checkpoint's folder.
+        leaves: the manifest's description of each by name.
+
+    Raises:
+        DamagedError: if one cannot be read, or is not the one that was saved.
+    """
+    stored_as = {k: leaf["stored_as"] for k, leaf in leaves.items() if math.prod(leaf["shape"])}
+    saved = orbax_file.load(path, stored_as)
+    arrays = {}
     for name, leaf in leaves.items():
-        if zlib.crc32(data[name].data) != leaf["crc32"]:
+        dtype, shape = jnp.dtype(leaf["dtype"]), tuple(leaf["shape"])
+        array = saved.get(name, np.zeros(shape, dtype))
+        if (array.dtype, array.shape) != (dtype, shape):
+            raise DamagedError(f"leaf {name}: type or shape differs")
+        if zlib.crc32(trees.bytes_of(array)) != leaf["crc32"]:
             raise DamagedError(f"leaf {name}: checksum differs")
-    return data
+        arrays[name] = array
+    return arrays
 
 
-def _require_fit(
-    manifest: Json, target: dict[str, str], directory: Path | str, optional: str | None
-) -> None:
-    """Refuse a target whose leaves are not the checkpoint's."""
+def require_fit(manifest: Json, target: Any, where: str, optional: str | None = None) -> None:
+    """Refuse a target whose leaves are not the checkpoint's.
+
+    Args:
+        manifest: the checkpoint's.
+        target: the pytree to restore.
+        where: names the checkpoint in the message.
+        optional: a branch that either may lack.
+
+    Raises:
+        ValueError: with a line for each leaf that differs.
+    """
+    asked = trees.spec(target)
     saved = {name: leaf["spec"] for name, leaf in manifest["leaves"].items()}
-    differing = [name for name in {**target, **saved} if saved.get(name) != target.get(name)]
-    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (target, saved)]
+    differing = [name for name in {**asked, **saved} if saved.get(name) != asked.get(name)]
+    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (asked, saved)]
     if not all(branches):
         differing = [name for name in differing if name not in set.union(*branches)]
-    lines = [f"checkpoint {manifest['step']} in {directory} does not fit this config:"]
+    lines = [f"{where} does not fit this config:"]
     for name in differing[:8]:
-        here, there = target.get(name, "nothing"), saved.get(name, "nothing")
+        here, there = asked.get(name, "nothing"), saved.get(name, "nothing")
         lines.append(f"{name}: checkpoint {there}, config {here}")
     if len(differing) > 8:
         lines.append(f"and {len(differing) - 8} more")

@@ -1,31 +1,23 @@
 """Saving checkpoints: any pytree and the host's counters, in the background, atomically.
 
 A checkpoint is the folder `<directory>/<step>`, written by Orbax under another name and renamed
-when complete. It holds one array of bytes, the leaves one after the other, and a manifest (see
-`manifest`) as Orbax's custom metadata. So the layout knows no container type and no device, and
-a save costs the same for one leaf as for a thousand.
+when complete. It holds every leaf under its path and a manifest (see `manifest`) as Orbax's custom
+metadata, so that plain Orbax opens it; see `orbax_file`. The layout knows no container type and no
+device.
 """
 
 import contextlib
-import importlib.metadata
-import json
-import math
-import platform
 import shutil
-import zlib
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxrl_pg.checkpoint import manifest as manifests
-from jaxrl_pg.checkpoint import orbax_file, packing
+from jaxrl_pg.checkpoint import orbax_file, writing
+from jaxrl_pg.checkpoint.errors import DamagedError, reason
 
 __all__ = ["Checkpoints"]
 
-CHUNK = 1 << 24  # bytes compressed and written as one piece
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")  # whose versions are noted
 Json = dict[str, Any]
 
 
@@ -44,9 +36,9 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """
         self.directory = Path(directory).absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
-        for pattern in ("*.orbax-checkpoint-tmp*", "*.deleted"):
-            for leftover in self.directory.glob(pattern):
-                shutil.rmtree(leftover)
+        orbax_file.clear_unfinished(self.directory)
+        for half_deleted in self.directory.glob("*.deleted"):
+            shutil.rmtree(half_deleted)
         self._keep_last, self._keep_best = max(keep_last, 2), keep_best
         self._metrics: dict[int, float | None] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -73,17 +65,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         self.wait()
         if step in self.steps():
             return
-        packed, leaves = packing.pack(packing.leaves_by_path(state), CHUNK)
-        manifest = {
-            "format": 1,
-            "step": int(step),
-            "metric": float(metric) if metric is not None and math.isfinite(metric) else None,
-            "host": json.loads(json.dumps(host)),
-            "leaves": leaves,
-            "python": platform.python_version(),
-            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        }
-        self._pending = self._thread.submit(self._write, packed, manifest)
+        snapshot = writing.take(state, host, step, metric)
+        self._pending = self._thread.submit(self._write, snapshot)
 
     def wait(self) -> None:
         """Wait until the last save is on disk.
@@ -109,22 +92,21 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         self.wait()
         self._delete([newer for newer in self.steps() if newer > step])
 
-    def _write(self, packed: np.ndarray, manifest: Json) -> None:
-        path = self.directory / str(manifest["step"])
+    def _write(self, snapshot: writing.Snapshot) -> None:
+        step = snapshot.manifest["step"]
+        path = self.directory / str(step)
         try:
-            for name, data in packing.split(packed, manifest["leaves"]).items():
-                manifest["leaves"][name]["crc32"] = zlib.crc32(data.data)
-            orbax_file.save(path, packed, manifests.seal(manifest), CHUNK)
-            self._prune(manifest["step"])
+            writing.write(path, snapshot)
+            self._prune(step)
         except Exception as error:
-            raise RuntimeError(f"saving {path} failed: {manifests.reason(error)}") from error
+            raise RuntimeError(f"saving {path} failed: {reason(error)}") from error
 
     def _prune(self, saved: int) -> None:
         """Delete all but the newest and the best."""
         steps = self.steps()
         for step in set(steps) - self._metrics.keys():  # those of an earlier process
             self._metrics[step] = None
-            with contextlib.suppress(manifests.DamagedError):
+            with contextlib.suppress(DamagedError):
                 self._metrics[step] = manifests.read(self.directory / str(step))["metric"]
         kept = {saved, *steps[-self._keep_last :]}
         ranked = [(metric, s) for s in steps if (metric := self._metrics[s]) is not None]

@@ -1,38 +1,53 @@
-"""A trained policy, restored from a run folder."""
+"""A trained policy: to act with, to evaluate, to save alone, and to load from a run's folder."""
 
 from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters.partial_eval import dce_jaxpr
 
-from jaxrl_pg import checkpoint, envs
+from jaxrl_pg import agents, checkpoint, envs
+from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, evaluation
 from jaxrl_pg.types import TrainState
 
 __all__ = ["Policy", "load"]
 
 
 class Policy:
-    """A trained policy: `action = policy(obs, key)`.
+    """A trained policy.
+
+        policy = jaxrl_pg.load("runs/demo")
+        action = policy(obs)                                # the most probable action
+        action = policy(obs, jax.random.key(0))             # a sampled one
+        returns = policy.evaluate(jax.random.key(1))        # [128] returns of whole episodes
+        policy.save("policies/demo")                        # jaxrl_pg.load reads it
+
+    Observations are given as they come from the environment: where the agent normalises them, the
+    policy does so with the statistics of its training.
 
     Attributes:
         config: the agent's config.
-        state: the train state it was restored from, without the replay buffer.
-        step: the iteration of that checkpoint.
+        state: the train state it was restored from; parts that a policy does not need, such as the
+            replay buffer, are empty.
+        step: the training iteration it is from.
     """
 
     def __init__(self, config: BaseConfig, state: TrainState[Any], step: int) -> None:
-        """Wrap a train state; `load` makes one from a run folder."""
+        """Wrap a train state, such as `Policy(config, state, int(state.iteration))`."""
         self.config, self.state, self.step = config, state, step
 
     def __call__(self, obs: Any, key: jax.Array | None = None) -> jax.Array:
         """Return actions in the environment's own units.
+
+        The observations and the key may be traced: `jax.vmap(policy)` and `jax.jit(policy)` work.
 
         Args:
             obs: one observation, or a batch `[N, ...]`, as the environment gives it.
@@ -41,41 +56,140 @@ class Policy:
         Raises:
             ValueError: if `obs` has another shape.
         """
-        obs = jnp.asarray(obs)
-        spec = envs.make(self.config.env, self.config.env_params).spec
-        if obs.shape[-len(spec.obs_shape) :] != spec.obs_shape:
-            raise ValueError(f"obs has shape {obs.shape}: give {spec.obs_shape} or a batch of them")
-        batch = obs.reshape(-1, *spec.obs_shape)
+        batch, outer = self._batch(obs)
         some_key = jax.random.key(0) if key is None else key
         action = _act(self.config, self.state.learner, batch, some_key, key is None)
-        return action.reshape(*obs.shape[: obs.ndim - len(spec.obs_shape)], *spec.action_shape)
+        return action.reshape(*outer, *action.shape[1:])
+
+    def value(self, obs: Any) -> jax.Array:
+        """Return the critic's estimate of the discounted return from each observation on.
+
+        It is in the units in which the agent learns: with `normalize_reward`, of scaled rewards.
+
+        Args:
+            obs: one observation, or a batch `[N, ...]`, as the environment gives it; may be traced.
+
+        Returns:
+            A scalar for one observation, `[N]` for a batch.
+
+        Raises:
+            ValueError: if `obs` has another shape.
+        """
+        batch, outer = self._batch(obs)
+        return _value(self.config, self.state.learner, batch).reshape(outer)
+
+    def evaluate(
+        self, key: jax.Array, num_episodes: int = 128, deterministic: bool = True
+    ) -> jax.Array:
+        """Return the undiscounted returns `[num_episodes]` of whole episodes.
+
+            returns = policy.evaluate(jax.random.key(0), 1000)
+            mean, error = returns.mean(), returns.std() / 1000**0.5
+
+        Args:
+            key: the same key gives the same episodes; may be traced.
+            num_episodes: as many environments are stepped side by side, one episode each.
+            deterministic: take the most probable action instead of a sampled one.
+        """
+        return evaluation.evaluate(self.config, self.state, key, num_episodes, deterministic)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the policy alone: what it needs to act and to value, and its config.
+
+        That is the parameters and the statistics of the normaliser, but no optimiser, environment
+        or replay. `jaxrl_pg.load(path)` reads it, and so does plain Orbax: see `checkpoint`.
+
+        Args:
+            path: a folder that does not exist yet; it appears only once it is complete.
+
+        Raises:
+            ValueError: if there is something at the path.
+        """
+        values = configs.to_dict(self.config)
+        host = {**agents.names_of(self.config), "env": values["env"], "config": values}
+        state = _policy_part(self.config, self.state)
+        checkpoint.save_tree(Path(path), state, host, self.step)
+
+    def _batch(self, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
+        """Return observations with one axis before their own shape, and the axes they came with."""
+        obs = jnp.asarray(obs)
+        shape = envs.make(self.config.env, self.config.env_params).spec.obs_shape
+        if obs.shape[-len(shape) :] != shape:
+            raise ValueError(f"obs has shape {obs.shape}: give {shape} or a batch of them")
+        return obs.reshape(-1, *shape), obs.shape[: obs.ndim - len(shape)]
 
 
 def load(
-    run_dir: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     *,
     step: int | None = None,
     env: Any = None,
     network: Any = None,
     optimizer: Any = None,
 ) -> Policy:
-    """Restore the policy of a run, normaliser included.
+    """Load a policy, normaliser included.
+
+        jaxrl_pg.load("runs/demo")            # the newest good checkpoint of a run
+        jaxrl_pg.load("runs/demo", step=20)   # the one of iteration 20
+        jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
 
     Args:
-        run_dir: the run's folder.
-        step: iteration of the checkpoint to restore; None takes the newest good one.
-        env: the environment object, for a run that was given one.
+        path: a run's folder, or the folder of a policy saved with `Policy.save` or by a sweep with
+            `keep_policies`.
+        step: iteration of the run's checkpoint to load; None takes the newest good one.
+        env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
         optimizer: likewise, the function that makes the optimiser.
 
     Raises:
-        ValueError: if there is no such run or checkpoint.
+        ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
-    run = RunFolder.open(run_dir)
-    config = config_of(run.path, run.config, env=env, network=network, optimizer=optimizer)
+    objects = {"env": env, "network": network, "optimizer": optimizer}
+    if checkpoint.is_checkpoint(Path(path)):
+        return _load_alone(Path(path), step, **objects)
+    run = RunFolder.open(path)
+    config = config_of(run.path, run.config, **objects)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
     return Policy(config, restored.state, restored.step)
+
+
+def _load_alone(path: Path, step: int | None, **objects: Any) -> Policy:
+    """Load what `Policy.save` saved."""
+    host = checkpoint.host_of(path)
+    if "agent" not in host:
+        raise ValueError(f"{path} is one checkpoint of a run: load the run's folder, with step=...")
+    if step is not None:
+        raise ValueError(f"step={step} but {path} is a single policy: leave step out")
+    config = config_of(path, {"options": {}, "seed": 0, **host}, **objects)
+    shapes = _policy_part(config, devices.state_shapes(config))
+    state = checkpoint.load_tree(path, shapes)
+    return Policy(config, state, int(state.iteration))
+
+
+def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
+    """Return a train state without what `act` and `value` do not read.
+
+    What they read is seen in their traces, so that this holds for any agent. Fields of the learner
+    are kept whole, or lose every array.
+    """
+    agent, spec = agent_of(config), envs.make(config.env, config.env_params).spec
+    obs = jnp.zeros((1, *spec.obs_shape))
+
+    def outputs(learner: Any) -> Any:
+        key = jax.random.key(0)
+        actions = [agent.act(config, learner, obs, key, mean) for mean in (True, False)]
+        return actions, agent.value(config, learner, obs)
+
+    jaxpr = jax.make_jaxpr(outputs)(state.learner).jaxpr
+    _, is_read = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
+    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state.learner)]
+    fields = {path[:1] for path, read in zip(paths, is_read, strict=True) if read}
+    nothing: Any = ()
+    learner = jax.tree_util.tree_map_with_path(
+        lambda path, x: x if path[:1] in fields else nothing, state.learner
+    )
+    return state._replace(learner=learner, actor=nothing, memory=nothing, key=nothing)
 
 
 @partial(jax.jit, static_argnums=4)
@@ -86,3 +200,9 @@ def _act(
     env = envs.make(config.env, config.env_params)
     raw = agent_of(config).act(config, learner, obs, key, deterministic)
     return envs.to_env_action(env, raw)
+
+
+@jax.jit
+def _value(config: BaseConfig, learner: Any, obs: jax.Array) -> jax.Array:
+    """Value a batch of observations."""
+    return agent_of(config).value(config, learner, obs)

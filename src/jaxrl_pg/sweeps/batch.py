@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jaxrl_pg import checkpoint
 from jaxrl_pg.config import BaseConfig, check_choice, to_dict
 from jaxrl_pg.running import memory_estimate
+from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.sweeps.experiment import Point
 from jaxrl_pg.training import devices, population
 from jaxrl_pg.training.program import evaluation_iterations
+from jaxrl_pg.types import TrainState
 
 __all__ = [
     "Batch",
@@ -53,6 +55,8 @@ class SweepOptions:
     """save an unfinished batch when this long has passed since the last save"""
     quiet: bool = False
     """print nothing"""
+    keep_policies: bool = False
+    """save every agent's trained policy in policies/ID, where ID is its id in results.csv"""
 
     def __post_init__(self) -> None:
         """Refuse an unknown layout and negative numbers."""
@@ -157,6 +161,16 @@ class BatchRun:
         """Save in the background."""
         kept = jax.tree.map(lambda x: x[: len(self.batch.points)], self.members)
         self.saves.save(self.done, kept, {"rows": self.rows})
+
+    def policies(self) -> Iterator[tuple[str, Policy]]:
+        """Yield the policy of every member that has not diverged, with its point's id."""
+        learners, finite = jax.device_get((self.members.states.learner, self.members.finite))
+        nothing: Any = ()
+        for i, point in enumerate(self.batch.points):
+            if finite[i]:
+                learner = jax.tree.map(lambda x, i=i: x[i], learners)
+                state = TrainState(learner, nothing, nothing, nothing, jnp.int32(self.done))
+                yield point.id, Policy(point.config, state, self.done)
 
     def _start(self, folder: Path) -> None:
         points, layout = self.batch.points, self.layout

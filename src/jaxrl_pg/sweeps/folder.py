@@ -3,6 +3,7 @@
 sweep.json      the experiment, and with what it was run
 parts/ID.json   the rows of a finished batch
 batches/ID/     an unfinished batch: its points, and its checkpoints
+policies/ID/    the policy of a finished run, if they are kept; `jaxrl_pg.load` reads it
 results.csv     every finished run: a row for each evaluation
 """
 
@@ -104,8 +105,16 @@ def discard(folder: Path, batch: Batch) -> None:
     shutil.rmtree(folder / "batches" / batch.id, ignore_errors=True)
 
 
-def finish(folder: Path, run: BatchRun) -> None:
-    """Write the part of a batch that is trained, and remove the unfinished batch."""
+def finish(folder: Path, run: BatchRun, keep_policies: bool = False) -> None:
+    """Write the part of a batch that is trained, and remove the unfinished batch.
+
+    The policies come first: a part says that its batch needs no more training.
+    """
+    if keep_policies:
+        for point_id, policy in run.policies():
+            place = folder / "policies" / point_id
+            shutil.rmtree(place, ignore_errors=True)  # of an attempt that was killed just here
+            policy.save(place)
     steps = run.timed * run.config.steps_per_iteration * len(run.batch.points)
     part = {
         "group": run.batch.group,

@@ -166,7 +166,7 @@ def _train(
             if interrupt.received:
                 break
     if run.finished:
-        finish(folder, run)
+        finish(folder, run, options.keep_policies)
 
 
 def _plan(
