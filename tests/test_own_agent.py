@@ -73,7 +73,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     return on_policy.advance(state, experience, learner, {**metrics, "grad_norm": norm})
 
 
-MOVING_AVERAGE = Agent("moving_average", Config, init, iterate, on_policy.act, on_policy.value)
+MEAN_BASELINE = Agent("mean_baseline", Config, init, iterate, on_policy.act, on_policy.value)
 
 
 class Longer(ppo.Config):
@@ -93,12 +93,12 @@ def assert_same(left, right):
 
 
 def test_it_is_an_agent_by_name_and_its_configs_say_whose_they_are():
-    assert agents.by_name("moving_average") is MOVING_AVERAGE
-    assert Config().agent is MOVING_AVERAGE
+    assert agents.by_name("mean_baseline") is MEAN_BASELINE
+    assert Config().agent is MEAN_BASELINE
     assert Longer().agent is ppo.AGENT
-    assert "moving_average" not in agents.AGENTS
-    with pytest.raises(ValueError, match=r"agent='moving_averag': did you mean 'moving_average'"):
-        agents.by_name("moving_averag")
+    assert "mean_baseline" not in agents.AGENTS
+    with pytest.raises(ValueError, match=r"agent='mean_baselin': did you mean 'mean_baseline'"):
+        agents.by_name("mean_baselin")
 
 
 def test_its_floats_are_swept_in_one_program():
@@ -142,7 +142,7 @@ def test_a_config_of_the_package_keeps_its_agents_name_alone(tmp_path):
     assert agents.names_of(ppo.Config()) == {"agent": "ppo"}
 
 
-@pytest.mark.parametrize("name", ["moving_average", f"{__name__}:Longer"])
+@pytest.mark.parametrize("name", ["mean_baseline", f"{__name__}:Longer"])
 def test_a_sweep_trains_them(name, tmp_path):
     sizes = "\n".join(f"{k} = {list(v) if k == 'hidden_sizes' else v}" for k, v in SIZES.items())
     text = f'agent = "{name}"\nenv = "CartPole-v1"\nseeds = 2\nnum_evals = 1\n'

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrl_pg.components import epochs, optim
 from jaxrl_pg.ops import batching
 
-CONFIG = SimpleNamespace(num_epochs=3, num_minibatches=4, max_grad_norm=0.7)
+CONFIG = SimpleNamespace(num_epochs=3, num_minibatches=4, max_grad_norm=0.7, optimizer=None)
 KEY, RATE = jax.random.key(5), jnp.float32(0.1)
 
 
