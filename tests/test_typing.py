@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import jax
 import jaxrl_pg
@@ -36,16 +38,24 @@ ppo.Config().replace(1)
 """
 
 
-def mypy(folder, text):
-    path = folder / "script.py"
-    path.write_text(text)
+@pytest.fixture(scope="module")
+def said(tmp_path_factory):
+    """What mypy says of both scripts, by file."""
+    folder = tmp_path_factory.mktemp("scripts")
+    (folder / "script.py").write_text(SCRIPT)
+    (folder / "mistakes.py").write_text(MISTAKES)
     command = [sys.executable, "-m", "mypy", "--config-file", "", "--follow-imports", "silent"]
-    command += ["--ignore-missing-imports", "--cache-dir", str(folder / "cache"), str(path)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
+    command += ["--ignore-missing-imports", "--cache-dir", str(folder / "cache")]
+    command += ["script.py", "mistakes.py"]
+    text = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300).stdout
+    by_file = {"script.py": [], "mistakes.py": []}
+    for line in text.splitlines():
+        by_file.get(line.partition(":")[0], []).append(line)
+    return {name: "\n".join(lines) for name, lines in by_file.items()}
 
 
-def test_a_script_type_checks_with_useful_types(tmp_path):
-    text = mypy(tmp_path, SCRIPT)
+def test_a_script_type_checks_with_useful_types(said):
+    text = said["script.py"]
     assert "error:" not in text, text
     notes = [line for line in text.splitlines() if "Revealed type" in line]
     assert len(notes) == len(REVEALED)
@@ -53,7 +63,7 @@ def test_a_script_type_checks_with_useful_types(tmp_path):
         assert expected in note, note
 
 
-def test_mistakes_in_a_config_are_found_before_anything_runs(tmp_path):
-    text = mypy(tmp_path, MISTAKES)
+def test_mistakes_in_a_config_are_found_before_anything_runs(said):
+    text = said["mistakes.py"]
     errors = [line for line in text.splitlines() if ": error:" in line]
     assert len(errors) == 4, text
