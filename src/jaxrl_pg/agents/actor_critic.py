@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.components import on_policy, optim, rollout
+from jaxrl_pg.components import on_policy, rollout
 from jaxrl_pg.components.on_policy import (
     ActorCriticModel,
     Batch,
@@ -103,15 +103,7 @@ def _learn(
     experience = on_policy.gather(config, model, state)
     learner = state.learner
     grads, metrics = gradient(config, model, learner, experience)
-    params, opt_state, norm = optim.apply_gradients(
-        learner.params,
-        learner.opt_state,
-        grads,
-        rate,
-        config.max_grad_norm,
-        config.optimizer,
-    )
-    learner = Learner(params, opt_state, experience.normalizer)
+    learner, norm = on_policy.gradient_step(config, learner, experience, grads, rate)
     state = state._replace(learner=learner, actor=experience.actor, key=experience.next_key)
     return state, ({**metrics, "grad_norm": norm}, experience.episodes)
 
@@ -123,7 +115,7 @@ def gradient(
     rows = _rows(config, model, learner, experience)
     grads, metrics = jax.grad(_loss, has_aux=True)(learner.params, config, model, rows)
     metrics["value/explained_variance"] = losses.explained_variance(rows.value, rows.target)
-    return collectives.mean(grads), metrics
+    return grads, metrics
 
 
 def _rows(

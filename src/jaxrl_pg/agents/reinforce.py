@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import normalize, on_policy, optim, rollout
+from jaxrl_pg.components import normalize, on_policy, rollout
 from jaxrl_pg.components.on_policy import (
     ActorCriticModel,
     Experience,
@@ -130,21 +130,13 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     experience = on_policy.gather(config, model, state._replace(actor=fresh))
     weights = weigh(config, model, learner, experience)
     grads, metrics = gradient(config, model, learner, experience, weights)
-    params, opt_state, norm = optim.apply_gradients(
-        learner.params,
-        learner.opt_state,
-        grads,
-        rate,
-        config.max_grad_norm,
-        config.optimizer,
-    )
+    learner, norm = on_policy.gradient_step(config, learner, experience, grads, rate)
     metrics |= {
         "grad_norm": norm,
         "learning_rate": rate,
         "policy/baseline": jnp.mean(weights.counted * weights.baseline),
         "train/counted": jnp.mean(weights.counted > 0, dtype=jnp.float32),
     }
-    learner = Learner(params, opt_state, experience.normalizer)
     return on_policy.advance(state, experience, learner, metrics)
 
 
@@ -190,7 +182,7 @@ def gradient(
     obs = normalize.observe(learner.normalizer, experience.steps.obs)
     rows = jax.tree.map(on_policy.flatten, (obs, experience.steps.action, weights))
     grads, metrics = jax.grad(_loss, has_aux=True)(learner.params, config, model, *rows)
-    return collectives.mean(grads), metrics
+    return grads, metrics
 
 
 def _baseline(

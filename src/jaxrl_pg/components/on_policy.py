@@ -32,6 +32,7 @@ __all__ = [
     "choose",
     "flatten",
     "gather",
+    "gradient_step",
     "init",
     "learning_rate",
     "make_batch",
@@ -306,6 +307,29 @@ def as_rows(
     target = advantage + value
     batch = Batch(obs, steps.action, steps.log_prob, value, advantage, target)
     return jax.tree.map(flatten, batch)
+
+
+def gradient_step(
+    config: OnPolicyConfig,
+    learner: Learner,
+    experience: Experience,
+    grads: Params,
+    rate: jax.Array | float,
+) -> tuple[Learner, jax.Array]:
+    """Take one step on the devices' mean gradient, and the rollout's normaliser with it.
+
+    Returns:
+        The learner, and the gradient's norm before clipping.
+    """
+    params, opt_state, norm = optim.apply_gradients(
+        learner.params,
+        learner.opt_state,
+        collectives.mean(grads),
+        rate,
+        config.max_grad_norm,
+        config.optimizer,
+    )
+    return Learner(params, opt_state, experience.normalizer), norm
 
 
 def advance(

@@ -68,7 +68,8 @@ def run(
 ) -> Result:
     """Train, with progress on the screen and everything kept in a run folder.
 
-    The learned parameters are those of `train(config, jax.random.key(seed))`.
+    The learned parameters are those of `train(config, jax.random.key(seed))`. It runs on the host,
+    so nothing may be traced.
 
     Args:
         config: an agent's config.
@@ -114,6 +115,8 @@ def resume(
     **changes: Any,
 ) -> Result:
     """Go on from a run's newest good checkpoint as if nothing had happened.
+
+    It runs on the host, so nothing may be traced.
 
     Args:
         run_dir: the run's folder.

@@ -29,6 +29,8 @@ def evaluate(
 ) -> jax.Array:
     """Return the returns `[num_episodes]` of whole episodes; the train state is not changed.
 
+    The config's floats, the state and the key may be traced; the other arguments are static.
+
     Args:
         config: the agent's config.
         state: whose learner acts, normaliser statistics included.
@@ -73,5 +75,8 @@ def evaluation_metrics(config: BaseConfig, state: TrainState[Any], num_episodes:
 
 
 def value(config: BaseConfig, state: TrainState[Any], obs: jax.Array) -> jax.Array:
-    """Return the critic's value `[N]` of raw observations `[N, ...]`, normaliser included."""
+    """Return the critic's value `[N]` of raw observations `[N, ...]`, normaliser included.
+
+    The config's floats, the state and the observations may be traced.
+    """
     return agent_of(config).value(config, state.learner, jnp.asarray(obs))
