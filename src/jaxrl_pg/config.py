@@ -42,7 +42,6 @@ __all__ = [
     "nearest",
     "path_of",
     "to_dict",
-    "value_range",
 ]
 
 T = TypeVar("T")
@@ -245,12 +244,6 @@ def nearest(given: Any, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed: {', '.join(allowed)}"
-
-
-def value_range(hint: Any) -> str | None:
-    """Return in words what a number of this annotation may be; None for other annotations."""
-    kind = _kind(hint)
-    return kind.range.describe(kind.base is int) if kind.base in (int, float) else None
 
 
 def to_dict(config: BaseConfig) -> dict[str, Any]:
