@@ -392,6 +392,15 @@ def test_killed_again_and_again_it_ends_as_if_never_killed(finished, tmp_path, m
     assert_same_run(run_dir, finished)
 
 
+@pytest.fixture
+def _interruptible():
+    """Python's own handler: a process that was started in the background ignores SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_a_first_signal_only_asks_and_a_second_acts_at_once():
     before = signal.getsignal(signal.SIGINT)
     with Interrupt() as interrupt:
