@@ -27,7 +27,7 @@ what the last observation is worth; without it (or undiscounted) the limit belon
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -213,12 +213,12 @@ def _score_products(
 
     def score(obs: jax.Array, action: jax.Array, weight: jax.Array) -> jax.Array:
         """`sum_t weight_t grad log pi(a_t|s_t)` of one environment, as a vector."""
-
-        def log_prob(params: Params) -> jax.Array:
-            dist: Any = model.policy(learner._replace(params=params), obs)
-            return model.family.log_prob(dist, action)
-
-        _, pull_back = jax.vjp(log_prob, learner.params)
+        _, pull_back = jax.vjp(
+            lambda params: model.family.log_prob(
+                model.policy(learner._replace(params=params), obs), action
+            ),
+            learner.params,
+        )
         return ravel_pytree(pull_back(weight)[0])[0]
 
     along_envs = jax.vmap(score, in_axes=1)

@@ -152,12 +152,14 @@ def _reset_where(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any
         keys = jax.random.split(key, done.shape[1] + 1)
         fresh = _reset_each(env, keys[1:])
         first = done & (jnp.argmax(done, axis=0)[None] == jnp.arange(done.shape[0])[:, None])
-
-        def give(fresh: jax.Array, current: jax.Array) -> jax.Array:
-            takes = jnp.expand_dims(first, tuple(range(2, current.ndim)))
-            return jnp.where(takes, fresh[None], current)
-
-        return done & ~first, keys[0], jax.tree.map(give, fresh, current)
+        current = jax.tree.map(
+            lambda new, old: jnp.where(
+                jnp.expand_dims(first, tuple(range(2, old.ndim))), new[None], old
+            ),
+            fresh,
+            current,
+        )
+        return done & ~first, keys[0], current
 
     rows = next(n for n in range(_MAX_ROWS, 0, -1) if done.shape[0] % n == 0)
     done, current = jax.tree.map(lambda x: x.reshape(rows, -1, *x.shape[1:]), (done, current))
