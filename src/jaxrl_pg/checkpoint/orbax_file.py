@@ -111,6 +111,8 @@ def load(path: Path, stored: dict[str, Stored]) -> dict[str, np.ndarray]:
             reading[name] = opened.result().read()
         for name, read in reading.items():
             arrays[name] = np.asarray(read.result())
+    except DamagedError as error:
+        raise DamagedError(f"leaf {name}: {error}") from error
     except MemoryError as error:
         raise OSError(errno.ENOMEM, f"no memory for leaf {name}", str(path)) from error
     except Exception as error:
