@@ -282,8 +282,9 @@ def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
 
 def _prepare(folder: RunFolder, iteration: int) -> list[str]:
     """Refuse a folder that could not be gone on with; return what its user should know."""
+    lines = folder.require_rows(iteration)
     checkpoint.prepare(folder.checkpoints_dir)
-    return folder.require_rows(iteration)
+    return lines
 
 
 def _with_names(skipped: Sequence[str], aside: Sequence[str]) -> list[str]:
