@@ -82,6 +82,12 @@ def test_a_checkpoints_folder_that_leads_nowhere_is_named(run):
     refused(run, "checkpoints is a link to .*nowhere")
 
 
+def test_a_file_in_place_of_the_checkpoints_is_named(run):
+    shutil.rmtree(run.checkpoints_dir)
+    run.checkpoints_dir.write_text("mine")
+    refused(run, "checkpoints is no folder: move it away")
+
+
 def test_a_folder_of_checkpoints_knows_whether_a_save_was_ever_finished(tmp_path):
     with checkpoint.Checkpoints(tmp_path) as saves:
         assert checkpoint.never_saved(tmp_path)
