@@ -109,8 +109,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             RuntimeError: if the previous save failed.
         """
         self.wait()
-        if files.identity(self.directory) != self._identity:
-            raise ValueError(f"{self.directory} was moved or deleted: put it back, or start again")
+        self._require_here()
         if step in self.steps():
             return
         if os.path.lexists(self.directory / str(step)):
@@ -146,11 +145,20 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         step = snapshot.manifest["step"]
         path = self.directory / str(step)
         try:
+            self._require_here()  # Orbax would make the folder anew
             writing.write(path, snapshot)
+            self._require_here()
             files.remove_file(self.directory / _UNSAVED)
             self._prune(step)
         except Exception as error:
+            self._require_here()
             raise RuntimeError(f"saving {path} failed: {reason(error)}") from error
+
+    def _require_here(self) -> None:
+        if files.identity(self.directory) != self._identity:
+            raise ValueError(
+                f"{self.directory} was moved, deleted or replaced: put it back, or start again"
+            )
 
     def _prune(self, saved: int) -> None:
         """Delete all but the newest and the best of this run; what is not of it stays."""

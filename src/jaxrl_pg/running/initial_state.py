@@ -53,7 +53,8 @@ def _find(
         _require_nothing_lost(folder)
         return None
     run = folder.run_id
-    saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config", {})
+    saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config")
+    saved = saved if isinstance(saved, dict) else {}
     now = configs.to_dict(config)
     differ = [k for k in saved if k in now and saved[k] != now[k]]
     differ = [k for k in differ if k not in ("total_timesteps", "env")]
