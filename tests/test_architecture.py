@@ -19,10 +19,11 @@ MAX_LINES = 380
 # but for a circle.
 MAY_IMPORT = {
     "lazy": [],
+    "files": ["lazy"],
     "config": [],
     "types": ["config"],
     "ops": ["lazy"],
-    "checkpoint": ["lazy"],
+    "checkpoint": ["files", "lazy"],
     "envs": ["config", "lazy", "types"],
     "theory": ["lazy", "ops"],
     "components": ["config", "envs", "lazy", "ops", "types"],
@@ -33,6 +34,7 @@ MAY_IMPORT = {
         "checkpoint",
         "config",
         "envs",
+        "files",
         "lazy",
         "ops",
         "training",
@@ -43,13 +45,14 @@ MAY_IMPORT = {
         "checkpoint",
         "config",
         "envs",
+        "files",
         "lazy",
         "running",
         "training",
         "types",
     ],
-    "report": ["lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "report", "running", "sweeps", "training"],
+    "report": ["files", "lazy", "ops", "running", "sweeps"],
+    "cli": ["config", "files", "report", "running", "sweeps", "training"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -69,7 +72,8 @@ ROOMS = {
     "jaxmarl": ["envs.adapters.jaxmarl"],
     "orbax": ["checkpoint.orbax_file"],
     "tensorstore": ["checkpoint.orbax_file"],
-    "filelock": ["running.files"],
+    "filelock": ["files.locking"],
+    "msgspec": ["files.schema"],
     "rich": ["running.progress"],
     "matplotlib": ["running.curve", "report.drawing"],
     "tensorboardX": ["running.loggers", "report.export"],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from jaxrl_pg import components as components
     from jaxrl_pg import config as config
     from jaxrl_pg import envs as envs
+    from jaxrl_pg import files as files
     from jaxrl_pg import ops as ops
     from jaxrl_pg import report as report
     from jaxrl_pg import running as running
@@ -81,6 +82,7 @@ _ROOMS = (
     "components",
     "config",
     "envs",
+    "files",
     "ops",
     "report",
     "running",

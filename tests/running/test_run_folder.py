@@ -14,7 +14,8 @@ import filelock
 import numpy as np
 import pytest
 
-from jaxrl_pg.running import files, progress
+from jaxrl_pg import files
+from jaxrl_pg.running import progress
 from jaxrl_pg.running.curve import save_curve
 from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.running.rows import known_return
@@ -103,7 +104,7 @@ def test_create_refuses_a_folder_with_anything_else(tmp_path, name):
 def test_create_takes_an_empty_folder_and_what_a_killed_create_left(tmp_path):
     (tmp_path / "lock").write_text("")
     (tmp_path / "lock.owner").write_text("1 on here")
-    (tmp_path / "config.json.tmp").write_text('{"age')
+    (tmp_path / files.writing.temporary_name()).write_text('{"age')
     assert RunFolder.create(tmp_path, CONFIG).config == CONFIG
     assert tree(tmp_path) == ["config.json", "lock"]
 

@@ -15,11 +15,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxrl_pg import files
 from jaxrl_pg.report import export, pages, tables
 from jaxrl_pg.report.drawing import figures
 from jaxrl_pg.report.sources import load
 from jaxrl_pg.report.summary import summarise
-from jaxrl_pg.running import files
 
 __all__ = ["write"]
 

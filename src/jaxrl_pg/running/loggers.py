@@ -20,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
 from jaxrl_pg.running.rows import Row
 
 __all__ = ["CSV", "Logger", "MLflow", "TensorBoard", "Wandb", "require_extra"]

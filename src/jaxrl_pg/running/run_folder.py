@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
 from jaxrl_pg.running.rows import Row
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class RunFolder:
         """
         try:
             self._lock = files.lock(self.path)
+            files.clear_leftovers(self.path)
             if self._metrics_path.exists():
                 with self._metrics_path.open("r+b") as file:
                     file.truncate(file.read().rfind(b"\n") + 1)
@@ -205,7 +206,8 @@ class RunFolder:
                 f"{path} already holds a run{f' ({named})' if named else ''}: resume it with "
                 f"`jaxrl-pg resume {shlex.quote(str(path))}`, or choose another --run-dir"
             )
-        held = sorted(set(os.listdir(path)) - files.LOCK_NAMES - {"config.json.tmp"})
+        names = set(os.listdir(path)) - files.LOCK_NAMES
+        held = sorted(name for name in names if not files.is_leftover(name))
         if held:
             listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
             raise ValueError(f"{path} is not empty (it holds {listed}): choose another --run-dir")

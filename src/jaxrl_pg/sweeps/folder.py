@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
 from jaxrl_pg.sweeps import results
 from jaxrl_pg.sweeps.batch import Batch, BatchRun
 from jaxrl_pg.sweeps.experiment import Experiment

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
 
 __all__ = ["Setting", "Table", "merge", "of_rows", "read", "settings", "write"]
 
