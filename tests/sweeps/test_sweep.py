@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxrl_pg
-from jaxrl_pg.sweeps import batch, experiment, folder, sweep
+from jaxrl_pg.sweeps import batch, experiment, parts, sweep
 from jaxrl_pg.sweeps.batch import SweepOptions
 from jaxrl_pg.training import population, program
 
@@ -46,7 +46,7 @@ def tiny(**changes):
 
 
 def rows_of(run_dir):
-    return json.loads(json.dumps(folder.finished_rows(run_dir)))
+    return parts.finished_rows(run_dir, tiny())
 
 
 def csv_of(run_dir):

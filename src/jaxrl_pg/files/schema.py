@@ -22,10 +22,11 @@ import msgspec
 
 from jaxrl_pg.files.opening import read_bytes
 
-__all__ = ["Count", "Positive", "Seed", "check", "decode", "read"]
+__all__ = ["Amount", "Count", "Positive", "Seed", "check", "decode", "read"]
 
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Seed = Count
 
