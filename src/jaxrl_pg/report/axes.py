@@ -156,7 +156,7 @@ def draw_sensitivity(summaries: Sequence[Summary], env: str, name: str, axes: An
     if ticks is None:
         _set_scale(sorted(positions.values()), axes)
     else:
-        axes.set_xticks(list(positions.values()), ticks, fontsize=9)
+        axes.set_xticks(list(positions.values()), [wrapped(x) for x in ticks], fontsize=9)
         axes.set_xlim(-0.5, len(ticks) - 0.5)
 
 

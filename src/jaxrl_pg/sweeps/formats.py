@@ -1,4 +1,4 @@
-"""The JSON files of a sweep's folder: what each holds, and how it is read when it may hold anything.
+"""The JSON files of a sweep's folder: what each holds, and how it is checked when it is read.
 
 sweep.json               the experiment, and with what it was run
 parts/ID.json            the rows of a finished batch

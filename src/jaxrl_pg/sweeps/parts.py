@@ -1,7 +1,7 @@
 """The parts of a sweep, each checked against what its name, its count and the experiment say.
 
-A part is believed for what is in it, not for its name: ids of runs are hashes of their settings, and
-the name of a part is a hash of its ids. So a part that was renamed, cut, mixed with another or
+A part is believed for what is in it, not for its name: ids of runs are hashes of their settings,
+and the name of a part is a hash of its ids. So a part that was renamed, cut, mixed with another or
 edited is found out.
 """
 

@@ -4,8 +4,8 @@
     length_mean, num_episodes, status
 
 `status` is "ok" or "diverged"; a run that diverged ends with one row of that status without
-measurements. A *setting* is the runs that differ only in the seed. An id is the name of a file, since
-exports write a file for each run. This module needs no array library but numpy, so that reading a
+measurements. A *setting* is the runs that differ only in the seed. An id may name a file, since
+exports write one for each run. This module needs no array library but numpy, so that reading a
 table does not import JAX.
 """
 
