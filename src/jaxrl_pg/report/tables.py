@@ -12,7 +12,7 @@ from jaxrl_pg.report.escaping import in_latex, in_markdown, one_line
 from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.report.summary import Across, Results, Summary, improvement
 
-__all__ = ["Cell", "Sheet", "latex", "markdown", "sheets"]
+__all__ = ["Cell", "Sheet", "decimals", "estimate", "fixed", "latex", "markdown", "sheets"]
 
 _MAX_PAIRS = 8  # settings that are compared with the best of their environment
 
@@ -102,7 +102,7 @@ def _settings_sheet(results: Results) -> Sheet:
     shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
     rows: list[list[Cell]] = []
     for env, summaries_here in results.by_env.items():
-        digits = _decimals([s.scores for s in summaries_here])
+        digits = decimals([s.scores for s in summaries_here])
         for rank, summary in enumerate(summaries_here):
             i = len(rows)
             setting = summary.setting
@@ -190,22 +190,28 @@ def _number_cell(value: Any, digits: int, best: bool = False) -> Cell:
     number = float(value)
     if not math.isfinite(number):
         return Cell("-", -math.inf)
-    return Cell(_fixed(number, digits), number, best)
+    return Cell(fixed(number, digits), number, best)
 
 
 def _interval_cell(interval: Interval, digits: int) -> Cell:
     low, high = float(interval.low), float(interval.high)
     if not math.isfinite(low):
         return Cell("-", -math.inf)
-    return Cell(f"[{_fixed(low, digits)}, {_fixed(high, digits)}]", low)
+    return Cell(f"[{fixed(low, digits)}, {fixed(high, digits)}]", low)
 
 
-def _fixed(number: float, digits: int) -> str:
+def estimate(interval: Interval, digits: int) -> str:
+    """Write an estimate with its interval, such as `10.5 [9.2, 11.8]`."""
+    return f"{fixed(float(interval.value), digits)} {_interval_cell(interval, digits).text}"
+
+
+def fixed(number: float, digits: int) -> str:
+    """Write a number with some digits after the point, and commas between thousands."""
     text = f"{number:,.{digits}f}"
     return text.removeprefix("-") if not text.strip("-0.,") else text  # no -0.0
 
 
-def _decimals(scores: Sequence[np.ndarray]) -> int:
+def decimals(scores: Sequence[np.ndarray]) -> int:
     """Return how many digits after the point suit the largest of some scores."""
     known = np.abs(np.concatenate(scores))
     largest = known.max(initial=0.0)

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ["of_text", "typed", "written"]
+__all__ = ["line", "of_text", "typed", "written"]
 
 # As a spreadsheet may also take their full-width forms, those too.
 _FORMULA = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
 _WHOLE = re.compile(r"[+-]?[0-9]{1,300}")
+_SPECIAL = re.compile(r'[,"\r\n]')
 _BOOLS = {"True": True, "False": False}
+
+
+def line(values: Iterable[Any]) -> str:
+    """Write values as a line of CSV, its end included.
+
+    Python's `csv` before 3.13 leaves a carriage return unquoted, which then ends the line when it
+    is read.
+    """
+    return ",".join(map(_quoted, map(written, values))) + "\n"
 
 
 def written(value: Any) -> str:
@@ -61,3 +71,7 @@ def typed(cells: Sequence[str]) -> list[Any]:
         return [float(cell) if cell else None for cell in cells]
     except ValueError:
         return [int(cell) if _WHOLE.fullmatch(cell) else of_text(cell) or None for cell in cells]
+
+
+def _quoted(cell: str) -> str:
+    return '"' + cell.replace('"', '""') + '"' if _SPECIAL.search(cell) else cell

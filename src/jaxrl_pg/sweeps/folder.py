@@ -163,6 +163,8 @@ def collect(folder: Path, experiment: Experiment, seconds: float) -> int:
 
 def _require_ours(folder: Path, experiment: Experiment) -> float:
     """Refuse a folder that is no sweep's, or not this one's; return its seconds of training."""
+    for name in ("parts", "batches", "policies", "results.csv"):
+        files.require_no_link(folder / name)
     saved = formats.read_facts(folder)
     held = set(os.listdir(folder)) - files.LOCK_NAMES if folder.is_dir() else set()
     if saved is None and any(not files.is_leftover(name) for name in held - {"parts"}):

@@ -10,7 +10,7 @@ Reading them needs no JAX.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from jaxrl_pg import files
 from jaxrl_pg.files import schema
@@ -65,7 +65,7 @@ class Measured(TypedDict):
     return_std: float | None
     length_mean: float | None
     num_episodes: schema.Count | None
-    status: str
+    status: Literal["diverged", "ok"]
 
 
 class Part(TypedDict):

@@ -99,9 +99,7 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> No
     Raises:
         ValueError: for a row that lacks one of the other columns.
     """
-    text = io.StringIO()
-    _dump(list(rows), text)
-    files.write_atomic(Path(path), text.getvalue())
+    files.write_atomic(Path(path), _dumped(list(rows)))
 
 
 def read(path: str | os.PathLike[str]) -> Table:
@@ -145,9 +143,7 @@ def read(path: str | os.PathLike[str]) -> Table:
 
 def of_rows(rows: Sequence[Mapping[str, Any]], source: str) -> Table:
     """Return the table that `read` would return, had `write` written these rows."""
-    text = io.StringIO()
-    _dump(rows, text)
-    header, *lines = csv.reader(io.StringIO(text.getvalue()))
+    header, *lines = csv.reader(io.StringIO(_dumped(rows), newline=""))
     return _of_cells(header, lines, Path(source) / "rows", source)
 
 
@@ -237,7 +233,7 @@ def _lines(path: Path) -> list[list[str]]:
     return [line for line in csv.reader(io.StringIO(text, newline="")) if line]
 
 
-def _dump(rows: Sequence[Mapping[str, Any]], file: io.StringIO) -> None:
+def _dumped(rows: Sequence[Mapping[str, Any]]) -> str:
     fixed = (*_NAMES, *_RESULTS)
     for number, row in enumerate(rows, start=1):
         lacking = [name for name in fixed if name not in row]
@@ -245,9 +241,8 @@ def _dump(rows: Sequence[Mapping[str, Any]], file: io.StringIO) -> None:
             raise ValueError(f"row {number} lacks {', '.join(lacking)}: give it, or None")
     hyper = dict.fromkeys(name for row in rows for name in row if name not in fixed)
     columns = (*_NAMES, *hyper, *_RESULTS)
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(map(cells.written, columns))
-    writer.writerows([cells.written(row.get(name)) for name in columns] for row in rows)
+    lines = [cells.line(row.get(name) for name in columns) for row in rows]
+    return "".join([cells.line(columns), *lines])
 
 
 def _of_cells(header: list[str], lines: list[list[str]], path: Path, source: str) -> Table:
