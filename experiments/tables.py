@@ -318,10 +318,14 @@ def edges(columns: dict[str, dict[float, Summary]]) -> str:
     """Say in which columns the best value is the first or the last of those that were tried."""
     found = []
     for name, by_value in columns.items():
-        top = max(float(one.iqm.value) for one in by_value.values())
-        best = [value for value, one in by_value.items() if float(one.iqm.value) == top]
-        if len(best) == 1 and best[0] in (min(by_value), max(by_value)):
-            found.append(f"{name} ({short(best[0])})")
+        scores = {value: float(one.iqm.value) for value, one in by_value.items()}
+        best = [value for value, score in scores.items() if score == max(scores.values())]
+        if len(best) > 1 or best[0] not in (min(scores), max(scores)):
+            continue
+        inside = max(sorted(scores)[1:-1], key=lambda value: scores[value])
+        interval = summary.improvement([by_value[best[0]].scores], [by_value[inside].scores])
+        told = "not distinguishable from" if holds_half(interval) else "better than"
+        found.append(f"{name} ({short(best[0])}, {told} {short(inside)})")
     listed = "; ".join(found) or "none"
     return f"Optimum at the edge of the grid, so that a better value may lie beyond: {listed}."
 

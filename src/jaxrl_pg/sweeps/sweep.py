@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -67,7 +66,6 @@ def sweep(
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = _with_changes(options or SweepOptions(), changes)
-    named = experiment.name if isinstance(experiment, Experiment) else os.fspath(experiment)
     if not isinstance(experiment, Experiment):
         experiment = load(experiment)
     hosts.require_alone("a sweep")
@@ -85,7 +83,7 @@ def sweep(
             "leaves them out",
             file=sys.stderr,
         )
-    again = shlex.join(["jaxrl-pg", "sweep", named, "--run-dir", str(folder)])
+    again = f"jaxrl-pg sweep {experiment.name} --run-dir {folder}"
     interrupt.raise_if_received(f"saved; go on with: {again}")
     return folder
 
