@@ -15,7 +15,6 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "command": shlex.join(["jaxrl-pg", "sweep", experiment.name, "--run-dir", str(folder)]),
+            "command": f"jaxrl-pg sweep {experiment.name} --run-dir {folder}",
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "seconds": seconds,
         }
