@@ -183,17 +183,19 @@ def step_sizes(study: Study) -> str:
 def gap(study: Study) -> str:
     """Give what one change at a time does on MountainCar, the best first."""
     env = "MountainCar-v0"
-    tuned = study.find(env, study="tuned")
+    tuned, ppo = study.find(env, study="tuned"), study.find(env, study="ppo")
     rows = [
         [
             GAP.get(one.setting.study, f"analytical, {one.setting.study}"),
             study.score(env, study=one.setting.study),
             tables.fixed(one.scores.min(), study.digits(env)),
             "" if one is tuned else chance(one, tuned),
+            "" if one is ppo else chance(ppo, one),
         ]
         for one in study.by_env[env]
     ]
-    return markdown(["setting", "IQM [95% interval]", "worst", "P(above as tuned)"], rows)
+    header = ["setting", "IQM [95% interval]", "worst", "P(above as tuned)", "P(PPO above)"]
+    return markdown(header, rows)
 
 
 def versus(study: Study) -> str:
