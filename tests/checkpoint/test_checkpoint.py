@@ -348,8 +348,11 @@ def test_rewind_forgets_the_future(tmp_path):
 
 
 def test_leftovers_of_a_kill_are_ignored_then_cleared(tmp_path):
-    save_all(tmp_path, {10: 1.0})
-    for name in ("20.orbax-checkpoint-tmp", "5.deleted", "notes"):
+    save_all(tmp_path, {5: 0.5, 10: 1.0})
+    (tmp_path / "5").rename(tmp_path / "5.deleted")
+    shutil.rmtree(tmp_path / "5.deleted" / "state")
+    (tmp_path / "3.deleted2").mkdir()
+    for name in ("20.orbax-checkpoint-tmp", "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").write_text("x")
     assert restore(tmp_path, counter(0, 3)).step == 10
@@ -572,7 +575,8 @@ def moments(tmp_path, monkeypatch):
 
 
 def test_a_kill_in_the_middle_of_saves_loses_nothing_finished(moments):
-    assert len(moments) == 2 * (6 + 3 + 3)  # six saves; 2, 3 and 4 are renamed, then deleted
+    # Six saves; 2, 3 and 4 are renamed, then deleted: the arrays, and then the rest.
+    assert len(moments) == 2 * (6 + 3 + 3 + 3)
     reached = 0
     for directory in moments[1:]:  # the first copy is older than any checkpoint
         finished = steps(directory)

@@ -269,7 +269,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, copied, 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"checkpoint {NUM} is damaged (")
-    assert lines[0].endswith(f"; restored {NUM - 2}")
+    assert lines[0].endswith(f", set aside as {NUM}.damaged; restored {NUM - 2}")
     assert_same_run(copied, finished)
 
 
@@ -424,6 +424,7 @@ def test_sigterm_ends_with_the_status_of_a_terminated_process(capsys):
 
 def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(finished, copied):
     shutil.rmtree(copied / "checkpoints")
+    checkpoint.prepare(copied / "checkpoints")  # as it is before the first save is finished
     jaxrl_pg.resume(copied)
     assert_same_run(copied, finished)
 

@@ -169,10 +169,12 @@ def test_open_inside_a_run_points_at_it(run):
         RunFolder.open(run.path / "checkpoints")
 
 
-@pytest.mark.parametrize("text", ['{"agent": ', "[1, 2]"])
-def test_open_refuses_a_broken_config(run, text):
+@pytest.mark.parametrize(
+    ("text", "message"), [('{"agent": ', "is not JSON"), ("[1, 2]", "expected object, got array")]
+)
+def test_open_refuses_a_broken_config(run, text, message):
     (run.path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json holds no JSON object .*restore it"):
+    with pytest.raises(ValueError, match=rf"config\.json:? {message}.*restore it"):
         RunFolder.open(run.path)
 
 
@@ -214,7 +216,9 @@ def test_torn_last_line_is_not_read_and_is_cut_on_entry(run):
 
 
 def test_broken_line_in_the_middle_is_named(run):
-    (run.path / "metrics.jsonl").write_text('{"iteration": 1}\nnonsense\n{"iteration": 2}\n')
+    (run.path / "metrics.jsonl").write_text(
+        '{"iteration": 1, "timesteps": 8}\nnonsense\n{"iteration": 2, "timesteps": 16}\n'
+    )
     with pytest.raises(ValueError, match=r"metrics\.jsonl line 2 is not JSON .*delete that line"):
         run.rows()
 

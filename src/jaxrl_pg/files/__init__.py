@@ -19,6 +19,7 @@ from jaxrl_pg.files.opening import (
     is_folder,
     read_bytes,
     read_text,
+    readable_size,
     require_no_link,
 )
 from jaxrl_pg.files.writing import clear_leftovers, remove_file, write_atomic
@@ -40,6 +41,7 @@ __all__ = [
     "make_new_folder",
     "read_bytes",
     "read_text",
+    "readable_size",
     "remove_file",
     "remove_tree",
     "require_no_link",

@@ -16,6 +16,7 @@ __all__ = [
     "naming",
     "read_bytes",
     "read_text",
+    "readable_size",
     "require_no_link",
 ]
 
@@ -122,6 +123,16 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
             return file.read()
         except MemoryError:
             raise ValueError(f"{path} holds {size:,} bytes, more than fit in memory") from None
+
+
+def readable_size(path: Path) -> int:
+    """Open a plain file, and return its number of bytes; see `read_bytes`."""
+    with naming(path):
+        opened = descriptor(path, os.O_RDONLY)
+        try:
+            return os.fstat(opened).st_size
+        finally:
+            os.close(opened)
 
 
 def read_text(path: Path, limit: int | None = None) -> str:

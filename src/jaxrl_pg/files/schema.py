@@ -9,26 +9,27 @@
     part = schema.read(path, Part, "delete the file and run the sweep again")
 
 A type is a `TypedDict`, a dataclass, or any of `list[...]`, `dict[str, ...]`, `int | None` and so
-on. Nothing is converted but a whole number to a float: the text "2" is no number, and True is none.
+on. A whole number may stand for a float. The text "2" is no number, and True is none.
 '''
 
+import dataclasses
 import json
 import math
 import types
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, is_typeddict
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
 from jaxrl_pg.files.opening import read_bytes
 
-__all__ = ["Amount", "Count", "Positive", "Seed", "check", "decode", "read"]
+__all__ = ["Amount", "Count", "Numbers", "Positive", "check", "decode", "read"]
 
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
-Seed = Count
+Numbers = float | bool | None | list[Any]
 
 _MAX_BYTES = 1 << 28  # of a document that is read in one piece
 
@@ -85,6 +86,9 @@ def decode(
         raise _error(path, place, "is nested too deeply", remedy) from None
     except UnicodeError:
         raise _error(path, place, "is no UTF-8 text", remedy) from None
+    except json.JSONDecodeError as error:
+        what = f"is not JSON ({error.msg} at character {error.pos + 1})"
+        raise _error(path, place, what, remedy) from None
     except ValueError as error:
         raise _error(path, place, f"is not JSON ({error})", remedy) from None
     return check(value, kind, path, place, remedy)
@@ -97,25 +101,29 @@ def check(
     place: str = "",
     remedy: str = "restore the file",
 ) -> Any:
-    """Return a decoded value as the type that it must have; see `read`.
+    """Refuse a decoded value that has not the type that it must have; see `read`.
 
-    A `TypedDict` is returned as it is, with the fields that it does not name.
+    Returns:
+        The object, where the type is a dataclass; otherwise the value as it is, with the fields
+        that a `TypedDict` does not name.
     """
     try:
         converted = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         expected, _, where = str(error).replace("`", "").partition(" - at ")
         expected = expected[:1].lower() + expected[1:]
-        inside = f", {where}" if where else ""
-        raise _error(path, place + inside if place else where, expected, remedy) from None
+        place = ", ".join(part for part in (place, where) if part)
+        raise _error(path, place, expected, remedy) from None
     except RecursionError:
         raise _error(path, place, "is nested too deeply", remedy) from None
-    return value if is_typeddict(kind) else converted
+    return converted if dataclasses.is_dataclass(kind) else value
 
 
 def _error(path: Path | str, place: str, what: str, remedy: str) -> ValueError:
     """Return the error of one line."""
-    line = " ".join(f"{path}{f' {place}' if place else ''}: {what}: {remedy}".split())
+    where = f"{path} {place}".rstrip()
+    mark = "" if what.startswith("is ") else ":"
+    line = " ".join(f"{where}{mark} {what}: {remedy}".split())
     return ValueError("".join(c if c.isprintable() else "?" for c in line))
 
 

@@ -30,7 +30,7 @@ class _Described(TypedDict):
 
     agent: str
     env: str
-    seed: schema.Seed
+    seed: schema.Count
     config: dict[str, formats.Value]
 
 

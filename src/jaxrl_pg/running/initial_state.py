@@ -49,13 +49,26 @@ def _find(
     config: BaseConfig, folder: RunFolder, shapes: TrainState[Any]
 ) -> checkpoint.Found | None:
     """Read the newest good checkpoint, if the run's config is still the one it was saved with."""
-    if not checkpoint.steps(folder.checkpoints_dir):
+    if not checkpoint.candidates(folder.checkpoints_dir):
+        _require_nothing_lost(folder)
         return None
-    saved = checkpoint.newest_host(folder.checkpoints_dir).get("config", {})
+    run = folder.run_id
+    saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config", {})
     now = configs.to_dict(config)
     differ = [k for k in saved if k in now and saved[k] != now[k]]
     differ = [k for k in differ if k not in ("total_timesteps", "env")]
     if saved and differ:
         lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory", run=run)
+
+
+def _require_nothing_lost(folder: RunFolder) -> None:
+    """Refuse to begin a run again that has had checkpoints, and rows that would be lost."""
+    rows = folder.rows()
+    if rows and not checkpoint.never_saved(folder.checkpoints_dir):
+        raise ValueError(
+            f"no checkpoint in {folder.checkpoints_dir}, though the run has rows up to iteration "
+            f"{rows[-1]['iteration']}: put the checkpoints back, or train again with another "
+            "--run-dir"
+        )

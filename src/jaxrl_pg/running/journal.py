@@ -78,7 +78,9 @@ class Journal(AbstractContextManager["Journal"]):
         """Open what is written to."""
         with ExitStack() as stack:
             saves = checkpoint.Checkpoints(
-                self._folder.checkpoints_dir, keep_last=self._options.keep_last
+                self._folder.checkpoints_dir,
+                keep_last=self._options.keep_last,
+                run=self._folder.run_id,
             )
             self._saves = stack.enter_context(saves)
             self._saves.rewind(self._iteration)
@@ -149,7 +151,7 @@ class Journal(AbstractContextManager["Journal"]):
         """
         self._stack.close()
         rows = self._folder.rows()
-        save_curve(rows, self._folder.path / "curve.png", title)
+        save_curve(rows, self._folder.curve_path, title)
         if self._callback.error is not None:
             raise self._callback.error
         return rows

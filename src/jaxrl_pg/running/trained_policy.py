@@ -150,7 +150,9 @@ def load(
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
-    restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
+    restored = checkpoint.restore(
+        run.checkpoints_dir, shapes, step, optional="memory", run=run.run_id
+    )
     return Policy(config, restored.state, restored.step)
 
 

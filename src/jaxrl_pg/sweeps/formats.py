@@ -59,7 +59,7 @@ class Measured(TypedDict):
     study: str
     agent: str
     env: str
-    seed: schema.Seed
+    seed: schema.Count
     timesteps: schema.Count
     return_mean: float | None
     return_std: float | None
