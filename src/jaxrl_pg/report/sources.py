@@ -34,6 +34,10 @@ class _Described(TypedDict):
     config: dict[str, formats.Value]
 
 
+class _Config(TypedDict, total=False):
+    env_params: dict[str, formats.Value] | None
+
+
 _Evaluated = TypedDict(
     "_Evaluated",
     {
@@ -149,7 +153,9 @@ def _described(folder: RunFolder) -> Row:
     """Return what a run's config.json says, checked; the seed is 0 where an old one has none."""
     described = {"seed": 0, **folder.config}
     remedy = "restore the file, or leave the run out"
-    schema.check(described, _Described, folder.path / "config.json", "", remedy)
+    path = folder.path / "config.json"
+    schema.check(described, _Described, path, "", remedy)
+    schema.check(described["config"], _Config, path, "config", remedy)
     return described
 
 
