@@ -15,6 +15,7 @@ import contextlib
 import importlib.metadata
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,11 +141,11 @@ def measured_speed(folder: Path, group: str) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def collect(folder: Path, experiment: Experiment, seconds: float) -> int:
+def collect(folder: Path, experiment: Experiment, seconds: float, quiet: bool = False) -> None:
     """Write `results.csv` from the finished parts, in the experiment's order.
 
-    Returns:
-        How many finished runs are left out, because the experiment does not have them (any more).
+    It says so, unless `quiet`, if finished runs are left out because the experiment does not have
+    them (any more).
     """
     finished = finished_rows(folder, experiment)
     rows = [
@@ -157,7 +158,13 @@ def collect(folder: Path, experiment: Experiment, seconds: float) -> int:
     facts = formats.read_facts(folder) or formats.Facts()
     facts["seconds"] = round(facts.get("seconds", 0.0) + seconds, 1)
     files.write_atomic(folder / "sweep.json", json.dumps(facts, indent=1) + "\n")
-    return len(finished.keys() - {point.id for point in experiment.points})
+    left_out = len(finished.keys() - {point.id for point in experiment.points})
+    if left_out and not quiet:
+        print(
+            f"{folder} has {left_out} finished runs that are not in the experiment: results.csv "
+            "leaves them out",
+            file=sys.stderr,
+        )
 
 
 def _require_ours(folder: Path, experiment: Experiment) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,13 +75,7 @@ def sweep(
     began = time.monotonic()
     with opened(folder, experiment), Interrupt() as interrupt:
         train_groups(experiment, every_group, folder, options, interrupt)
-        left_out = collect(folder, experiment, time.monotonic() - began)
-    if left_out and not options.quiet:
-        print(
-            f"{folder} has {left_out} finished runs that are not in the experiment: results.csv "
-            "leaves them out",
-            file=sys.stderr,
-        )
+        collect(folder, experiment, time.monotonic() - began, options.quiet)
     again = f"jaxrl-pg sweep {experiment.name} --run-dir {folder}"
     interrupt.raise_if_received(f"saved; go on with: {again}")
     return folder
