@@ -36,6 +36,7 @@ __all__ = [
     "folder_of",
     "measured_speed",
     "opened",
+    "require_ours",
 ]
 
 _PACKAGES = ("jaxrl-pg", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
@@ -56,7 +57,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
         ValueError: if it is in use, holds something else than a sweep, holds results that were
             evaluated in another way, or a part or a batch that is not what it should be.
     """
-    seconds = _require_ours(folder, experiment)
+    seconds = require_ours(folder, experiment)
     files.require_writable(folder)
     files.make_folder(folder / "parts", within=folder)
     lock = files.lock(folder)
@@ -167,8 +168,16 @@ def collect(folder: Path, experiment: Experiment, seconds: float, quiet: bool = 
         )
 
 
-def _require_ours(folder: Path, experiment: Experiment) -> float:
-    """Refuse a folder that is no sweep's, or not this one's; return its seconds of training."""
+def require_ours(folder: Path, experiment: Experiment) -> float:
+    """Refuse a folder that is no sweep's, or not this one's.
+
+    Returns:
+        The seconds for which the sweep was trained so far.
+
+    Raises:
+        ValueError: if it holds something else than a sweep, results that were evaluated in another
+            way, or a part or a batch that is not what it should be.
+    """
     for name in ("parts", "batches", "policies", "results.csv"):
         files.require_no_link(folder / name)
     saved = formats.read_facts(folder)

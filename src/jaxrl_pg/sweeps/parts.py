@@ -90,9 +90,10 @@ def checked_rows(
     """
     for point in points:
         its_own, config = rows.get(point.id, []), point.config
+        own_columns = described(point, 0)
         for row in its_own:
-            for name, value in described(point, row["timesteps"]).items():
-                if name != "study" and row.get(name, value) != value:
+            for name, value in own_columns.items():
+                if name not in ("study", "timesteps") and row.get(name, value) != value:
                     raise ValueError(
                         f"{path} gives run {point.id} {name}={row[name]!r}, which has {value!r}: "
                         f"{remedy}"

@@ -32,6 +32,7 @@ from jaxrl_pg.sweeps.folder import (
     folder_of,
     measured_speed,
     opened,
+    require_ours,
 )
 from jaxrl_pg.sweeps.parts import finished_rows
 
@@ -93,6 +94,7 @@ def dry_run(
     """
     options = options or SweepOptions()
     folder, layout = folder_of(experiment, run_dir), batches.layout_of(options)
+    require_ours(folder, experiment)
     every_group, finished = groups(experiment.points), finished_rows(folder, experiment)
     lines, times = [describe(experiment, every_group), "to train:"], list[float | None]()
     for group in every_group:
