@@ -1,4 +1,4 @@
-"""The README's Python blocks run as they are printed, and leave what the text beside them says."""
+"""The README's Python blocks run as they are printed, and so does that of the theory's page."""
 
 import contextlib
 import re
@@ -14,11 +14,13 @@ from jaxrl_pg.running import run_folder
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-BLOCKS = {
-    language: [body for name, body in FENCED.findall(TEXT) if name == language]
-    for language in ("python", "toml")
-}
-TRAINING, THEORY, GAME = BLOCKS["python"]
+
+
+def python_of(page):
+    return [body for name, body in FENCED.findall(page.read_text()) if name == "python"]
+
+
+TRAINING, THEORY, GAME = python_of(ROOT / "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def trained(tmp_path_factory):
 
 def test_each_block_stands_alone_and_is_short():
     """A block needs no other: none of their names is used before the block itself defines it."""
-    for block in BLOCKS["python"]:
+    for block in (TRAINING, THEORY, GAME):
         assert block.startswith(("import ", "from "))
         assert block.count("\n") <= 35
 
@@ -74,7 +76,25 @@ def test_the_theory_and_the_game_run(tmp_path, monkeypatch):
     assert names["config"].factors == (5, 5, 5)
 
 
+def test_the_page_on_the_theory_runs():
+    (block,) = python_of(ROOT / "docs" / "theory.md")
+    names, before = {}, jax.config.jax_enable_x64
+    try:
+        exec(compile(block, "theory.md", "exec"), names)
+        assert names["solution"].value.shape == (1000, 50)
+        assert names["solution"].value.dtype == np.float64
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
+def test_no_other_page_has_code_that_no_test_runs():
+    """Pages under docs/how-to have tests of their own, which run all of them."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")]
+    found = {page.relative_to(ROOT).as_posix() for page in pages if python_of(page)}
+    assert {name for name in found if "how-to/" not in name} == {"README.md", "docs/theory.md"}
+
+
 def test_the_experiment_is_the_file_that_it_names():
-    (printed,) = BLOCKS["toml"]
+    (printed,) = (body for name, body in FENCED.findall(TEXT) if name == "toml")
     path = ROOT / re.match(r"# (\S+)\n", printed).group(1)
     assert tomllib.loads(printed) == tomllib.loads(path.read_text(encoding="utf-8"))
