@@ -107,9 +107,13 @@ def test_a_file_that_has_another_name_is_copied_before_it_grows(ours, outside):
     assert (ours / "metrics.jsonl").read_text() == "mine and ours"
 
 
-def test_a_lock_that_is_no_plain_file_is_refused(ours):
+def test_a_lock_that_is_no_plain_file_is_refused(ours, outside):
     (ours / "lock").mkdir()
-    with pytest.raises(ValueError, match="lock is no plain file: move it away"):
+    with pytest.raises(ValueError, match="lock is no plain file of its own: move it away"):
+        files.lock(ours)
+    (ours / "lock").rmdir()
+    os.link(outside / "diary", ours / "lock")
+    with pytest.raises(ValueError, match="lock is no plain file of its own: move it away"):
         files.lock(ours)
 
 

@@ -185,7 +185,7 @@ def read_arrays(path: Path, leaves: Json, target: Any) -> dict[str, np.ndarray]:
         {
             name: orbax_file.Stored(leaves[name]["stored_as"], dtype, shape)
             for name, (dtype, shape, _) in expected.items()
-            if math.prod(shape)
+            if math.prod(shape) and leaves[name]["stored_as"] is not None  # else it is all zeros
         },
     )
     arrays = {}

@@ -38,8 +38,8 @@ class Lock:
         """
         for path in (self._folder / "lock", self._owner):
             require_no_link(path)
-            if os.path.lexists(path) and not is_file(path):
-                raise ValueError(f"{path} is no plain file: move it away")
+            if os.path.lexists(path) and (not is_file(path) or _is_shared(path)):
+                raise ValueError(f"{path} is no plain file of its own: move it away")
         try:
             self._lock.acquire()
             write_atomic(self._owner, f"{os.getpid()} on {platform.node()}")
@@ -80,12 +80,22 @@ def lock(folder: Path) -> Lock:
     return held
 
 
+def _is_shared(path: Path) -> bool:
+    """Return whether a file holds something and has a second name: a lock might empty it."""
+    found = os.lstat(path)
+    return found.st_nlink > 1 and found.st_size > 0
+
+
 def require_writable(path: Path) -> None:
     """Refuse a path that cannot be made or filled, judging by its nearest parent that exists.
 
     Raises:
         ValueError: naming what is in the way.
     """
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError:  # bytes of no UTF-8, or umlauts in a process whose locale is C
+        raise unwritable(path, "its name is no UTF-8 here, LC_ALL=C.UTF-8 may help") from None
     nearest = next((near for near in (path, *path.parents) if os.path.lexists(near)), Path())
     if not nearest.is_dir():
         raise unwritable(path, f"{nearest} is not a folder")

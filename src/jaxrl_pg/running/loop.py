@@ -6,26 +6,24 @@ import dataclasses
 import os
 import re
 import secrets
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxrl_pg import agents, checkpoint, envs
+from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.files import schema
-from jaxrl_pg.running import hosts, initial_state, memory_estimate
+from jaxrl_pg.running import hosts, initial_state, memory_estimate, resuming
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.loggers import Logger, require_extra
-from jaxrl_pg.running.options import Options, saved_options, with_changes
+from jaxrl_pg.running.options import Options, with_changes
 from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
@@ -36,12 +34,6 @@ from jaxrl_pg.training.program import chunk_length, evaluation_iterations, itera
 from jaxrl_pg.types import TrainState
 
 __all__ = ["DivergedError", "Options", "Result", "resume", "run"]
-
-
-class _Host(TypedDict):
-    """What `Journal.save` keeps beside a state."""
-
-    seconds: float
 
 
 class Result(NamedTuple):
@@ -151,7 +143,7 @@ def resume(
     config = config_of(folder.path, saved, env=env, network=network, optimizer=optimizer)
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
-    options = with_changes(options or _options_of(folder, saved["options"]), changes)
+    options = with_changes(options or resuming.saved_options_of(folder, saved), changes)
     description = _describe(config, saved["seed"], options)
     if "run" in saved:  # earlier versions wrote none
         description["run"] = saved["run"]
@@ -166,14 +158,12 @@ def resume(
                 "give more, or leave it out"
             )
         # Whatever can go wrong does so before anything is cut.
-        seconds = schema.check(restored.host, _Host, folder.checkpoints_dir)["seconds"]
-        missing = hosts.from_first(_prepare, folder, restored.step)
+        seconds = resuming.seconds_of(restored, folder)
+        lines = hosts.from_first(resuming.prepare, folder, restored.step)
         hosts.from_first(folder.write_config, description)
-        hosts.from_first(folder.drop_after, restored.step)
-        aside = hosts.from_first(checkpoint.set_aside, folder.checkpoints_dir, restored.step)
-        if hosts.is_first() and (missing or aside or not options.quiet):
-            for line in [*_with_names(restored.skipped, aside), *missing]:
-                print(line, file=sys.stderr if options.quiet else sys.stdout)
+        lines += hosts.from_first(resuming.cut, folder, restored.step, restored.skipped)
+        if hosts.is_first():
+            resuming.show(lines, restored.skipped, options.quiet)
         return _go_on(config, folder, restored.state, options, hooks, interrupt, seconds)
 
 
@@ -278,34 +268,6 @@ def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
     name = f"{description['agent']}-{env}-{description['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = re.sub(r"[^\w.-]+", "-", name)
     return str(RunFolder.create_beside(Path("runs") / name, description).path)
-
-
-def _prepare(folder: RunFolder, iteration: int) -> list[str]:
-    """Refuse a folder that could not be gone on with; return what its user should know."""
-    lines = folder.require_rows(iteration)
-    checkpoint.prepare(folder.checkpoints_dir)
-    return lines
-
-
-def _with_names(skipped: Sequence[str], aside: Sequence[str]) -> list[str]:
-    """Say in the line about each checkpoint that was passed over what it is called now."""
-    lines = list(skipped)
-    for name in aside:
-        begin = f"checkpoint {name.partition('.')[0]} "
-        for number, line in enumerate(lines):
-            if line.startswith(begin):
-                lines[number] = line.replace("; restored", f", set aside as {name}; restored")
-    return lines
-
-
-def _options_of(folder: RunFolder, values: Row) -> Options:
-    """Return the options of a saved run."""
-    path = folder.path / "config.json"
-    schema.check(values, Options, path, "options")
-    try:
-        return saved_options(values)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
 
 
 @contextmanager
