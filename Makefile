@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed$(if $(EXTRAS),+$(subst $(comma),+,$(EXTRAS)))
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke check bench bench-ppo bench-sac bench-sweep theory variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -90,6 +90,10 @@ theory: $(addprefix theory-,$(FIGURES)) ## the theory: every figure of docs/theo
 
 theory-%: install
 	$(BIN)/python experiments/theory/$*.py
+
+record: install ## keep the results of a finished study, and write its tables: make record RUN=runs/...
+	@test -n "$(RUN)" || { echo 'say which: make record RUN=runs/...'; exit 2; }
+	$(BIN)/python experiments/record.py $(RUN)
 
 variance: install ## bias and variance of every policy-gradient estimator
 	$(BIN)/python experiments/variance/variance.py

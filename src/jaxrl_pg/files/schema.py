@@ -23,10 +23,11 @@ import msgspec
 
 from jaxrl_pg.files.opening import read_bytes
 
-__all__ = ["Count", "Numbers", "Positive", "check", "decode", "read"]
+__all__ = ["Amount", "Count", "Numbers", "Positive", "check", "decode", "read"]
 
 T = TypeVar("T")
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Numbers = float | bool | None | list[Any]
 
