@@ -15,7 +15,12 @@ from collections.abc import Iterator
 
 __all__ = ["BUG", "DIVERGED", "DONE", "INTERRUPTED", "SYSTEM", "WRONG", "report", "show"]
 
-DONE, DIVERGED, WRONG, SYSTEM, BUG, INTERRUPTED = 0, 1, 2, 3, 70, 130
+DONE = 0
+DIVERGED = 1
+WRONG = 2
+SYSTEM = 3
+BUG = 70
+INTERRUPTED = 130
 
 _LONGEST = 2000  # characters of a line; what is quoted from a file may be of any length
 _SPACE = "free some space, or choose another folder"
@@ -139,6 +144,8 @@ def _system_line(error: BaseException) -> str | None:
     for number in _WRAPPED:
         if os.strerror(number).lower() in text.lower():
             return f"{_first(text)}: {_REMEDIES[number]}"
+    if "Symlink loop" in text:  # pathlib's own words
+        return f"{_first(text)}: {_REMEDIES[errno.ELOOP]}"
     if "home directory" in text:
         return f"{_first(text)} Set HOME, or give every folder by its whole path"
     if isinstance(error, RuntimeError) and any(word in text.lower() for word in _LOST):

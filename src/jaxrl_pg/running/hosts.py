@@ -220,8 +220,8 @@ def _identity(x: jax.Array) -> jax.Array:
 
 def _from_first(data: bytes) -> bytes:
     """Return the first process's bytes on all: as 32-bit words, since JAX sends them by adding."""
-    sizes = np.array(divmod(len(data), _MESSAGE_BYTES), np.int32)
-    full, rest = (int(size) for size in multihost_utils.broadcast_one_to_all(sizes))
+    lengths = np.array(divmod(len(data), _MESSAGE_BYTES), np.int32)
+    full, rest = (int(size) for size in multihost_utils.broadcast_one_to_all(lengths))
     received = []
     for number, size in enumerate([_MESSAGE_BYTES] * full + [rest]):
         words = np.zeros(-(-size // 4), np.uint32)
@@ -235,8 +235,8 @@ def _from_first(data: bytes) -> bytes:
 def _exchange(text: str) -> list[str]:
     """Return every process's text on all of them, in order."""
     data = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array(data.size, np.int32))
-    padded = np.zeros(int(sizes.max()), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(data.size, np.int32))
+    padded = np.zeros(int(lengths.max()), np.uint8)
     padded[: data.size] = data
     rows = multihost_utils.process_allgather(padded)
-    return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
+    return [row[:size].tobytes().decode() for row, size in zip(rows, lengths, strict=True)]

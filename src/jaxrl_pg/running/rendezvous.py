@@ -78,9 +78,9 @@ def _receive(address: str, num_processes: int, deadline: float) -> None:
                 if not select.select([listener], [], [], _PAUSE)[0]:
                     continue
                 connection = stack.enter_context(listener.accept()[0])
-                number = _introduced(connection, num_processes, joined)
-                if number is not None:
-                    joined[number] = connection
+                new = _introduced(connection, num_processes, joined)
+                if new is not None:
+                    joined[new] = connection
         # The port is free before the others look for JAX there.
         for connection in joined.values():
             _send(connection, {"go": True})

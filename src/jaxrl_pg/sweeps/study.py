@@ -143,10 +143,12 @@ def whole(name: str, given: Any, low: int) -> int:
     return given
 
 
-@functools.cache
-def hints_of(config_class: type) -> dict[str, Any]:
+def hints_of(config_class: Any) -> dict[str, Any]:
     """Return the types of a config's fields by name."""
-    return typing.get_type_hints(config_class)
+    return _type_hints(config_class)
+
+
+_type_hints = functools.cache(typing.get_type_hints)
 
 
 def check_keys(what: str, table: Table, allowed: Sequence[str]) -> None:
