@@ -1,10 +1,7 @@
 """Every way in which a command can fail: one line, and the exit code of its kind."""
 
 import errno
-import json
 import os
-import resource
-import shlex
 import subprocess
 import sys
 

@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if argv is None:
         start_up.end_on_signals()
-    from jaxrl_pg.cli import commands
+    from jaxrl_pg.cli import commands, exits
 
-    return commands.main(argv)
+    code = commands.main(argv)
+    if argv is None and code == exits.SYSTEM:
+        exits.end_now(code)
+    return code

@@ -6,14 +6,16 @@ else is a mistake of this library: it is shown whole, to be reported.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import sys
 import traceback
 from collections.abc import Iterator
+from typing import NoReturn
 
-__all__ = ["BUG", "DIVERGED", "DONE", "INTERRUPTED", "SYSTEM", "WRONG", "report", "show"]
+__all__ = ["BUG", "DIVERGED", "DONE", "INTERRUPTED", "SYSTEM", "WRONG", "end_now", "report", "show"]
 
 DONE = 0
 DIVERGED = 1
@@ -70,6 +72,17 @@ def report(error: BaseException, verbose: bool = False) -> int:
     except OSError:  # or Python would try again when it ends, and say so in lines of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
+
+
+def end_now(code: int) -> NoReturn:
+    """End the process without Python's own ending.
+
+    After an error of the system, libraries that could not finish would say so in many lines, and
+    JAX would wait for processes that are gone. Whatever is ours has been closed by now.
+    """
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def show(text: str) -> None:

@@ -83,6 +83,10 @@ def require_writable(path: Path) -> None:
     Raises:
         ValueError: naming what is in the way.
     """
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError:  # bytes of no UTF-8, or umlauts in a process whose locale is C
+        raise unwritable(path, "its name is no UTF-8 here, LC_ALL=C.UTF-8 may help") from None
     nearest = next((near for near in (path, *path.parents) if os.path.lexists(near)), Path())
     if not nearest.is_dir():
         raise unwritable(path, f"{nearest} is not a folder")
