@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxrl_pg.running import rendezvous, sizes
+from jaxrl_pg.running import lost_process, rendezvous, sizes
 from jaxrl_pg.running.messages import PeerError, pack, unpack
 from jaxrl_pg.running.options import Processes
 
@@ -89,6 +89,8 @@ def start(processes: Processes, num_devices: int | None) -> None:
         raise ValueError(
             f"coordinator={processes.coordinator}: the processes did not meet ({reason}): {advice}"
         ) from error
+    if processes.process_id != 0:
+        lost_process.end_instead_of_aborting()
 
 
 def alone() -> bool:
