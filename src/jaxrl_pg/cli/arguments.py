@@ -299,7 +299,9 @@ def _without_truths(args: list[str], kinds: dict[str, _Kind]) -> list[str]:
 
 def did_you_mean(given: str, allowed: Sequence[str]) -> str:
     """Return `did you mean x? `, or nothing where nothing is like what was given."""
-    close = difflib.get_close_matches(given, allowed, n=1, cutoff=0.6)
+    word = given.lower()
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    close += [name for name in allowed if len(word) > 1 and name.startswith(word)]
     return f"did you mean {close[0]}? " if close else ""
 
 

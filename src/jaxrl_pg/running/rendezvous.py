@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import select
 import socket
 import time
@@ -133,9 +134,10 @@ def _listen(address: str) -> socket.socket:
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
+        why = os.strerror(error.errno)
         raise ValueError(
-            f"coordinator={address}: the port cannot be used ({error.strerror}): give another one "
-            "to all processes, and process_id=0 to one only"
+            f"coordinator={address}: the port cannot be used ({why}): give another one to all "
+            "processes, and process_id=0 to one only"
         ) from None
 
 
