@@ -185,9 +185,16 @@ def test_the_command_line_imports_nothing_before_it_is_needed():
     for_types = [node for node in body if isinstance(node, ast.If)]
     assert all(ast.unparse(node.test) == "TYPE_CHECKING" for node in for_types)
     at_once = ast.Module([node for node in body if node not in for_types], [])
-    assert {module for module, _, _ in internal_imports(at_once)} <= {"", "cli", "cli.arguments"}
+    light = ["cli", "cli.arguments", "cli.exits", "cli.start_up"]
+    assert {module for module, _, _ in internal_imports(at_once)} <= {"", *light}
     assert not third_party_imports(at_once)
-    assert not third_party_imports(TREES["cli.arguments"])
+    for name in light:
+        assert not third_party_imports(TREES[name])
+        known = {module for module, _, _ in internal_imports(TREES[name])}
+        assert known <= {"", "cli", "cli.commands", *light}
+    assert [ast.unparse(x) for x in TREES["cli"].body if isinstance(x, ast.ImportFrom)] == [
+        "from collections.abc import Sequence"
+    ]
 
 
 def test_only_the_registry_and_the_front_door_name_an_agent():

@@ -110,6 +110,10 @@ class Journal(AbstractContextManager["Journal"]):
         last = f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
         raise diverged(rows[number], name, last)
 
+    def waited(self, seconds: float) -> None:
+        """Leave time that went into compiling out of the speed that is shown."""
+        self._progress.leave_out(seconds)
+
     def report(self, rows: list[Row]) -> None:
         """Keep and show the rows of a chunk, and call what the user handed in."""
         self._folder.append(rows)

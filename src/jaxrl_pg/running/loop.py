@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.running import hosts, initial_state, memory_estimate, resuming
+from jaxrl_pg.running import hints, hosts, initial_state, memory_estimate, resuming
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
@@ -195,7 +195,7 @@ def _go_on(
             if decision.signal or decision.stop:
                 break
         rows = hosts.from_first(journal.finish, _title(config))
-    message = f"saved; go on with: jaxrl-pg resume {folder.path}"
+    message = f"saved; go on with: {hints.command('resume', folder.path)}"
     interrupt.raise_if_received(message if hosts.is_first() else "")
     return Result(state, columns(rows), config, folder.path)
 
@@ -214,6 +214,7 @@ class _Session:
         self.began = time.monotonic() - seconds
         self.length = chunk_length(config, options.num_evals)
         self.points = set(evaluation_iterations(config, options.num_evals))
+        self.compiled: set[tuple[Any, int]] = set()
         self.train = jax.jit(iterations, static_argnums=2, donate_argnums=1)
         self.evaluate = jax.jit(
             evaluation_metrics,
@@ -230,7 +231,9 @@ class _Session:
         """Train one chunk, evaluate where that is due, report both; return the score if any."""
         start, steps = int(state.iteration), self.config.steps_per_iteration
         # The first chunk of a resumed run may have to catch up with the chunks' grid.
-        state, metrics = self.train(self.config, state, self.length - start % self.length)
+        length = self.length - start % self.length
+        self._compile(self.train, state, length)
+        state, metrics = self.train(self.config, state, length)
         metrics = jax.device_get(metrics)
         seconds = round(self.seconds, 3)
         rows = [
@@ -246,6 +249,7 @@ class _Session:
         iteration = start + len(rows)
         if iteration in self.points:
             num_episodes = self.options.num_eval_episodes
+            self._compile(self.evaluate, state, num_episodes)
             evaluated = jax.device_get(self.evaluate(self.config, state, num_episodes))
             rows.append(
                 {
@@ -257,6 +261,16 @@ class _Session:
             )
         self.journal.report(rows)
         return state, rows[-1].get("eval/return_mean")
+
+    def _compile(self, program: Any, state: TrainState[Any], number: int) -> None:
+        """Compile a program before it is first called; refuse what would not fit in memory."""
+        if (program, number) in self.compiled:
+            return
+        began = time.monotonic()
+        compiled = program.lower(self.config, state, number).compile()
+        memory_estimate.require_compiled(compiled, self.config)
+        self.compiled.add((program, number))
+        self.journal.waited(time.monotonic() - began)
 
 
 def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
@@ -288,7 +302,7 @@ def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     envs.make(config.env, config.env_params)
     devices.require_devices(config.num_devices)
     hosts.require_all_devices(config.num_devices)
-    memory_estimate.require(config)
+    memory_estimate.require(config, options.num_eval_episodes if options.num_evals else 0)
     if options.tensorboard:
         require_extra("tensorboardX", "tensorboard")
     require_hooks(hooks)

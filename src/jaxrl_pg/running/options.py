@@ -6,8 +6,11 @@ import dataclasses
 from typing import Any
 
 from jaxrl_pg.config import nearest
+from jaxrl_pg.running import sizes
 
 __all__ = ["Options", "Processes", "saved_options", "with_changes"]
+
+_LONGEST_WAIT = 86_400  # a day, in seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,16 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse numbers that are too low, or of the wrong kind."""
-        for name, low in (("num_evals", 0), ("num_eval_episodes", 1), ("keep_last", 1)):
+        for name, low, high in (
+            ("num_evals", 0, sizes.MAX_EVALS),
+            ("num_eval_episodes", 1, sizes.LARGEST),
+            ("keep_last", 1, sizes.LARGEST),
+        ):
             given = getattr(self, name)
             if not isinstance(given, int) or given < low:
                 raise ValueError(f"{name}={given!r}: give a whole number >= {low}")
+            if given > high:
+                raise ValueError(f"{name}={given!r}: give at most {high:,}")
         seconds = self.checkpoint_seconds
         if not isinstance(seconds, int | float) or not seconds >= 0:  # NaN is not >= 0
             raise ValueError(f"checkpoint_seconds={seconds!r}: give a number >= 0")
@@ -50,17 +59,24 @@ class Processes:
     """number of processes; with auto, needed on a CPU only, to divide num_devices among them"""
     process_id: int | None = None
     """which of them this is, from 0; auto knows it"""
+    join_seconds: int = 300
+    """seconds to wait for all of them to be there"""
 
     def __post_init__(self) -> None:
         """Refuse a description from which the processes could not find each other."""
         count, number = self.num_processes, self.process_id
+        if not 1 <= self.join_seconds <= _LONGEST_WAIT:
+            raise ValueError(
+                f"join_seconds={self.join_seconds}: give a whole number from 1 to {_LONGEST_WAIT}"
+            )
         if self.coordinator is None:
             if count is not None or number is not None:
                 name, value = ("num_processes", count) if number is None else ("process_id", number)
                 raise ValueError(f"{name}={value} without coordinator: give HOST:PORT of process 0")
             return
-        if count is not None and count < 1:
-            raise ValueError(f"num_processes={count}: give a whole number >= 1")
+        if count is not None and not 1 <= count <= sizes.MAX_PROCESSES:
+            limit = f"from 1 to {sizes.MAX_PROCESSES:,}"
+            raise ValueError(f"num_processes={count}: give a whole number {limit}")
         if number is not None and not 0 <= number < (count or number + 1):
             limit = "" if count is None else f" to {count - 1} (num_processes={count})"
             raise ValueError(f"process_id={number}: give a whole number from 0{limit}")

@@ -351,6 +351,9 @@ def _no_run_message(path: Path) -> str:
     """Say where a run was expected and which runs are near, the likeliest first."""
     parent = path.absolute().parent
     message = f"no run in {path}: expected {path / 'config.json'}"
+    inside = sorted(str(file.parent) for file in path.glob("*/config.json"))
+    if inside:
+        return f"{message}; runs in it are: {', '.join(inside[:8])}" + ", ..." * (len(inside) > 8)
     if (parent / "config.json").is_file():
         return f"{message}; did you mean {path.parent}?"
     names = sorted(file.parent.name for file in parent.glob("*/config.json"))

@@ -57,6 +57,10 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
             number, name = bad
             raise diverged(rows[number], name, "see process 0 for the last good checkpoint")
 
+    def waited(self, seconds: float) -> None:
+        """Leave time that went into compiling out of the speed that is shown."""
+        self._attempt(lambda journal: journal.waited(seconds))
+
     def report(self, rows: list[Row]) -> None:
         """Keep and show the rows of a chunk."""
         self._attempt(lambda journal: journal.report(rows))
@@ -79,7 +83,7 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
         )
         save, signal, stop, failed = hosts.highest(*own, self._failure is not None)
         if failed:
-            raise self._failure or RuntimeError("process 0 could not write: see what it says")
+            raise self._failure or hosts.PeerError("process 0 could not write: see what it says")
         return Decision(bool(save), signal, bool(stop))
 
     def save(self, state: TrainState, seconds: float, score: float | None = None) -> None:

@@ -68,7 +68,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "command": f"jaxrl-pg sweep {experiment.name} --run-dir {folder}",
+            "command": experiment.command(folder),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "seconds": seconds,
         }

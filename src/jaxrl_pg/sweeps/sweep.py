@@ -72,13 +72,12 @@ def sweep(
     folder = folder_of(experiment, run_dir)
     every_group = groups(experiment.points)
     for group in every_group:
-        memory_estimate.require(group.points[0].config)
+        memory_estimate.require(group.points[0].config, experiment.num_eval_episodes)
     began = time.monotonic()
     with opened(folder, experiment), Interrupt() as interrupt:
         train_groups(experiment, every_group, folder, options, interrupt)
         collect(folder, experiment, time.monotonic() - began, options.quiet)
-    again = f"jaxrl-pg sweep {experiment.name} --run-dir {folder}"
-    interrupt.raise_if_received(f"saved; go on with: {again}")
+    interrupt.raise_if_received(f"saved; go on with: {experiment.command(folder)}")
     return folder
 
 
