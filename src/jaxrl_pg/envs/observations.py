@@ -15,57 +15,61 @@ import jax.numpy as jnp
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.making import Env
 
-__all__ = ["observe", "readable", "rows"]
+__all__ = ["as_rows", "batch", "readable"]
 
 
-def observe(env: Env, obs: Any) -> jax.Array:
-    """Return observations `[..., *obs_shape]` as networks read them, of what the user gives.
+def as_rows(env: Env, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
+    """Take observations of the user's, with any axes in front, as rows that networks read.
 
     Args:
         env: from `envs.make`.
-        obs: as the environment gives them, with any axes in front: indices `[...]` of a `Discrete`
-            space, or `[..., *shape]` of a Box. May be traced.
+        obs: as the environment gives them: indices `[...]` of a `Discrete` space, or
+            `[..., *shape]` of a Box. May be traced.
+
+    Returns:
+        `[N, *obs_shape]`, and the axes that were in front.
 
     Raises:
         ValueError: for another type or shape, or an index that does not exist.
     """
     space = env.core.observation_space(env.params)
+    is_index, shape = gymnax.is_discrete(space), tuple(space.shape)
     try:
         obs = jnp.asarray(obs)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"obs={obs!r:.80} is no array ({error}): give {_wanted(space)}") from error
-    shape = tuple(space.shape)
-    if obs.shape[max(obs.ndim - len(shape), 0) :] != shape:
+        raise ValueError(f"obs={obs!r:.80} is no array: give {_wanted(space)}") from error
+    outer = obs.shape[: max(obs.ndim - len(shape), 0)]
+    if obs.shape != outer + shape:
         raise ValueError(f"obs has shape {obs.shape}: give {_wanted(space)}")
-    kind = jnp.integer if gymnax.is_discrete(space) else jnp.number
-    is_image = kind is jnp.number and obs.dtype == jnp.bool_
-    is_complex = jnp.issubdtype(obs.dtype, jnp.complexfloating)
-    if is_complex or not (is_image or jnp.issubdtype(obs.dtype, kind)):
-        raise ValueError(f"obs is {obs.dtype}: give {_wanted(space)}")
-    if kind is jnp.integer and not isinstance(obs, jax.core.Tracer):
-        outside = (obs < 0) | (obs >= space.n)
-        if bool(outside.any()):
-            raise ValueError(f"obs={obs[outside][0]}: give {_wanted(space)}")
-    return readable(env, obs)
+    kinds = (jnp.integer,) if is_index else (jnp.integer, jnp.floating, jnp.bool_)
+    if not any(jnp.issubdtype(obs.dtype, kind) for kind in kinds):
+        raise ValueError(f"obs is {obs.dtype}{list(obs.shape)}: give {_wanted(space)}")
+    if is_index and not isinstance(obs, jax.core.Tracer):
+        outside = obs[(obs < 0) | (obs >= space.n)]
+        if outside.size:
+            raise ValueError(f"obs={outside[0]}: give {_wanted(space)}")
+    return readable(env, obs).reshape(-1, *env.spec.obs_shape), outer
 
 
-def rows(env: Env, obs: jax.Array) -> jax.Array:
-    """Return observations `[N, *obs_shape]` as networks read them, of either kind.
+def batch(env: Env, obs: Any) -> jax.Array:
+    """Take a batch of observations as rows `[N, *obs_shape]` that networks read.
 
     Args:
         env: from `envs.make`.
-        obs: `[N, ...]` as the environment gives them, or `[N, *obs_shape]` as networks read them,
-            which is how rollouts hold them. The two differ where one is of indices and the other
-            of floats, or where one has an axis more.
+        obs: `[N, ...]` as the environment gives them, or as networks read them, which is how
+            rollouts hold them. Where the two differ, one has an axis more.
+
+    Raises:
+        ValueError: as `as_rows`, or if there is not one axis in front.
     """
-    shape, is_index = jnp.shape(obs), jnp.issubdtype(jnp.result_type(obs), jnp.integer)
-    space = env.core.observation_space(env.params)
-    indexed = gymnax.is_discrete(space)
-    if shape[1:] == env.spec.obs_shape and not (indexed and is_index):
+    shape, space = jnp.shape(obs), env.core.observation_space(env.params)
+    is_read = shape[1:] == env.spec.obs_shape and len(shape) == 1 + len(env.spec.obs_shape)
+    if is_read and not (gymnax.is_discrete(space) and jnp.issubdtype(obs.dtype, jnp.integer)):
         return obs
-    if len(shape) != 1 + len(space.shape):
+    rows, outer = as_rows(env, obs)
+    if len(outer) != 1:
         raise ValueError(f"obs has shape {shape}: give a batch [N, ...] of {_wanted(space)}")
-    return observe(env, obs)
+    return rows
 
 
 def readable(env: Env, obs: Any) -> jax.Array:
@@ -82,5 +86,5 @@ def readable(env: Env, obs: Any) -> jax.Array:
 def _wanted(space: Any) -> str:
     """What an observation is, in words."""
     if gymnax.is_discrete(space):
-        return f"a whole number from 0 to {space.n - 1}, or a batch of them"
+        return f"a whole number from 0 to {space.n - 1} or a batch of them"
     return f"{tuple(space.shape)} or a batch of them"

@@ -48,7 +48,7 @@ def spec(core: Any) -> EnvSpec:
 
 
 def check_bounds(core: Any, params: Any) -> None:
-    """Refuse Box actions that some values of the parameters leave no room; traced ones are not seen.
+    """Refuse Box actions that some values of the parameters leave no room, unless they are traced.
 
     Raises:
         ValueError: for a lower bound above its upper one, or a bound that is not a number.

@@ -37,17 +37,24 @@ def require_sound(core: Any, given: tuple[str, ...] = ()) -> None:
         ValueError: in one sentence, for what is wrong first.
     """
     params, name = parameters.defaults(core), spaces.name_of(core)
-    kinds = {key: (jnp.shape(x), jnp.result_type(x)) for key, x in vars(params).items() if key in given}
-    values = {key: jax.ShapeDtypeStruct(*kind) for key, kind in kinds.items()}
+    defaults = {key: x for key, x in vars(params).items() if key in given}
+    values = {
+        key: jax.ShapeDtypeStruct(jnp.shape(x), jnp.result_type(x)) for key, x in defaults.items()
+    }
     key = jax.eval_shape(jax.random.key, 0)
     try:
-        jax.eval_shape(functools.partial(_try_out, core, params), key, values)
+        program = jax.make_jaxpr(functools.partial(_try_out, core, params))(key, values)
     except _ParametersReadError as error:
         require_sound(core)  # says what it is, where it is not the parameters
         raise ValueError(
             f"{name} cannot be given env_params {', '.join(map(repr, given))}: {error}. One of "
             "them shapes the program: make an environment object with other default_params"
         ) from error
+    if _steps_with_resets(program.jaxpr):
+        raise ValueError(
+            f"{name}: step_env calls gymnax's step, which starts a new episode by itself, so that "
+            "the end of the old one would not be seen: call step_env of the environment inside"
+        )
 
 
 def _try_out(core: Any, params: Any, key: jax.Array, values: dict[str, jax.Array]) -> None:
@@ -74,6 +81,20 @@ def _try_out(core: Any, params: Any, key: jax.Array, values: dict[str, jax.Array
     next_state = jax.tree.map(lambda x, ref: x.astype(ref.dtype), next_state, state)
     truncated = _call(core, given, "is_truncated", next_state, params)
     _check_scalar(name, "what is_truncated returns", truncated)
+
+
+def _steps_with_resets(jaxpr: Any) -> bool:
+    """Whether gymnax's own `step`, a compiled function, is called anywhere in a program."""
+    for equation in jaxpr.eqns:
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", None)
+            if inner is None:
+                continue
+            where = getattr(inner.debug_info, "func_filename", None) or ""
+            is_step = equation.params.get("name") == "step" and "gymnax/environments/" in where
+            if is_step or _steps_with_resets(inner):
+                return True
+    return False
 
 
 def _call(core: Any, given: tuple[str, ...], method: str, *args: Any) -> Any:
@@ -133,14 +154,14 @@ def _arrays(name: str, method: str, state: Any) -> Any:
 
 def _check_states(name: str, state: Any, next_state: Any) -> None:
     """The same structure, shapes and types, but for types that hold what they are given."""
-    flat, structure = jax.tree_util.tree_flatten_with_path(state)
-    leaves, other = jax.tree.flatten(next_state)
-    if structure != other:
+    structures: list[Any] = [jax.tree.structure(x) for x in (state, next_state)]
+    if structures[0] != structures[1]:
         raise ValueError(
-            f"{name}: the state of reset_env is {structure}, and that of step_env {other}: give "
-            "both the same parts"
+            f"{name}: the state of reset_env is {structures[0]}, and that of step_env "
+            f"{structures[1]}: give both the same parts"
         )
-    for (path, before), after in zip(flat, leaves, strict=True):
+    flat = jax.tree_util.tree_leaves_with_path(state)
+    for (path, before), after in zip(flat, jax.tree.leaves(next_state), strict=True):
         if before.shape != after.shape or not _holds(before.dtype, after.dtype):
             raise ValueError(
                 f"{name}: state{jax.tree_util.keystr(path)} is {_type(before)} after reset_env and "

@@ -7,19 +7,21 @@ environments as need it; each new episode still starts from an independent draw.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import observations, spaces
+from jaxrl_pg.envs import observations, parameters, spaces
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import TimeStep
 
-__all__ = ["reset", "step", "time_limit", "to_env_action"]
+__all__ = ["NO_LIMIT", "reset", "step", "time_limit", "to_env_action"]
 
+NO_LIMIT = 100_000
 _MAX_ROWS = 8
-_NO_LIMIT = 100_000
+_LATEST = 16
 
 
 def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
@@ -77,11 +79,28 @@ def to_env_action(env: Env, action: jax.Array) -> jax.Array:
 
 
 def time_limit(env: Env) -> jax.Array:
-    """Return the steps after which an episode is over for certain.
+    """Return the steps after which an episode is over for certain; 100,000 if there is no limit.
 
-    100,000 if the environment has no limit.
+    That is `max_steps_in_episode`, or up to 15 steps more where `is_truncated` says that the
+    environment cuts an episode off only then.
     """
-    return jnp.asarray(vars(env.params).get("max_steps_in_episode", _NO_LIMIT), jnp.int32)
+    limit = vars(env.params).get(parameters.LIMIT)
+    if limit is None:
+        return jnp.asarray(NO_LIMIT, jnp.int32)
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env.params))
+    with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
+        limit = jnp.ceil(limit).astype(jnp.int32)
+        state = jax.eval_shape(env.core.reset_env, jax.random.key(0), env.params)[1]
+        is_key = [jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(state)]
+        if not hasattr(state, "time") or any(is_key):
+            return limit
+        state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+        change: Any = getattr(state, "replace", getattr(state, "_replace", None))
+
+        def is_over(time: jax.Array) -> jax.Array:
+            return env.core.is_truncated(change(time=time), env.params)
+
+        return limit + jnp.argmax(jax.vmap(is_over)(limit + jnp.arange(_LATEST)), axis=0)
 
 
 def _reset_each(env: Env, keys: jax.Array) -> tuple[Any, jax.Array]:

@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["require_heard"]
 
 # What a layer overrides, and what it must override with it to have an effect.
-_NEEDED = {"step": ("step_env",), "reset": ("reset_env",)}
+_NEEDED: dict[str, tuple[str, ...]] = {"step": ("step_env",), "reset": ("reset_env",)}
 # Likewise where `step_env` is handed on: the environment inside calls its own of these.
 _NEEDED_OF_PROXIES = {
     "observe": ("reset_env", "step_env"),
@@ -69,7 +69,10 @@ def _layers(env: Any, called: tuple[str, ...]) -> Iterator[Any]:
 def _attributes(layer: Any) -> dict[str, Any]:
     """What an object itself holds, in its `__dict__` or its slots."""
     slots = [name for cls in type(layer).__mro__ for name in getattr(cls, "__slots__", ())]
-    return {**{name: getattr(layer, name, None) for name in slots}, **getattr(layer, "__dict__", {})}
+    return {
+        **{name: getattr(layer, name, None) for name in slots},
+        **getattr(layer, "__dict__", {}),
+    }
 
 
 def _depth(layer: Any, name: str) -> float:
