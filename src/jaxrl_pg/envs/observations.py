@@ -49,7 +49,8 @@ def as_rows(env: Env, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
             f"obs is {obs.dtype}{list(obs.shape)}: give {_wanted(space)} or a batch of them"
         )
     if is_index and not isinstance(obs, jax.core.Tracer):
-        outside = obs[(obs < 0) | (obs >= space.n)]
+        known = jax.device_get(obs)
+        outside = known[(known < 0) | (known >= space.n)]
         if outside.size:
             raise ValueError(f"obs={outside[0]}: give {_wanted(space)} or a batch of them")
     return readable(env, obs).reshape(-1, *env.spec.obs_shape), outer
