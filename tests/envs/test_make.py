@@ -44,7 +44,7 @@ class Walk(environment.Environment):
         return state.position, state
 
     def step_env(self, key: jax.Array, state: WalkState, action: Any, params: Any) -> Any:
-        position = state.position + action[0]
+        position = state.position + jnp.sum(action)
         state = state.replace(time=state.time + 1, position=position)
         beyond = position > 3.0
         return position, state, jnp.where(beyond, 1, 0), beyond, {}
@@ -74,6 +74,9 @@ class Plane(Walk):
     @property
     def default_params(self) -> Any:
         return Unlimited()
+
+    def is_truncated(self, state: WalkState, params: Any) -> jax.Array:
+        return jnp.array(False)
 
 
 def jitted(env):
@@ -201,11 +204,11 @@ def test_discrete_actions_pass_through():
 
 
 def test_actions_are_stretched_where_both_bounds_are_finite():
-    """Onto [-4, 2] in the first dimension; half-bounded and unbounded ones pass through."""
+    """Onto [-4, 2] in the first dimension; else clipped at a bound, if there is one."""
     raw = jnp.array([-3.0, -1.0, -0.5, 0.0, 1.0, 7.0])
     action = envs.to_env_action(envs.make(Plane()), jnp.tile(raw[:, None], (1, 3)))
     assert_allclose(action[:, 0], [-4.0, -4.0, -2.5, -1.0, 2.0, 2.0], rtol=1e-6)
-    assert_array_equal(action[:, 1], raw)
+    assert_array_equal(action[:, 1], np.maximum(raw, 0.0))
     assert_array_equal(action[:, 2], raw)
 
 

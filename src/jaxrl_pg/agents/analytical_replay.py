@@ -211,6 +211,7 @@ def act(
 ) -> jax.Array:
     """Return raw actions for observations `[N, ...]`: sampled, or the policy's mode."""
     model = build(config)
+    obs = envs.batch(model.env, obs)
     params = model.policy.apply(learner.params.policy, obs)
     return off_policy.act(model.env.spec, params, key, deterministic)
 
@@ -218,6 +219,7 @@ def act(
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
     """Return the least Q `[N]` of observations `[N, ...]`: expected under pi, or at its mean."""
     model = build(config)
+    obs = envs.batch(model.env, obs)
     noise = jnp.zeros((obs.shape[0], 1, model.env.spec.num_actions))
     return _expected_q(model.actions(learner.params.policy, learner.params.critics, obs, noise))
 

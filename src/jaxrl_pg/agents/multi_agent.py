@@ -232,12 +232,14 @@ def act(
     config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Return joint actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    return on_policy.choose(build(config), learner, obs, key, deterministic)
+    model = build(config)
+    return on_policy.choose(model, learner, envs.batch(model.env, obs), key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
     """Return the critic's value `[N]` of observations `[N, ...]`."""
-    return build(config).value(learner, obs)
+    model = build(config)
+    return model.value(learner, envs.batch(model.env, obs))
 
 
 def _plan(

@@ -214,6 +214,7 @@ def act(
 ) -> jax.Array:
     """Return raw actions for observations `[N, ...]`: sampled, or the policy's mode."""
     model = build(config)
+    obs = envs.batch(model.env, obs)
     params = model.policy.apply(learner.params.policy, obs)
     return off_policy.act(model.env.spec, params, key, deterministic)
 
@@ -225,6 +226,7 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
     of this step.
     """
     model = build(config)
+    obs = envs.batch(model.env, obs)
     if config.variant == "value":
         return model.state_value(learner.params.value, obs)
     noise = jnp.zeros((obs.shape[0], *model.env.spec.action_shape))

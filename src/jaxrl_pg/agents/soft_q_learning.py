@@ -106,13 +106,14 @@ def act(
 ) -> jax.Array:
     """Return actions for observations `[N, ...]`: sampled, or the most probable ones."""
     env, network = build(config)
+    obs = envs.batch(env, obs)
     return off_policy.act(env.spec, _logits(config, network, learner, obs), key, deterministic)
 
 
 def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
     """Return the soft value `[N]` of observations `[N, ...]`, entropy included."""
-    network = build(config)[1]
-    return soft.optimal_value(network.apply(learner.params, obs)[0], config.alpha)
+    env, network = build(config)
+    return soft.optimal_value(network.apply(learner.params, envs.batch(env, obs))[0], config.alpha)
 
 
 def _loss(

@@ -124,7 +124,12 @@ class Experience(NamedTuple):
 def start(
     config: OffPolicyConfig, env: envs.Env, key: jax.Array
 ) -> tuple[jax.Array, ActorState, replay.Replay, jax.Array]:
-    """Return a key for parameters, first observations, an empty replay, and a key to train with."""
+    """Return a key for parameters, first observations, an empty replay, and a key to train with.
+
+    Raises:
+        ValueError: for Box actions without finite bounds, since `sample` squashes them.
+    """
+    envs.spaces.require_squashable(env.core, env.params, config.agent.name)
     params_key, reset_key, train_key = jax.random.split(key, 3)
     actor = rollout.start(env, reset_key, config.num_envs)
     action_type = jnp.int32 if env.spec.discrete else jnp.float32

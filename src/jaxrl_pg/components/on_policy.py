@@ -222,7 +222,8 @@ def act(
     config: OnPolicyConfig, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Return raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    return choose(build(config), learner, obs, key, deterministic)
+    model = build(config)
+    return choose(model, learner, envs.batch(model.env, obs), key, deterministic)
 
 
 def value(config: OnPolicyConfig, learner: Any, obs: jax.Array) -> jax.Array:
@@ -230,7 +231,8 @@ def value(config: OnPolicyConfig, learner: Any, obs: jax.Array) -> jax.Array:
 
     With `normalize_reward` it is in units of the normalised reward.
     """
-    return build(config).value(learner, obs)
+    model = build(config)
+    return model.value(learner, envs.batch(model.env, obs))
 
 
 def choose(

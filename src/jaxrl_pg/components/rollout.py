@@ -12,7 +12,15 @@ from jaxrl_pg import envs
 from jaxrl_pg.ops import collectives
 from jaxrl_pg.types import ActorState, Metrics, TimeStep
 
-__all__ = ["Episodes", "collect", "episode_means", "start", "value_where", "whole_episodes"]
+__all__ = [
+    "Episodes",
+    "collect",
+    "episode_means",
+    "most_steps",
+    "start",
+    "value_where",
+    "whole_episodes",
+]
 
 Act = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 Record = Callable[[jax.Array, jax.Array, Any, TimeStep], Any]
@@ -24,7 +32,8 @@ class Episodes(NamedTuple):
     Attributes:
         returns: `[N]` undiscounted sums of the environment's own reward.
         lengths: `[N]` int32 steps.
-        finished: `[N]` bool; False where the step limit came before the episode's end.
+        finished: `[N]` bool; False where the episode had not ended after `most_steps`, and the
+            return and length are those of a part of it.
     """
 
     returns: jax.Array
@@ -132,13 +141,21 @@ def episode_means(metrics: Metrics) -> Metrics:
     return {**metrics, "train/episodes": episodes * collectives.num_devices()}
 
 
+def most_steps(env: envs.Env) -> jax.Array:
+    """Return the steps after which an episode is given up: twice its limit, or 100,000 if more."""
+    limit = jnp.minimum(envs.time_limit(env), jnp.iinfo(jnp.int32).max // 2)
+    return jnp.maximum(envs.vector.NO_LIMIT, 2 * limit)
+
+
 def whole_episodes(
     env: envs.Env,
     act: Callable[[jax.Array, jax.Array], jax.Array],
     key: jax.Array,
     num_episodes: int,
 ) -> Episodes:
-    """Play one episode in each of `num_episodes` environments, side by side.
+    """Play one episode in each of `num_episodes` environments, side by side, each to its end.
+
+    An episode that has not ended after `most_steps` is given up.
 
     Args:
         env: from `envs.make`.
@@ -147,7 +164,7 @@ def whole_episodes(
         num_episodes: N.
     """
     reset_key, loop_key = jax.random.split(key)
-    limit = envs.time_limit(env)
+    limit = most_steps(env)
 
     def step(carry: tuple[jax.Array, Any, jax.Array, Episodes]) -> Any:
         t, env_state, obs, episodes = carry

@@ -2,10 +2,21 @@
 
 from types import ModuleType
 
-from jaxrl_pg.envs.vector import Env, make, reset, step, time_limit, to_env_action
+from jaxrl_pg.envs.making import Env, make
+from jaxrl_pg.envs.observations import as_rows, batch
+from jaxrl_pg.envs.vector import reset, step, time_limit, to_env_action
 from jaxrl_pg.lazy import submodule
 
-__all__ = ["Env", "make", "reset", "step", "time_limit", "to_env_action"]
+__all__ = [
+    "Env",
+    "as_rows",
+    "batch",
+    "make",
+    "reset",
+    "step",
+    "time_limit",
+    "to_env_action",
+]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Vectorised environments: make, reset, step with automatic reset.
+"""Vectorised environments: reset, and step with automatic reset.
 
 gymnax computes a full reset in every step of every environment and selects. Most steps end no
 episode, so here a reset is computed only when one is due, and only for about as many
@@ -7,61 +7,21 @@ environments as need it; each new episode still starts from an independent draw.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import contextlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.config import nearest
-from jaxrl_pg.envs import games
-from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.types import EnvSpec, TimeStep
+from jaxrl_pg.envs import observations, parameters, spaces
+from jaxrl_pg.envs.making import Env
+from jaxrl_pg.types import TimeStep
 
-__all__ = ["Env", "make", "reset", "step", "time_limit", "to_env_action"]
+__all__ = ["NO_LIMIT", "reset", "step", "time_limit", "to_env_action"]
 
+NO_LIMIT = 100_000
 _MAX_ROWS = 8
-_NO_LIMIT = 100_000
-
-
-class Env(NamedTuple):
-    """An environment ready for use.
-
-    Attributes:
-        core: the object with gymnax's interface; static.
-        params: its parameters, overrides applied; may be traced.
-        spec: what networks must know; static.
-    """
-
-    core: Any
-    params: Any
-    spec: EnvSpec
-
-
-def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
-    """Make an environment by its name, or from an object with gymnax 1.0's interface.
-
-    Args:
-        env: such as `"CartPole-v1"`, a name in `games.GAMES`, or an object.
-        env_params: values that replace the environment's default parameters.
-
-    Raises:
-        ValueError: for an unknown name or parameter (the nearest is named), or an observation
-            or action space that no policy here can serve.
-    """
-    if not isinstance(env, str):
-        core = gymnax.require_interface(env)
-    elif env in games.GAMES:
-        core = games.make(env)
-    else:
-        core = gymnax.make(env, also_known=tuple(games.GAMES))
-    params = core.default_params
-    overrides = dict(env_params or {})
-    names = list(vars(params))
-    for name in overrides:
-        if name not in names:
-            raise ValueError(f"env_params[{name!r}] of {env!r}: {nearest(name, names)}")
-    spec = gymnax.spec(core)
-    return Env(core, params.replace(**overrides) if overrides else params, spec)
+_LATEST = 16
 
 
 def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
@@ -94,7 +54,7 @@ def step(
         truncated = env.core.is_truncated(next_state, env.params)
         reward = jnp.asarray(reward, jnp.float32).reshape(())
         flags = (jnp.asarray(f, bool).reshape(()) for f in (terminated, truncated))
-        return next_state, _observation(env, obs), reward, *flags
+        return next_state, observations.readable(env, obs), reward, *flags
 
     keys = jax.random.split(step_key, action.shape[0])
     next_state, final_obs, reward, terminated, truncated = jax.vmap(step_one)(
@@ -110,32 +70,44 @@ def to_env_action(env: Env, action: jax.Array) -> jax.Array:
     """Return the policy's raw action as the environment takes it.
 
     Discrete actions pass through. Box actions are clipped to [-1, 1] and stretched onto the
-    environment's own bounds; a dimension without finite bounds is passed on as it is.
+    environment's own bounds; a dimension without finite bounds is passed on as it is, clipped on
+    the side that has one.
     """
     if env.spec.discrete:
         return action
-    space = env.core.action_space(env.params)
-    low = jnp.broadcast_to(jnp.asarray(space.low, jnp.float32), env.spec.action_shape)
-    high = jnp.broadcast_to(jnp.asarray(space.high, jnp.float32), env.spec.action_shape)
-    low, high, action = jnp.broadcast_arrays(low[None], high[None], action)
-    finite = (low > -1e30) & (high < 1e30)
-    stretched = low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
-    return jnp.where(finite, stretched, action)
+    return spaces.stretch(env.core.action_space(env.params), action)
 
 
 def time_limit(env: Env) -> jax.Array:
-    """Return the steps after which an episode is over for certain.
+    """Return the steps after which an episode is over for certain; 100,000 if there is no limit.
 
-    100,000 if the environment has no limit.
+    That is `max_steps_in_episode`, or up to 15 steps more where `is_truncated` says that the
+    environment cuts an episode off only then.
     """
-    return jnp.asarray(vars(env.params).get("max_steps_in_episode", _NO_LIMIT), jnp.int32)
+    limit = vars(env.params).get(parameters.LIMIT)
+    if limit is None:
+        return jnp.asarray(NO_LIMIT, jnp.int32)
+    traced = any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(env.params))
+    with contextlib.nullcontext() if traced else jax.ensure_compile_time_eval():
+        limit = jnp.ceil(limit).astype(jnp.int32)
+        state = jax.eval_shape(env.core.reset_env, jax.random.key(0), env.params)[1]
+        is_key = [jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in jax.tree.leaves(state)]
+        if not hasattr(state, "time") or any(is_key):
+            return limit
+        state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), state)
+        change: Any = getattr(state, "replace", getattr(state, "_replace", None))
+
+        def is_over(time: jax.Array) -> jax.Array:
+            return env.core.is_truncated(change(time=time), env.params)
+
+        return limit + jnp.argmax(jax.vmap(is_over)(limit + jnp.arange(_LATEST)), axis=0)
 
 
 def _reset_each(env: Env, keys: jax.Array) -> tuple[Any, jax.Array]:
     obs, state = jax.vmap(env.core.reset_env, (0, None))(keys, env.params)
     # A reset often returns weakly typed constants; made strong, so that a scan traces once.
     state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
-    return state, jax.vmap(lambda obs: _observation(env, obs))(obs)
+    return state, jax.vmap(lambda obs: observations.readable(env, obs))(obs)
 
 
 def _reset_where(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any:
@@ -167,12 +139,3 @@ def _reset_where(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any
         2
     ]
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), current)
-
-
-def _observation(env: Env, obs: jax.Array) -> jax.Array:
-    """One observation in the spec's shape: bool, uint8 or float32; a discrete one is one-hot."""
-    space = env.core.observation_space(env.params)
-    if gymnax.is_discrete(space):
-        return jax.nn.one_hot(obs, space.n)
-    obs = jnp.asarray(obs).reshape(env.spec.obs_shape)
-    return obs if obs.dtype in (jnp.bool_, jnp.uint8) else obs.astype(jnp.float32)

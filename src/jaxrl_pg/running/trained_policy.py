@@ -30,8 +30,9 @@ class Policy:
         returns = policy.evaluate(jax.random.key(1))        # [128] returns of whole episodes
         policy.save("policies/demo")                        # jaxrl_pg.load reads it
 
-    Observations are given as they come from the environment: where the agent normalises them, the
-    policy does so with the statistics of its training.
+    Observations are given as they come from the environment: whole numbers where they are
+    `Discrete`, so that one gives one action and `arange(16)` gives 16. Where the agent normalises
+    them, the policy does so with the statistics of its training.
 
     Attributes:
         config: the agent's config.
@@ -54,11 +55,11 @@ class Policy:
             key: random key to sample with; None takes the most probable action.
 
         Raises:
-            ValueError: if `obs` has another shape.
+            ValueError: if `obs` has another shape or type.
         """
-        batch, outer = self._batch(obs)
+        rows, outer = self._rows(obs)
         some_key = jax.random.key(0) if key is None else key
-        action = _act(self.config, self.state.learner, batch, some_key, key is None)
+        action = _act(self.config, self.state.learner, rows, some_key, key is None)
         return action.reshape(*outer, *action.shape[1:])
 
     def value(self, obs: Any) -> jax.Array:
@@ -73,10 +74,10 @@ class Policy:
             A scalar for one observation, `[N]` for a batch.
 
         Raises:
-            ValueError: if `obs` has another shape.
+            ValueError: if `obs` has another shape or type.
         """
-        batch, outer = self._batch(obs)
-        return _value(self.config, self.state.learner, batch).reshape(outer)
+        rows, outer = self._rows(obs)
+        return _value(self.config, self.state.learner, rows).reshape(outer)
 
     def evaluate(
         self, key: jax.Array, num_episodes: int = 128, deterministic: bool = True
@@ -110,13 +111,9 @@ class Policy:
         state = _policy_part(self.config, self.state)
         checkpoint.save_tree(Path(path), state, host, self.step)
 
-    def _batch(self, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
-        """Return observations with one axis before their own shape, and the axes they came with."""
-        obs = jnp.asarray(obs)
-        shape = envs.make(self.config.env, self.config.env_params).spec.obs_shape
-        if obs.shape[-len(shape) :] != shape:
-            raise ValueError(f"obs has shape {obs.shape}: give {shape} or a batch of them")
-        return obs.reshape(-1, *shape), obs.shape[: obs.ndim - len(shape)]
+    def _rows(self, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
+        """Return observations as rows that networks read, and the axes they came with."""
+        return envs.as_rows(envs.make(self.config.env, self.config.env_params), obs)
 
 
 def load(

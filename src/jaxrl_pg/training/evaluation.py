@@ -29,6 +29,9 @@ def evaluate(
 ) -> jax.Array:
     """Return the returns `[num_episodes]` of whole episodes; the train state is not changed.
 
+    NaN stands for an episode that had not ended after 100,000 steps, or twice the environment's
+    time limit if that is more: `evaluate_episodes` gives the return so far.
+
     The config's floats, the state and the key may be traced; the other arguments are static.
 
     Args:
@@ -38,7 +41,8 @@ def evaluate(
         num_episodes: as many environments are stepped side by side, one episode each.
         deterministic: take the most probable action instead of a sampled one.
     """
-    return evaluate_episodes(config, state, key, num_episodes, deterministic).returns
+    episodes = evaluate_episodes(config, state, key, num_episodes, deterministic)
+    return jnp.where(episodes.finished, episodes.returns, jnp.nan)
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -62,21 +66,39 @@ def evaluate_episodes(
 def evaluation_metrics(config: BaseConfig, state: TrainState[Any], num_episodes: int) -> Metrics:
     """Evaluate deterministically, with a key that follows from the state's; return metrics.
 
-    Training uses other children of that key, so evaluating changes nothing in it.
+    Training uses other children of that key, so evaluating changes nothing in it. The moments are
+    NaN where an episode was given up before its end (`eval/finished` below 1): of parts of episodes
+    they would be wrong, and without the longest ones, too.
     """
     key = jax.random.fold_in(state.key, _EVALUATION_STREAM)
     episodes = evaluate_episodes(config, state, key, num_episodes, True)
+    returns, lengths = (
+        jnp.where(episodes.finished, x.astype(jnp.float32), jnp.nan)
+        for x in (episodes.returns, episodes.lengths)
+    )
     return {
-        "eval/return_mean": jnp.mean(episodes.returns),
-        "eval/return_std": jnp.std(episodes.returns),
-        "eval/length_mean": jnp.mean(episodes.lengths.astype(jnp.float32)),
+        "eval/return_mean": jnp.mean(returns),
+        "eval/return_std": jnp.std(returns),
+        "eval/length_mean": jnp.mean(lengths),
         "eval/finished": jnp.mean(episodes.finished.astype(jnp.float32)),
     }
 
 
-def value(config: BaseConfig, state: TrainState[Any], obs: jax.Array) -> jax.Array:
-    """Return the critic's value `[N]` of raw observations `[N, ...]`, normaliser included.
+def value(config: BaseConfig, state: TrainState[Any], obs: Any) -> jax.Array:
+    """Return the critic's values of observations as the environment gives them.
 
     The config's floats, the state and the observations may be traced.
+
+    Args:
+        config: the agent's config.
+        state: whose learner values, normaliser statistics included.
+        obs: one observation, or a batch `[N, ...]`: of a `Discrete` space, whole numbers `[N]`.
+
+    Returns:
+        A scalar for one observation, `[N]` for a batch.
+
+    Raises:
+        ValueError: if `obs` has another shape or type.
     """
-    return agent_of(config).value(config, state.learner, jnp.asarray(obs))
+    rows, outer = envs.as_rows(envs.make(config.env, config.env_params), obs)
+    return agent_of(config).value(config, state.learner, rows).reshape(outer)

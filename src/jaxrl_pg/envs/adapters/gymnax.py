@@ -8,9 +8,8 @@ from typing import Any
 import jax
 
 from jaxrl_pg.config import nearest
-from jaxrl_pg.types import EnvSpec
 
-__all__ = ["box", "discrete", "is_discrete", "make", "require_interface", "spec"]
+__all__ = ["box", "discrete", "is_box", "is_discrete", "is_shipped", "make", "require_interface"]
 
 _INTERFACE = (
     "default_params",
@@ -45,48 +44,41 @@ def make(env_id: str, also_known: tuple[str, ...] = ()) -> Any:
 
 
 def require_interface(env: Any) -> Any:
-    """Return an object that has gymnax 1.0's interface.
+    """Return an object that has gymnax 1.0's interface and may be kept as a static argument.
 
     Raises:
-        ValueError: if something is missing.
+        ValueError: if something is missing, or the object cannot be hashed.
     """
     missing = [name for name in _INTERFACE if not hasattr(env, name)]
     if missing or isinstance(env, type):
         raise ValueError(
-            f"env={env!r} is no environment (missing: {', '.join(missing) or 'an instance'}): give "
-            "a gymnax id, or an object with gymnax 1.0's interface"
+            f"env={env!r:.80} is no environment (missing: {', '.join(missing) or 'an instance'}): "
+            "give a gymnax id, or an object with gymnax 1.0's interface"
         )
+    try:
+        hash(env)
+    except Exception as error:
+        raise ValueError(
+            f"env={type(env).__name__}(...) cannot be hashed ({error}), and compiled programs are "
+            "found by it: keep arrays in its parameters, or leave __eq__ and __hash__ as every "
+            "object has them (for a dataclass: eq=False)"
+        ) from error
     return env
 
 
-@functools.cache
-def spec(core: Any) -> EnvSpec:
-    """Read off an environment's spaces what a network must know.
-
-    Raises:
-        ValueError: for spaces that no policy here can serve.
-    """
-    spaces, params = _gymnax().environments.spaces, core.default_params
-    obs_space, action_space = core.observation_space(params), core.action_space(params)
-    if isinstance(obs_space, spaces.Discrete):
-        obs_shape: tuple[int, ...] = (int(obs_space.n),)
-    elif isinstance(obs_space, spaces.Box):
-        obs_shape = tuple(int(n) for n in obs_space.shape) or (1,)
-    else:
-        raise ValueError(f"{core.name}: observations must be a Box or Discrete, not {obs_space}")
-    if isinstance(action_space, spaces.Discrete):
-        return EnvSpec(obs_shape, True, int(action_space.n), ())
-    if isinstance(action_space, spaces.Box):
-        shape = tuple(int(n) for n in action_space.shape)
-        if len(shape) != 1:
-            raise ValueError(f"{core.name}: Box actions must be vectors, not of shape {shape}")
-        return EnvSpec(obs_shape, False, shape[0], shape)
-    raise ValueError(f"{core.name}: actions must be a Box or Discrete, not {action_space}")
+def is_shipped(env: Any) -> bool:
+    """Say whether an environment's class is one of gymnax's own."""
+    return type(env).__module__.startswith("gymnax.environments.")
 
 
 def is_discrete(space: Any) -> bool:
     """Say whether a space is a finite set of whole numbers."""
     return isinstance(space, _gymnax().environments.spaces.Discrete)
+
+
+def is_box(space: Any) -> bool:
+    """Say whether a space is one of arrays of real numbers."""
+    return isinstance(space, _gymnax().environments.spaces.Box)
 
 
 def box(low: float, high: float, shape: tuple[int, ...]) -> Any:

@@ -1,0 +1,59 @@
+"""Making environments: by name or from an object, checked once at the door."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from jaxrl_pg.envs import games, parameters, spaces, trial, wrappers
+from jaxrl_pg.envs.adapters import gymnax
+from jaxrl_pg.types import EnvSpec
+
+__all__ = ["Env", "make"]
+
+
+class Env(NamedTuple):
+    """An environment ready for use.
+
+    Attributes:
+        core: the object with gymnax's interface; static.
+        params: its parameters, overrides applied; may be traced.
+        spec: what networks must know; static.
+    """
+
+    core: Any
+    params: Any
+    spec: EnvSpec
+
+
+def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
+    """Make an environment by its name, or from an object with gymnax 1.0's interface.
+
+    An object's `reset_env` and `step_env` are traced once, so that whatever does not fit is said in
+    one sentence before anything is compiled.
+
+    Args:
+        env: such as `"CartPole-v1"`, a name in `games.GAMES`, or an object.
+        env_params: values that replace the environment's default parameters, in their types.
+
+    Raises:
+        ValueError: for an unknown name or parameter (the nearest is named), a value that its
+            parameter cannot hold, a wrapper that would be passed over, an observation or action
+            space that no policy here can serve, or an environment that does not do as it says.
+    """
+    is_ours = isinstance(env, str) and env in games.GAMES
+    if not isinstance(env, str):
+        core = env
+    elif is_ours:
+        core = games.make(env)
+    else:
+        core = gymnax.make(env, also_known=tuple(games.GAMES))
+    wrappers.require_heard(core)
+    gymnax.require_interface(core)
+    params, spec, values = parameters.defaults(core), spaces.spec(core), dict(env_params or {})
+    if values:
+        params = parameters.replace(core, env, params, values)
+        spaces.check_bounds(core, params, values)
+    # The suites' own need no trial, which takes up to a second; their parameters are tested.
+    if not (isinstance(env, str) and (is_ours or gymnax.is_shipped(core))):
+        trial.require_sound(core, tuple(sorted(values)))
+    return Env(core, params, spec)
