@@ -19,7 +19,8 @@ MAX_LINES = 380
 # but for a circle.
 MAY_IMPORT = {
     "lazy": [],
-    "config": [],
+    "fields": [],
+    "config": ["fields"],
     "types": ["config"],
     "ops": ["lazy"],
     "checkpoint": ["lazy"],
@@ -58,6 +59,7 @@ ROOMS = {
         "checkpoint",
         "cli",
         "config",
+        "fields",
         "report",
         "running",
         "sweeps",

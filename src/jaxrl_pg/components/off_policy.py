@@ -77,6 +77,7 @@ class OffPolicyConfig(BaseConfig):
 
     def check(self) -> None:
         """Refuse sizes that do not split over the devices."""
+        super().check()
         for name in ("num_envs", "buffer_size", "batch_size"):
             if getattr(self, name) % self.num_devices:
                 raise ValueError(

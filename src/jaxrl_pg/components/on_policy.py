@@ -64,6 +64,7 @@ class OnPolicyConfig(BaseConfig):
 
     def check(self) -> None:
         """Refuse environments that do not split over the devices."""
+        super().check()
         if self.num_envs % self.num_devices:
             raise ValueError(
                 f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
