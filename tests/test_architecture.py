@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "theory": ["lazy", "ops"],
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
-    "training": ["components", "config", "envs", "lazy", "ops", "types"],
+    "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
     "running": [
         "agents",
         "checkpoint",

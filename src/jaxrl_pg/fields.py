@@ -195,7 +195,8 @@ def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:
         kinds_of_number = "iu" if whole else "iuf"
         if numbers.dtype.kind in kinds_of_number and allowed.holds(numbers):
             return value if is_array else int(plain) if whole else float(plain)
-    raise ValueError(f"{name}={shown(value)}: give {allowed.describe(whole)}")
+    limit = " below 2^63" if isinstance(plain, int) and plain >= 2**63 else ""
+    raise ValueError(f"{name}={shown(value)}: give {allowed.describe(whole)}{limit}")
 
 
 def _numbers_by_name(name: str, value: Any) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
 from jaxrl_pg.running.trained_policy import Policy
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, seeding
+from jaxrl_pg.training.arguments import require_config
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
@@ -68,8 +69,8 @@ def run(
 ) -> Result:
     """Train, with progress on the screen and everything kept in a run folder.
 
-    The learned parameters are those of `train(config, jax.random.key(seed))`. It runs on the host,
-    so nothing may be traced.
+    The learned parameters are those of `train(config, jax.random.key(seed))`; for seeds from 2^32
+    on see `training.seeding`. It runs on the host, so nothing may be traced.
 
     Args:
         config: an agent's config.
@@ -91,8 +92,8 @@ def run(
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = with_changes(options or Options(), changes)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+    require_config(config)
+    seed = seeding.require_seed(seed)
     description = _describe(config, seed, options)
     hooks = Hooks(on_rows, loggers)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
@@ -275,9 +276,6 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     """Refuse what cannot run, before anything is compiled or written."""
-    batched = [p for p, x in jax.tree_util.tree_leaves_with_path(config) if np.ndim(x) > 0]
-    if batched:
-        raise ValueError(f"config{jax.tree_util.keystr(batched[0])} is an array: give a number")
     envs.make(config.env, config.env_params)
     devices.require_devices(config.num_devices)
     hosts.require_all_devices(config.num_devices)

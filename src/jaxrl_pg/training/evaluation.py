@@ -12,6 +12,13 @@ from jaxrl_pg import envs
 from jaxrl_pg.components import rollout
 from jaxrl_pg.components.rollout import Episodes
 from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.training import seeding
+from jaxrl_pg.training.arguments import (
+    require_config,
+    require_state,
+    require_static,
+    require_whole,
+)
 from jaxrl_pg.types import Metrics, TrainState
 
 __all__ = ["Episodes", "evaluate", "evaluate_episodes", "evaluation_metrics", "value"]
@@ -37,8 +44,17 @@ def evaluate(
         key: consumed; the same key gives the same episodes.
         num_episodes: as many environments are stepped side by side, one episode each.
         deterministic: take the most probable action instead of a sampled one.
+
+    Raises:
+        ValueError: for a learner that this config did not make, or what is no random key; for
+            arguments that are traced and static.
     """
-    return evaluate_episodes(config, state, key, num_episodes, deterministic).returns
+    require_config(config)
+    require_state(config, state, learner_only=True)
+    key = seeding.require_key(key)
+    require_static("evaluate", num_episodes=num_episodes, deterministic=deterministic)
+    num_episodes = require_whole("num_episodes", num_episodes, 1)
+    return evaluate_episodes(config, state, key, num_episodes, bool(deterministic)).returns
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
@@ -78,5 +94,10 @@ def value(config: BaseConfig, state: TrainState[Any], obs: jax.Array) -> jax.Arr
     """Return the critic's value `[N]` of raw observations `[N, ...]`, normaliser included.
 
     The config's floats, the state and the observations may be traced.
+
+    Raises:
+        ValueError: for a learner that this config did not make.
     """
+    require_config(config)
+    require_state(config, state, learner_only=True)
     return agent_of(config).value(config, state.learner, jnp.asarray(obs))
