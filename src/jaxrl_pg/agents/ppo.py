@@ -48,16 +48,6 @@ class Config(EpochsConfig):
     normalize_advantage: bool = True
     """give every minibatch's advantages mean 0 and standard deviation 1"""
 
-    def check(self) -> None:
-        """Refuse rollouts whose rows cannot be counted."""
-        super().check()
-        if self.steps_per_iteration * self.num_epochs >= 2**31:
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
-                f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
-                "lower one of them"
-            )
-
 
 class Learner(NamedTuple):
     """PPO's own state.

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxrl_pg.checkpoint import manifest as manifests
 from jaxrl_pg.checkpoint import orbax_file, trees
+from jaxrl_pg.checkpoint.added import with_added
 from jaxrl_pg.checkpoint.errors import DamagedError
 
 __all__ = [
@@ -100,6 +101,7 @@ def find(
         path = Path(directory).absolute() / str(candidate)
         try:
             manifest = manifests.read(path)
+            manifest["leaves"] = with_added(manifest["leaves"], target)
             where = f"checkpoint {candidate} in {directory}"
             require_fit(manifest, target, where, optional)
             names = trees.leaves_by_path(target)
@@ -141,7 +143,11 @@ def read_arrays(path: Path, leaves: Json) -> dict[str, np.ndarray]:
     Raises:
         DamagedError: if one cannot be read, or is not the one that was saved.
     """
-    stored_as = {k: leaf["stored_as"] for k, leaf in leaves.items() if math.prod(leaf["shape"])}
+    stored_as = {
+        k: leaf["stored_as"]
+        for k, leaf in leaves.items()
+        if math.prod(leaf["shape"]) and leaf["stored_as"] is not None
+    }
     saved = orbax_file.load(path, stored_as)
     arrays = {}
     for name, leaf in leaves.items():

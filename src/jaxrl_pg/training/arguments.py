@@ -49,8 +49,8 @@ def require_static(function: str, **values: Any) -> None:
     if traced:
         names = ", ".join(f'"{name}"' for name in values)
         raise ValueError(
-            f"{' and '.join(traced)} shape the program and cannot be traced: give "
-            f"jax.jit({function}, static_argnames=({names},))"
+            f"{' and '.join(traced)} cannot be traced: give jax.jit({function}, "
+            f"static_argnames=({names},)), because the program's shapes follow from its value"
         )
 
 
@@ -75,8 +75,8 @@ def require_state(config: BaseConfig, state: Any, learner_only: bool = False) ->
     Args:
         config: what the state is to go on with.
         state: the train state.
-        learner_only: look at the learner alone and at no types; whole fields of it may be missing,
-            since a policy keeps only what it acts by.
+        learner_only: look at the learner alone, and at no types. Of a policy that was saved alone
+            whole fields of it may be missing.
 
     Raises:
         ValueError: naming the first leaf that differs.
@@ -95,9 +95,10 @@ def require_state(config: BaseConfig, state: Any, learner_only: bool = False) ->
             f"{path_of(made.learner)}: give the config that made the state"
         )
     want, have = (_leaves(s.learner if learner_only else s) for s in (made, state))
+    alone = learner_only and state.actor == ()
     fields = {path[:1] for path in have}
     for path in {**want, **have}:
-        if learner_only and path not in have and path[:1] not in fields:
+        if alone and path[:1] not in fields:
             continue
         here, there = want.get(path), have.get(path)
         same = here is not None and there is not None and here.shape == there.shape
