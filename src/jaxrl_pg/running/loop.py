@@ -88,7 +88,8 @@ def run(
     Raises:
         Exception: what `on_rows` raises, after saving.
         ValueError: for anything wrong with the arguments, before anything is compiled or written.
-        DivergedError: when the loss is no longer finite.
+        DivergedError: when the loss is no longer finite, or a state that is to be saved. An
+            evaluation that is not finite is said in a line on stderr and ends nothing.
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = with_changes(options or Options(), changes)
@@ -238,7 +239,7 @@ class _Session:
             }
             for i in range(len(metrics["timesteps"]))
         ]
-        self.journal.require_finite(rows)
+        self.journal.require_finite(rows, state)
         iteration = start + len(rows)
         if iteration in self.points:
             num_episodes = self.options.num_eval_episodes

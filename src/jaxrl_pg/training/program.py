@@ -158,8 +158,13 @@ def evaluation_iterations(config: BaseConfig, num_evals: int) -> list[int]:
 
 
 def _timesteps(config: BaseConfig, first: Any, num_iterations: int) -> jax.Array:
-    """Environment steps after each iteration; float32 where int32 could not count the run's."""
+    """Environment steps after each iteration.
+
+    float32 where int32 could not count the run's. A state that is trained far beyond its config's
+    total stays at the largest count that an int32 holds, and is never negative.
+    """
+    steps = config.steps_per_iteration
     iteration = first + 1 + jnp.arange(num_iterations, dtype=jnp.int32)
-    if config.num_iterations * config.steps_per_iteration >= 2**31:
-        iteration = iteration.astype(jnp.float32)
-    return iteration * config.steps_per_iteration
+    if config.num_iterations * steps >= 2**31:
+        return iteration.astype(jnp.float32) * steps
+    return jnp.minimum(iteration, (2**31 - 1) // steps) * steps
