@@ -19,7 +19,7 @@ from jaxrl_pg.types import TrainState
 __all__ = ["DivergedError", "diverged", "first_fault", "unsound_evaluation"]
 
 _SETTINGS = (
-    "ikely causes: learning_rate too high, max_grad_norm too high, rewards too large "
+    "Likely causes: learning_rate too high, max_grad_norm too high, rewards too large "
     "(try normalize_reward) or observations too large (try normalize_obs)"
 )
 
@@ -46,10 +46,9 @@ def diverged(
     odd = [row for row in returns if not np.isfinite(row.get("train/return_mean", 0.0))]
     if found is None and odd:
         found = f"the return of an episode in iteration {odd[0]['iteration']} is no finite number"
-    cause = f"Suspect the environment first: {found}. Else l" if found else "L"
-    return DivergedError(
-        f"{name} is {row[name]} in iteration {row['iteration']}; {last}. {cause}{_SETTINGS}"
-    )
+    suspect = f"Suspect the environment first: {found}. " if found else ""
+    where = f"{name} is {row[name]} in iteration {row['iteration']}"
+    return DivergedError(f"{where}; {last}. {suspect}{_SETTINGS}")
 
 
 def unsound_evaluation(row: Row) -> str | None:
@@ -123,7 +122,7 @@ def _origin(state: TrainState[Any]) -> Any:
 
 
 def _sound(leaves: list[Any]) -> list[bool]:
-    """Say of each leaf whether it is as `first_fault` wants it; one program for those on devices."""
+    """Say of each leaf whether it is as `first_fault` wants it; devices do so in one program."""
     on_device = [leaf for leaf in leaves if isinstance(leaf, jax.Array)]
     answers = iter(jax.device_get(_all_sound(on_device)))
     return [
