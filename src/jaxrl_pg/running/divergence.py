@@ -7,6 +7,7 @@ reduction on the device before each save.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,8 +17,9 @@ import numpy as np
 from jaxrl_pg.running.rows import Row
 from jaxrl_pg.types import TrainState
 
-__all__ = ["DivergedError", "diverged", "first_fault", "unsound_evaluation"]
+__all__ = ["DivergedError", "Search", "diverged", "first_fault", "unsound_evaluation"]
 
+Search = Callable[[int], str | None]
 _SETTINGS = (
     "Likely causes: learning_rate too high, max_grad_norm too high, rewards too large "
     "(try normalize_reward) or observations too large (try normalize_obs)"
@@ -29,7 +31,12 @@ class DivergedError(FloatingPointError):
 
 
 def diverged(
-    rows: list[Row], number: int, name: str, last: str, state: TrainState[Any] | None = None
+    rows: list[Row],
+    number: int,
+    name: str,
+    last: str,
+    state: TrainState[Any] | None = None,
+    search: Search | None = None,
 ) -> DivergedError:
     """Return the error for a metric that is not finite.
 
@@ -39,9 +46,12 @@ def diverged(
         name: the metric's.
         last: says where the last save is.
         state: after the chunk, to look for the cause in.
+        search: from that number to what an environment gave that was not finite, in words.
     """
     row = rows[number]
-    found = None if state is None else _of_environment(state)
+    found = None if search is None else search(number)
+    if found is None and state is not None:
+        found = _of_environment(state)
     returns = (row for row in rows if row.get("train/episodes", 0) > 0)
     odd = [row for row in returns if not np.isfinite(row.get("train/return_mean", 0.0))]
     if found is None and odd:

@@ -15,6 +15,7 @@ from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running.curve import save_curve
 from jaxrl_pg.running.divergence import (
     DivergedError,
+    Search,
     diverged,
     first_fault,
     unsound_evaluation,
@@ -94,12 +95,15 @@ class Journal(AbstractContextManager["Journal"]):
         """Wait for the save in progress, and close."""
         self._stack.close()
 
-    def require_finite(self, rows: list[Row], state: TrainState[Any] | None = None) -> None:
+    def require_finite(
+        self, rows: list[Row], state: TrainState[Any] | None = None, search: Search | None = None
+    ) -> None:
         """Go on only while every loss and every gradient norm is finite.
 
         Args:
             rows: of a chunk.
             state: after it; if something is wrong, the cause is looked for there.
+            search: looks for the cause in the environments, see `divergence.diverged`.
 
         Raises:
             DivergedError: naming the first that is not; the rows up to it are kept.
@@ -107,7 +111,7 @@ class Journal(AbstractContextManager["Journal"]):
         bad = first_not_finite(rows)
         if bad is not None:
             self._folder.append(rows[: bad[0] + 1])
-            raise diverged(rows, *bad, self._last_good(), state)
+            raise diverged(rows, *bad, self._last_good(), state, search)
 
     def report(self, rows: list[Row]) -> None:
         """Keep and show the rows of a chunk, and call what the user handed in.

@@ -16,13 +16,13 @@ import numpy as np
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.running import hosts, initial_state, memory_estimate
+from jaxrl_pg.running import culprit, hosts, initial_state, memory_estimate
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.loggers import Logger, require_extra
 from jaxrl_pg.running.options import Options, saved_options, with_changes
-from jaxrl_pg.running.rows import Row, columns
+from jaxrl_pg.running.rows import Row, columns, known
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
 from jaxrl_pg.running.trained_policy import Policy
@@ -179,7 +179,8 @@ def _go_on(
     """
     iteration = int(state.iteration)
     with journal_of(config, folder, options, iteration, hooks) as journal:
-        session = _Session(config, options, journal, seconds)
+        has_replay = bool(jax.tree.leaves(state.memory))
+        session = _Session(config, options, journal, seconds, has_replay)
         while iteration < config.num_iterations:
             state, score = session.advance(state)
             iteration = int(state.iteration)
@@ -206,12 +207,17 @@ class _Session:
         options: Options,
         journal: Journal | SharedJournal,
         seconds: float,
+        has_replay: bool,
     ) -> None:
         self.config, self.options, self.journal = config, options, journal
         self.began = time.monotonic() - seconds
         self.length = chunk_length(config, options.num_evals)
         self.points = set(evaluation_iterations(config, options.num_evals))
-        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=1)
+        # A replay is changed in its place. Without one, the small state that a chunk begins with is
+        # kept, so that the iteration in which a loss diverges can be looked at again.
+        self.searches = not has_replay and config.num_devices == 1
+        donated = () if self.searches else (1,)
+        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=donated)
         self.evaluate = jax.jit(
             evaluation_metrics,
             static_argnums=2,
@@ -225,7 +231,7 @@ class _Session:
 
     def advance(self, state: TrainState) -> tuple[TrainState, float | None]:
         """Train one chunk, evaluate where that is due, report both; return the score if any."""
-        start, steps = int(state.iteration), self.config.steps_per_iteration
+        before, start, steps = state, int(state.iteration), self.config.steps_per_iteration
         # The first chunk of a resumed run may have to catch up with the chunks' grid.
         state, metrics = self.train(self.config, state, self.length - start % self.length)
         metrics = jax.device_get(metrics)
@@ -233,13 +239,17 @@ class _Session:
         rows = [
             {
                 "iteration": start + i + 1,
-                **{name: values[i].item() for name, values in metrics.items()},
+                **known({name: values[i].item() for name, values in metrics.items()}),
                 "timesteps": (start + i + 1) * steps,
                 "seconds": seconds,
             }
             for i in range(len(metrics["timesteps"]))
         ]
-        self.journal.require_finite(rows, state)
+        self.journal.require_finite(
+            rows,
+            state,
+            lambda number: culprit.find(self.config, before, number) if self.searches else None,
+        )
         iteration = start + len(rows)
         if iteration in self.points:
             num_episodes = self.options.num_eval_episodes

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running import hosts
-from jaxrl_pg.running.divergence import diverged
+from jaxrl_pg.running.divergence import Search, diverged
 from jaxrl_pg.running.hooks import Hooks
 from jaxrl_pg.running.journal import Decision, Journal
 from jaxrl_pg.running.options import Options
@@ -46,7 +46,9 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
         if self._journal is not None:
             self._journal.__exit__()
 
-    def require_finite(self, rows: list[Row], state: TrainState[Any] | None = None) -> None:
+    def require_finite(
+        self, rows: list[Row], state: TrainState[Any] | None = None, search: Search | None = None
+    ) -> None:
         """Go on only while every loss and every gradient norm is finite; see `Journal`.
 
         The metrics are the same on all processes, so all raise at once, and gather first what the
@@ -60,8 +62,8 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
                 state._replace(memory=(), actor=state.actor._replace(env_state=()))
             )
         if self._journal is not None:
-            self._journal.require_finite(rows, state)
-        raise diverged(rows, *bad, "see process 0 for the last good checkpoint", state)
+            self._journal.require_finite(rows, state, search)
+        raise diverged(rows, *bad, "see process 0 for the last good checkpoint", state, search)
 
     def report(self, rows: list[Row]) -> None:
         """Keep and show the rows of a chunk."""

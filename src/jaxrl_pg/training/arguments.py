@@ -101,8 +101,11 @@ def require_state(config: BaseConfig, state: Any, learner_only: bool = False) ->
         if alone and path[:1] not in fields:
             continue
         here, there = want.get(path), have.get(path)
-        same = here is not None and there is not None and here.shape == there.shape
-        if not same or (here.dtype != there.dtype and not learner_only):
+        if here is not None and there is not None and here.shape == there.shape:
+            fits = learner_only or here.dtype == there.dtype
+        else:
+            fits = False
+        if not fits:
             where = f"state{'.learner' if learner_only else ''}{jax.tree_util.keystr(path)}"
             raise ValueError(
                 f"{where} is {_name(there)} and this config of {agent.name} makes {_name(here)}: "
