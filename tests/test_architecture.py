@@ -20,7 +20,8 @@ MAX_LINES = 380
 MAY_IMPORT = {
     "lazy": [],
     "files": ["lazy"],
-    "config": [],
+    "fields": [],
+    "config": ["fields"],
     "types": ["config"],
     "ops": ["lazy"],
     "checkpoint": ["files", "lazy"],
@@ -28,7 +29,7 @@ MAY_IMPORT = {
     "theory": ["lazy", "ops"],
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
-    "training": ["components", "config", "envs", "lazy", "ops", "types"],
+    "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
     "running": [
         "agents",
         "checkpoint",
@@ -61,6 +62,7 @@ ROOMS = {
         "checkpoint",
         "cli",
         "config",
+        "fields",
         "report",
         "running",
         "sweeps",

@@ -13,6 +13,7 @@ import numpy as np
 from jaxrl_pg import files
 from jaxrl_pg.checkpoint import manifest as manifests
 from jaxrl_pg.checkpoint import orbax_file, trees
+from jaxrl_pg.checkpoint.added import with_added
 from jaxrl_pg.checkpoint.errors import DamagedError, ForeignError
 
 __all__ = [
@@ -134,6 +135,7 @@ def _find_in_one_listing(
         listed = files.identity(path)
         try:
             manifest = manifests.read(path, candidate, run)
+            manifest["leaves"] = with_added(manifest["leaves"], target)
             require_fit(manifest, target, f"checkpoint {candidate} in {directory}", optional)
             data = read_arrays(path, manifest["leaves"], target)
         except DamagedError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jaxrl_pg.checkpoint import manifest as manifests
 from jaxrl_pg.checkpoint import orbax_file, reading, writing
+from jaxrl_pg.checkpoint.added import with_added
 from jaxrl_pg.checkpoint.errors import DamagedError
 
 __all__ = ["host_of", "is_checkpoint", "load_tree", "save_tree"]
@@ -59,6 +60,7 @@ def load_tree(path: Path | str, target: Any) -> Any:
     """
     path = Path(path).absolute()
     manifest = _manifest(path)
+    manifest["leaves"] = with_added(manifest["leaves"], target)
     reading.require_fit(manifest, target, str(path))
     try:
         data = reading.read_arrays(path, manifest["leaves"], target)

@@ -198,16 +198,16 @@ def _evaluate(args: list[str]) -> int:
     from jaxrl_pg.running.run_folder import RunFolder
 
     RunFolder.open(run)
-    import jax
     import numpy as np
 
     import jaxrl_pg
     from jaxrl_pg.running import memory_estimate
+    from jaxrl_pg.training import seeding
 
     _prepare(1)
+    key = seeding.key_of_seed(flags.seed)
     policy = jaxrl_pg.load(run, step=flags.checkpoint)
     memory_estimate.require_evaluation(policy.config, flags.num_episodes)
-    key = jax.random.key(flags.seed)
     returns = np.asarray(
         jaxrl_pg.evaluate(
             policy.config, policy.state, key, flags.num_episodes, not flags.stochastic

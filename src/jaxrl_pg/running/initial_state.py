@@ -11,7 +11,7 @@ from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts
 from jaxrl_pg.running.run_folder import RunFolder
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, seeding
 from jaxrl_pg.types import TrainState
 
 __all__ = ["fresh", "restored"]
@@ -20,7 +20,8 @@ __all__ = ["fresh", "restored"]
 def fresh(config: BaseConfig, seed: int) -> TrainState[Any]:
     """Return the state that a run of this seed starts from, laid out over its devices."""
     shardings = devices.state_shardings(config.num_devices)
-    return jax.jit(agent_of(config).init, out_shardings=shardings)(config, jax.random.key(seed))
+    key = seeding.key_of_seed(seed)
+    return jax.jit(agent_of(config).init, out_shardings=shardings)(config, key)
 
 
 def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Restored:

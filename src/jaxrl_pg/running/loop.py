@@ -18,17 +18,18 @@ import numpy as np
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.running import hints, hosts, initial_state, memory_estimate, resuming
+from jaxrl_pg.running import culprit, hints, hosts, initial_state, memory_estimate, resuming
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.loggers import Logger, require_extra
 from jaxrl_pg.running.options import Options, with_changes
-from jaxrl_pg.running.rows import Row, columns
+from jaxrl_pg.running.rows import Row, columns, known
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
 from jaxrl_pg.running.trained_policy import Policy
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, seeding
+from jaxrl_pg.training.arguments import require_config
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
@@ -70,8 +71,8 @@ def run(
 ) -> Result:
     """Train, with progress on the screen and everything kept in a run folder.
 
-    The learned parameters are those of `train(config, jax.random.key(seed))`. It runs on the host,
-    so nothing may be traced.
+    The learned parameters are those of `train(config, jax.random.key(seed))`; for seeds from 2^32
+    on see `training.seeding`. It runs on the host, so nothing may be traced.
 
     Args:
         config: an agent's config.
@@ -89,12 +90,13 @@ def run(
     Raises:
         Exception: what `on_rows` raises, after saving.
         ValueError: for anything wrong with the arguments, before anything is compiled or written.
-        DivergedError: when the loss is no longer finite.
+        DivergedError: when the loss is no longer finite, or a state that is to be saved. An
+            evaluation that is not finite is said in a line on stderr and ends nothing.
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = with_changes(options or Options(), changes)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+    require_config(config)
+    seed = seeding.require_seed(seed)
     description = _describe(config, seed, options)
     hooks = Hooks(on_rows, loggers)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
@@ -182,7 +184,8 @@ def _go_on(
     """
     iteration = int(state.iteration)
     with journal_of(config, folder, options, iteration, hooks) as journal:
-        session = _Session(config, options, journal, seconds)
+        has_replay = bool(jax.tree.leaves(state.memory))
+        session = _Session(config, options, journal, seconds, has_replay)
         while iteration < config.num_iterations:
             state, score = session.advance(state)
             iteration = int(state.iteration)
@@ -209,13 +212,18 @@ class _Session:
         options: Options,
         journal: Journal | SharedJournal,
         seconds: float,
+        has_replay: bool,
     ) -> None:
         self.config, self.options, self.journal = config, options, journal
         self.began = time.monotonic() - seconds
         self.length = chunk_length(config, options.num_evals)
         self.points = set(evaluation_iterations(config, options.num_evals))
         self.compiled: set[tuple[Any, int]] = set()
-        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=1)
+        # A replay is changed in its place. Without one, the small state that a chunk begins with is
+        # kept, so that the iteration in which a loss diverges can be looked at again.
+        self.searches = not has_replay and config.num_devices == 1
+        donated = () if self.searches else (1,)
+        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=donated)
         self.evaluate = jax.jit(
             evaluation_metrics,
             static_argnums=2,
@@ -229,7 +237,7 @@ class _Session:
 
     def advance(self, state: TrainState) -> tuple[TrainState, float | None]:
         """Train one chunk, evaluate where that is due, report both; return the score if any."""
-        start, steps = int(state.iteration), self.config.steps_per_iteration
+        before, start, steps = state, int(state.iteration), self.config.steps_per_iteration
         # The first chunk of a resumed run may have to catch up with the chunks' grid.
         length = self.length - start % self.length
         self._compile(self.train, state, length)
@@ -239,13 +247,17 @@ class _Session:
         rows = [
             {
                 "iteration": start + i + 1,
-                **{name: values[i].item() for name, values in metrics.items()},
+                **known({name: values[i].item() for name, values in metrics.items()}),
                 "timesteps": (start + i + 1) * steps,
                 "seconds": seconds,
             }
             for i in range(len(metrics["timesteps"]))
         ]
-        self.journal.require_finite(rows)
+        self.journal.require_finite(
+            rows,
+            state,
+            lambda number: culprit.find(self.config, before, number) if self.searches else None,
+        )
         iteration = start + len(rows)
         if iteration in self.points:
             num_episodes = self.options.num_eval_episodes
@@ -296,9 +308,6 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     """Refuse what cannot run, before anything is compiled or written."""
-    batched = [p for p, x in jax.tree_util.tree_leaves_with_path(config) if np.ndim(x) > 0]
-    if batched:
-        raise ValueError(f"config{jax.tree_util.keystr(batched[0])} is an array: give a number")
     envs.make(config.env, config.env_params)
     devices.require_devices(config.num_devices)
     hosts.require_all_devices(config.num_devices)

@@ -24,7 +24,7 @@ from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.sweeps import formats
 from jaxrl_pg.sweeps.experiment import Point
-from jaxrl_pg.training import devices, population
+from jaxrl_pg.training import devices, population, seeding
 from jaxrl_pg.training.program import evaluation_iterations
 from jaxrl_pg.types import TrainState
 
@@ -190,7 +190,7 @@ class BatchRun:
 
     def _start(self, folder: Path) -> None:
         points, layout = self.batch.points, self.layout
-        keys = _pad_to_devices(jnp.stack([jax.random.key(point.seed) for point in points]))
+        keys = _pad_to_devices(jnp.stack([seeding.key_of_seed(point.seed) for point in points]))
         if not checkpoint.steps(folder):
             init = jax.jit(population.init, static_argnums=2)
             self.members = init(self.configs, keys, layout)

@@ -13,6 +13,7 @@ from jaxrl_pg.agents import AGENTS, config_class
 from jaxrl_pg.config import check_choice, nearest
 from jaxrl_pg.running import sizes
 from jaxrl_pg.sweeps import designs
+from jaxrl_pg.training import seeding
 
 __all__ = ["MAX_RUNS", "STUDY_KEYS", "Study", "check_keys", "hints_of", "studies", "whole"]
 
@@ -212,7 +213,7 @@ def _seeds(given: Any) -> Sequence[int]:
         return range(whole("seeds", given, 1))
     if not given:
         raise ValueError("seeds=[]: give how many, or a list that is not empty")
-    return [whole("a seed", seed, 0) for seed in given]
+    return [seeding.require_seed(seed, "a seed") for seed in given]
 
 
 def _sampled_fields(sample: Table) -> list[str]:
