@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import finite, number
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP, greedy_policy, induced, uniform_policy
 from jaxrl_pg.theory.probability import entropy
@@ -69,6 +71,7 @@ class Iteration(NamedTuple):
     residual: jax.Array
 
 
+@checked()
 def evaluate(mdp: MDP, policy: jax.Array) -> Solution:
     """Return V, Q, A, d and J of a policy `[S, A]`, from one factorisation.
 
@@ -84,18 +87,21 @@ def evaluate(mdp: MDP, policy: jax.Array) -> Solution:
     return Solution(value, q, q - value[:, None], visited, jnp.vdot(mdp.start, value))
 
 
+@checked()
 def objective(mdp: MDP, policy: jax.Array) -> jax.Array:
     """Return `J = rho . V` of a policy `[S, A]`, `[]`."""
     transition, reward = induced(mdp, policy)
     return jnp.vdot(mdp.start, solve(factorize(transition, mdp.gamma), reward))
 
 
+@checked()
 def visitation(mdp: MDP, policy: jax.Array) -> jax.Array:
     """Return the discounted state distribution d `[S]` of a policy `[S, A]`."""
     factor = factorize(induced(mdp, policy)[0], mdp.gamma)
     return solve(factor, (1.0 - mdp.gamma) * mdp.start, transpose=True)
 
 
+@checked()
 def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
     """Return the exact gradient of J of a softmax policy, by the policy gradient theorem.
 
@@ -116,16 +122,19 @@ def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
     return weights * solution.advantage / (1.0 - mdp.gamma)
 
 
+@checked()
 def q_values(mdp: MDP, value: jax.Array) -> jax.Array:
     """Return `Q = r + gamma P V`, `[S, A]`, one step of look-ahead from values `[S]`."""
     return mdp.reward + mdp.gamma * jnp.einsum("sak,k->sa", mdp.transition, value)
 
 
+@checked()
 def bellman_optimality(mdp: MDP, value: jax.Array) -> jax.Array:
     """Return `(T V)(s) = max_a [r(s,a) + gamma sum_s' P(s'|s,a) V(s')]`, `[S]`."""
     return jnp.max(q_values(mdp, value), axis=1)
 
 
+@checked(q=finite("...A"), temperature=number(0.0))
 def soft_maximum(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
     """Return `V = temperature log sum_a exp(Q / temperature)`, `[...]` from `[..., A]`.
 
@@ -140,6 +149,7 @@ def soft_maximum(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
 # --- infinite horizon -----------------------------------------------------------------------------
 
 
+@checked()
 def value_iteration(
     mdp: MDP, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> Iteration:
@@ -150,6 +160,7 @@ def value_iteration(
     return modified_policy_iteration(mdp, 0, tolerance, max_iterations)
 
 
+@checked()
 def modified_policy_iteration(
     mdp: MDP, sweeps: int, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> Iteration:
@@ -180,6 +191,7 @@ def modified_policy_iteration(
     )
 
 
+@checked()
 def policy_iteration(mdp: MDP, max_iterations: int = 1_000) -> Iteration:
     """Evaluate exactly and act greedily until no action changes (Howard 1960).
 
@@ -206,6 +218,7 @@ def policy_iteration(mdp: MDP, max_iterations: int = 1_000) -> Iteration:
 # --- finite horizon -------------------------------------------------------------------------------
 
 
+@checked(undiscounted=True, temperature=number(0.0))
 def finite_horizon_evaluate(
     mdp: MDP,
     policies: jax.Array,
@@ -238,6 +251,7 @@ def finite_horizon_evaluate(
     return jnp.concatenate([values, last[None]]), q
 
 
+@checked(undiscounted=True, temperature=number(0.0))
 def finite_horizon_optimal(
     mdp: MDP,
     horizon: int,

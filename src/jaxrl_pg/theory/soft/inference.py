@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
 from jaxrl_pg.theory.probability import log_of
 from jaxrl_pg.theory.soft import soft_values
@@ -73,6 +74,7 @@ class Variational(NamedTuple):
 # --- optimality -----------------------------------------------------------------------------------
 
 
+@checked(undiscounted=True)
 def check_rewards(mdp: MDP) -> None:
     """Raise for rewards whose exponential is no probability; traced arrays are not supported.
 
@@ -87,6 +89,7 @@ def check_rewards(mdp: MDP) -> None:
         )
 
 
+@checked(undiscounted=True)
 def shift_rewards(mdp: MDP) -> tuple[MDP, jax.Array]:
     """Return the MDP with its largest reward subtracted from all rewards, and that amount `[]`.
 
@@ -97,6 +100,7 @@ def shift_rewards(mdp: MDP) -> tuple[MDP, jax.Array]:
     return mdp._replace(reward=mdp.reward - largest), largest
 
 
+@checked(undiscounted=True)
 def log_optimality(mdp: MDP, temperature: Scalar = 1.0) -> jax.Array:
     """Return `log p(O = 1 | s, a) = r / temperature`, `[S, A]`, for rewards of at most 0."""
     return mdp.reward / temperature
@@ -105,6 +109,7 @@ def log_optimality(mdp: MDP, temperature: Scalar = 1.0) -> jax.Array:
 # --- exact inference ------------------------------------------------------------------------------
 
 
+@checked(undiscounted=True)
 def backward_messages(
     mdp: MDP, horizon: int, prior: jax.Array | None = None, temperature: Scalar = 1.0
 ) -> Messages:
@@ -137,12 +142,14 @@ def backward_messages(
     return Messages(jnp.concatenate([values, last[None]]), q, policy, log_evidence)
 
 
+@checked(undiscounted=True)
 def posterior_start(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) -> jax.Array:
     """Return `p(s_1 | O_{1:T}) = rho(s) exp(V_1 / temperature) / p(O_{1:T})`, `[S]`."""
     logits = messages.value[0] / temperature - messages.log_evidence
     return jnp.exp(log_of(mdp.start) + logits)
 
 
+@checked(undiscounted=True)
 def posterior_dynamics(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) -> jax.Array:
     """Return `p(s'|s,a,O_{1:T})`, proportional to `P(s'|s,a) exp(V_{t+1}(s') / temperature)`.
 
@@ -154,6 +161,7 @@ def posterior_dynamics(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) 
     return jnp.exp(log_of(mdp.transition)[None] + logits[:, None, None, :] - total[..., None])
 
 
+@checked(undiscounted=True)
 def optimism(mdp: MDP, value: jax.Array, temperature: Scalar = 1.0) -> soft_values.Sides:
     """Return the value of an action by inference and its expectation (left >= right).
 
@@ -173,6 +181,7 @@ def optimism(mdp: MDP, value: jax.Array, temperature: Scalar = 1.0) -> soft_valu
     return soft_values.Sides(inferred, mdp.reward + mdp.transition @ value)
 
 
+@checked(undiscounted=True)
 def best_case(mdp: MDP, horizon: int) -> tuple[jax.Array, jax.Array]:
     """Return `Q = r + max_{s' possible} V(s')`, `V = max_a Q`, as if the agent chose the outcome.
 
@@ -198,6 +207,7 @@ def best_case(mdp: MDP, horizon: int) -> tuple[jax.Array, jax.Array]:
 # --- inference that keeps the dynamics ------------------------------------------------------------
 
 
+@checked(undiscounted=True)
 def variational(
     mdp: MDP, horizon: int, prior: jax.Array | None = None, temperature: Scalar = 1.0
 ) -> Variational:
@@ -225,6 +235,7 @@ def variational(
     return Variational(value, q, policy, bound)
 
 
+@checked(undiscounted=True)
 def elbo(
     mdp: MDP, policies: jax.Array, prior: jax.Array | None = None, temperature: Scalar = 1.0
 ) -> jax.Array:

@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.arguments import finite, number
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
 from jaxrl_pg.theory.probability import entropy, kl_divergence, log_of, log_of_taken
 from jaxrl_pg.theory.solve import soft_maximum
@@ -83,6 +85,7 @@ class Sides(NamedTuple):
 # --- a policy -------------------------------------------------------------------------------------
 
 
+@checked(temperature=number(0.0))
 def evaluate(mdp: MDP, policy: jax.Array, temperature: Scalar) -> solve.Solution:
     """Return soft V, Q, A, d and J of a policy by linear solve, the limit of Lemma 1's iteration.
 
@@ -99,6 +102,7 @@ def evaluate(mdp: MDP, policy: jax.Array, temperature: Scalar) -> solve.Solution
     return rewarded._replace(q=q, advantage=advantage)
 
 
+@checked(temperature=number(0.0))
 def backup(mdp: MDP, policy: jax.Array, temperature: Scalar, q: jax.Array) -> jax.Array:
     """Apply the soft Bellman operator of a policy, a contraction by gamma, `[S, A]` to `[S, A]`.
 
@@ -111,6 +115,7 @@ def backup(mdp: MDP, policy: jax.Array, temperature: Scalar, q: jax.Array) -> ja
     return solve.q_values(mdp, value)
 
 
+@checked(temperature=number(0.0))
 def evaluation_iterates(
     mdp: MDP, policy: jax.Array, temperature: Scalar, num: int, q: jax.Array | None = None
 ) -> Iterates:
@@ -122,6 +127,7 @@ def evaluation_iterates(
     return _iterates(lambda q: backup(mdp, policy, temperature, q), start, num)
 
 
+@checked()
 def performance_difference(mdp: MDP, old: jax.Array, new: jax.Array, temperature: Scalar) -> Sides:
     """Return both sides of the soft performance difference of two policies.
 
@@ -140,6 +146,7 @@ def performance_difference(mdp: MDP, old: jax.Array, new: jax.Array, temperature
     return Sides(after.objective - before.objective, gain)
 
 
+@checked(temperature=number(0.0))
 def policy_gradient(mdp: MDP, logits: jax.Array, temperature: Scalar) -> jax.Array:
     """Return the exact gradient of the soft J of a softmax policy, entropy inside the return.
 
@@ -160,6 +167,7 @@ def policy_gradient(mdp: MDP, logits: jax.Array, temperature: Scalar) -> jax.Arr
 # --- the best policy ------------------------------------------------------------------------------
 
 
+@checked(q=finite("...A"), temperature=number(0.0))
 def improve(q: jax.Array, temperature: Scalar) -> jax.Array:
     """Return `pi_new = softmax(Q / temperature)`.
 
@@ -169,6 +177,7 @@ def improve(q: jax.Array, temperature: Scalar) -> jax.Array:
     return jax.nn.softmax(q / temperature)
 
 
+@checked(temperature=number(0.0))
 def optimal_backup(mdp: MDP, temperature: Scalar, q: jax.Array) -> jax.Array:
     """Return `r + gamma E_{s'} temperature log sum_a' exp(Q(s',a') / temperature)`, `[S, A]`.
 
@@ -178,12 +187,14 @@ def optimal_backup(mdp: MDP, temperature: Scalar, q: jax.Array) -> jax.Array:
     return solve.q_values(mdp, soft_maximum(q, temperature))
 
 
+@checked(temperature=number(0.0))
 def value_iterates(mdp: MDP, temperature: Scalar, num: int, q: jax.Array | None = None) -> Iterates:
     """Iterate soft value iteration from q or zeros; from a policy's Q it rises everywhere."""
     start = jnp.zeros_like(mdp.reward) if q is None else q
     return _iterates(lambda q: optimal_backup(mdp, temperature, q), start, num)
 
 
+@checked(temperature=number(0.0))
 def policy_iterates(
     mdp: MDP, temperature: Scalar, num: int, policy: jax.Array | None = None
 ) -> Iterates:
@@ -196,6 +207,7 @@ def policy_iterates(
     return _iterates(lambda q: _improve_and_evaluate(mdp, temperature, q), start, num)
 
 
+@checked(temperature=number(0.0))
 def value_iteration(
     mdp: MDP, temperature: Scalar, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> solve.Iteration:
@@ -214,6 +226,7 @@ def value_iteration(
     )
 
 
+@checked(temperature=number(0.0))
 def policy_iteration(
     mdp: MDP, temperature: Scalar, tolerance: float = 1e-10, max_iterations: int = 1_000
 ) -> solve.Iteration:
@@ -228,6 +241,7 @@ def policy_iteration(
     )
 
 
+@checked(temperature=number(0.0))
 def hard_limit(mdp: MDP, temperature: Scalar) -> Limit:
     """Return how far entropy moves values, which is `temperature log|A| / (1 - gamma)` at most.
 

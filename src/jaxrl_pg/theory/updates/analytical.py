@@ -19,6 +19,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import number
+from jaxrl_pg.theory.checks import checked
+
 __all__ = [
     "Update",
     "analytical_update",
@@ -40,6 +43,7 @@ class Update(NamedTuple):
     gain: jax.Array
 
 
+@checked()
 def analytical_update(
     log_policy: jax.Array, advantage: jax.Array, constant: jax.typing.ArrayLike
 ) -> Update:
@@ -66,6 +70,7 @@ def analytical_update(
     return Update(jax.nn.log_softmax(logits), gain)
 
 
+@checked(constant=number(0.0, without="low"))
 def weighted_softmax(
     log_policy: jax.Array, q: jax.Array, constant: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -87,6 +92,7 @@ def weighted_softmax(
     return jax.nn.log_softmax(log_policy + q / constant)
 
 
+@checked(constant=number(0.0, without="low"))
 def ratio_interval(
     log_policy: jax.Array, advantage: jax.Array, constant: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
@@ -104,6 +110,7 @@ def ratio_interval(
     return jnp.exp(low - log_partition), jnp.exp(high - log_partition)
 
 
+@checked(scale=number(0.0, without="low"))
 def guaranteed_ratio_interval(scale: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return the largest possible `ratio_interval` for `c = C / max |A|`, over all MDPs.
 

@@ -14,11 +14,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
 from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration
 from jaxrl_pg.theory.updates.analytical import Update, analytical_update
-from jaxrl_pg.theory.updates.constants import Constant, Iterate
+from jaxrl_pg.theory.updates.constants import CONSTANT, Constant, Iterate
 
 __all__ = ["Step", "account", "improve", "iterations_to_optimum"]
 
@@ -58,6 +59,7 @@ class Step(NamedTuple):
     ratio_max: jax.Array
 
 
+@checked()
 def account(
     gamma: jax.Array,
     constant: jax.Array,
@@ -103,6 +105,7 @@ def account(
     )
 
 
+@checked(constant=CONSTANT)
 def improve(
     mdp: MDP, log_policy: jax.Array, constant: Constant, num_iterations: int
 ) -> tuple[jax.Array, Step]:
@@ -133,6 +136,7 @@ def improve(
     return log_policy, steps
 
 
+@checked(constant=CONSTANT)
 def iterations_to_optimum(
     mdp: MDP, constant: Constant, fraction: float = 0.99, max_iterations: int = 100_000
 ) -> jax.Array:

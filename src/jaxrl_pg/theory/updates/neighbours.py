@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import function, unchecked
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, greedy_policy
 from jaxrl_pg.theory.probability import kl_divergence, log_of
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_gradient
@@ -52,11 +54,13 @@ class Mixture(NamedTuple):
     certificate: jax.Array
 
 
+@checked()
 def policy_iteration_step(mdp: MDP, log_policy: jax.Array) -> jax.Array:
     """Return the greedy policy of Q, the first best action in every state (Howard 1960)."""
     return log_of(greedy_policy(evaluate(mdp, jnp.exp(log_policy)).q))
 
 
+@checked()
 def conservative_step(mdp: MDP, log_policy: jax.Array) -> Mixture:
     """Take a step of conservative policy iteration, a mixture with the greedy policy pi_g.
 
@@ -78,6 +82,7 @@ def conservative_step(mdp: MDP, log_policy: jax.Array) -> Mixture:
     return Mixture(log_of(mixed), rate, certificate)
 
 
+@checked()
 def natural_gradient_step(
     mdp: MDP, log_policy: jax.Array, step_size: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -93,6 +98,7 @@ def natural_gradient_step(
     return analytical_update(log_policy, advantage, (1.0 - mdp.gamma) / step_size).log_policy
 
 
+@checked()
 def policy_gradient_step(
     mdp: MDP, log_policy: jax.Array, learning_rate: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -106,6 +112,7 @@ def policy_gradient_step(
     return jax.nn.log_softmax(log_policy + learning_rate * policy_gradient(mdp, log_policy))
 
 
+@checked()
 def ppo_step(
     mdp: MDP,
     log_policy: jax.Array,
@@ -123,6 +130,7 @@ def ppo_step(
     )
 
 
+@checked()
 def a2c_step(
     mdp: MDP, log_policy: jax.Array, learning_rate: jax.typing.ArrayLike, num_steps: int = 10
 ) -> jax.Array:
@@ -141,6 +149,7 @@ def a2c_step(
     )
 
 
+@checked()
 def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayLike) -> jax.Array:
     """Take a step of TRPO, along the natural gradient with `E_d KL(pi || pi_new) <= target`.
 
@@ -171,12 +180,14 @@ def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayL
 # --- objectives, functions of the last argument, the logits ---------------------------------------
 
 
+@checked()
 def surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `E_{s~d, a~pi_old}[ratio A]` `[]`, the first order of (1 - gamma) times J's change."""
     ratio, weights = _ratio(solution, log_old, logits)
     return jnp.sum(weights * ratio * solution.advantage)
 
 
+@checked()
 def clipped_surrogate(
     solution: Solution, log_old: jax.Array, clip_eps: jax.typing.ArrayLike, logits: jax.Array
 ) -> jax.Array:
@@ -189,12 +200,14 @@ def clipped_surrogate(
     return jnp.sum(weights * jnp.minimum(ratio * solution.advantage, clipped * solution.advantage))
 
 
+@checked()
 def likelihood_surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `E_{s~d, a~pi_old}[A log pi(a|s)]` `[]`, the objective of A2C (Mnih et al. 2016)."""
     weights = solution.visitation[:, None] * jnp.exp(log_old)
     return jnp.sum(weights * solution.advantage * jax.nn.log_softmax(logits))
 
 
+@checked()
 def penalised_surrogate(
     solution: Solution, log_old: jax.Array, constant: jax.typing.ArrayLike, logits: jax.Array
 ) -> jax.Array:
@@ -205,6 +218,7 @@ def penalised_surrogate(
     return jnp.vdot(solution.visitation, gain - constant * kl)
 
 
+@checked()
 def reverse_projection(
     visitation: jax.Array, log_target: jax.Array, logits: jax.Array
 ) -> jax.Array:
@@ -217,6 +231,7 @@ def reverse_projection(
     return jnp.vdot(visitation, kl_divergence(jax.nn.log_softmax(logits), log_target))
 
 
+@checked(goal=function("of logits [S, A]"), logits=unchecked())
 def ascend(
     goal: Callable[[jax.Array], jax.Array],
     logits: jax.Array,

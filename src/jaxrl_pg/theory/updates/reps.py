@@ -21,6 +21,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import joint_log
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.probability import kl_divergence
@@ -69,11 +71,13 @@ class _State(NamedTuple):
     iterations: jax.Array
 
 
+@checked()
 def bellman_error(mdp: MDP, value: jax.Array) -> jax.Array:
     """Return `delta_v = r + gamma P v - v`, `[S, A]`; the advantage if v is the policy's value."""
     return mdp.reward + mdp.gamma * mdp.transition @ value - value[:, None]
 
 
+@checked(log_q=joint_log())
 def dual(
     mdp: MDP,
     log_q: jax.Array,
@@ -94,6 +98,7 @@ def dual(
     return eta * (epsilon + partition) + (1.0 - mdp.gamma) * jnp.vdot(mdp.start, value)
 
 
+@checked()
 def reps_update(
     mdp: MDP,
     log_policy: jax.Array,
