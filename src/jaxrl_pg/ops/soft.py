@@ -92,8 +92,8 @@ def optimal_value(q: jax.Array, alpha: Scalar) -> jax.Array:
 
     It is the largest `expected_value` that any policy has, reached by `softmax(Q / alpha)`. As the
     value of a `backup` it gives soft Q-learning, and in the limit alpha -> 0, where it is
-    `max_a Q(s,a)`, Q-learning; alpha = 0 is that limit. Source: Haarnoja et al. 2017 (arXiv 1702.08165), equation 6, with a
-    sum for the integral.
+    `max_a Q(s,a)`, Q-learning; alpha = 0 is that limit. Source: Haarnoja et al. 2017 (arXiv
+    1702.08165), equation 6, with a sum for the integral.
 
     Args:
         q: `[..., A]`, of all actions.

@@ -11,7 +11,16 @@ import jax.numpy as jnp
 from jaxrl_pg.theory.arguments import log_rows, rows
 from jaxrl_pg.theory.checks import checked
 
-__all__ = ["entropy", "kl", "kl_divergence", "log_of", "log_of_taken", "total_variation"]
+__all__ = [
+    "entropy",
+    "kl",
+    "kl_divergence",
+    "log_of",
+    "log_of_taken",
+    "mean_over",
+    "times",
+    "total_variation",
+]
 
 _NEAR = 0.03  # below it, KL is summed as a series
 _SERIES = (1 / 5760, 1 / 840, 1 / 144, 1 / 30, 1 / 8, 1 / 3, 1 / 2)  # (k - 1) / k!, k = 8 to 2
@@ -47,8 +56,9 @@ def total_variation(p: jax.Array, q: jax.Array) -> jax.Array:
 def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     """Return `KL(p || q) = sum_a p log(p / q)` of log-probabilities, `[...]` from `[..., A]`.
 
-    In nats; infinite where q = 0 < p. Summed as `p log(p/q) - p + q`, of which no term is
-    negative; where p is near q by its series in `x = log(p/q)`,
+    In nats; infinite where q = 0 < p, while an action with p = q = 0 adds nothing. Summed as
+    `p log(p/q) - p + q`, of which no term is negative; where p is near q by its series in
+    `x = log(p/q)`,
 
         q (x^2/2 + x^3/3 + x^4/8 + ...),
 
@@ -57,7 +67,7 @@ def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
     p, q = jnp.exp(log_p), jnp.exp(log_q)
     possible = jnp.isfinite(log_p) & jnp.isfinite(log_q)
     x = jnp.where(possible, log_p, 0.0) - jnp.where(possible, log_q, 0.0)
-    far = jnp.where(possible, p * x - p + q, jnp.where(jnp.isfinite(log_p), jnp.inf, q))
+    far = jnp.where(possible, p * x - p + q, jnp.where(p > 0, jnp.inf, q))
     small = jnp.where(jnp.abs(x) < _NEAR, x, 0.0)
     near = q * small**2 * jnp.polyval(jnp.asarray(_SERIES, x.dtype), small)
     return jnp.sum(jnp.where(possible & (jnp.abs(x) < _NEAR), near, far), axis=-1)
@@ -67,3 +77,18 @@ def kl_divergence(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
 def kl(p: jax.Array, q: jax.Array) -> jax.Array:
     """Return `kl_divergence` of probabilities `[..., A]`."""
     return kl_divergence(log_of(p), log_of(q))
+
+
+def mean_over(weight: jax.Array, x: jax.Array) -> jax.Array:
+    """Return `sum_s d(s) x(s)`, `[]` from `[S]`: what has no weight does not count, infinite or
+    not.
+
+    The derivatives are finite where the counted x are.
+    """
+    counted = weight != 0
+    return jnp.sum(weight * jnp.where(counted, x, 0.0))
+
+
+def times(factor: jax.Array, x: jax.Array) -> jax.Array:
+    """Return `factor * x`, and 0 where the factor is 0 and x infinite."""
+    return factor * jnp.where(factor == 0, 0.0, x)

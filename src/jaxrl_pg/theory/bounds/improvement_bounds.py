@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
-from jaxrl_pg.theory.probability import kl, total_variation
+from jaxrl_pg.theory.probability import kl, mean_over, times, total_variation
 from jaxrl_pg.theory.solve import evaluate
 
 __all__ = [
@@ -61,8 +61,8 @@ class Comparison(NamedTuple):
         objective: J(pi) `[]`.
         new_objective: J(pi') `[]`.
         surrogate: L `[]`.
-        visitation: d `[S]`.
-        new_visitation: d' `[S]`.
+        visitation: d `[S]`, 0 exactly where pi cannot come.
+        new_visitation: d' `[S]`, 0 exactly where pi' cannot come.
         expected_advantage: Abar `[S]`.
         largest_advantage: eps `[]`.
         largest_reward: `max |r|`, `[]`.
@@ -194,7 +194,7 @@ def trpo_bound(comparison: Comparison) -> Bound:
     """
     c = comparison
     constant = trpo_constant(c.gamma, c.largest_advantage)
-    return Bound(_gap(c), constant / (1.0 - c.gamma) * jnp.max(c.kl))
+    return Bound(_gap(c), times(constant / (1.0 - c.gamma), jnp.max(c.kl)))
 
 
 def cpo_bound(comparison: Comparison) -> Bound:
@@ -249,8 +249,6 @@ def _gap(comparison: Comparison) -> jax.Array:
 
 
 def _kl_bound(comparison: Comparison, constant: jax.Array) -> Bound:
-    """Return the bound `C / (1 - gamma) E_d KL`; states that are never visited do not count."""
+    """Return the bound `C / (1 - gamma) E_d KL`; states that cannot be reached do not count."""
     c = comparison
-    visited = c.visitation > 0
-    expected = jnp.sum(jnp.where(visited, c.visitation * jnp.where(visited, c.kl, 0.0), 0.0))
-    return Bound(_gap(c), constant / (1.0 - c.gamma) * expected)
+    return Bound(_gap(c), times(constant / (1.0 - c.gamma), mean_over(c.visitation, c.kl)))

@@ -124,12 +124,15 @@ def optimal_baseline(reward: jax.Array, logits: jax.Array) -> jax.Array:
         b = E[|grad log pi|^2 r] / E[|grad log pi|^2]
 
     Any other b adds `E|grad log pi|^2 (b - b_best)^2` to the variance. The mean reward is the
-    best one only where score and reward are uncorrelated. Source: Greensmith, Bartlett and
+    best one only where score and reward are uncorrelated. A policy that always pulls one arm has
+    no variance with any b; its mean reward is returned then. Source: Greensmith, Bartlett and
     Baxter 2004.
     """
     policy = jax.nn.softmax(logits)
     weights = policy * _squared_scores(policy)
-    return jnp.vdot(weights, reward) / jnp.sum(weights)
+    total = jnp.sum(weights)
+    best = jnp.vdot(weights, reward) / jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, best, jnp.vdot(policy, reward))
 
 
 @checked(reward=finite("A"), logits=logits_of("A"))

@@ -25,7 +25,7 @@ from jaxrl_pg.theory.learning.td import (
     move,
 )
 from jaxrl_pg.theory.mdp import MDP
-from jaxrl_pg.theory.solve import soft_maximum
+from jaxrl_pg.theory.solve import boltzmann, soft_maximum
 
 __all__ = [
     "actor_critic",
@@ -112,11 +112,7 @@ def actor_critic(mdp: MDP, settings: Settings, key: jax.Array, records: int, ste
 @checked(q=finite("A"), epsilon=number(0.0, 1.0), temperature=number(0.0))
 def behaviour(q: jax.Array, epsilon: Number, temperature: Number) -> jax.Array:
     """Return `(1 - eps) softmax(q / tau) + eps / A`, `[A]`; at tau 0 greedy, with ties shared."""
-    best = (q == jnp.max(q)).astype(q.dtype)
-    warm = jnp.asarray(temperature) > 0
-    soft = jax.nn.softmax(q / jnp.where(warm, temperature, 1.0))
-    base = jnp.where(warm, soft, best / jnp.sum(best))
-    return (1.0 - epsilon) * base + epsilon / q.shape[0]
+    return (1.0 - epsilon) * boltzmann(q, temperature) + epsilon / q.shape[0]
 
 
 # --- backups: the value of the next state ---------------------------------------------------------

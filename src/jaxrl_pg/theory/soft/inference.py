@@ -132,13 +132,13 @@ def backward_messages(
 
     def pass_back(value: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         q = optimism(mdp, value, temperature).left
-        value = temperature * jax.nn.logsumexp(log_prior + q / temperature, axis=1)
+        value = _log_mean_exp(log_prior, q, temperature)
         return value, (value, q)
 
     last = jnp.zeros_like(mdp.reward[:, 0])
     _, (values, q) = jax.lax.scan(pass_back, last, None, length=horizon, reverse=True)
     policy = jnp.exp(log_prior[None] + (q - values[:, :, None]) / temperature)
-    log_evidence = jax.nn.logsumexp(values[0] / temperature, b=mdp.start)
+    log_evidence = _log_mean_exp(log_of(mdp.start), values[0], temperature) / temperature
     return Messages(jnp.concatenate([values, last[None]]), q, policy, log_evidence)
 
 
@@ -156,9 +156,13 @@ def posterior_dynamics(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) 
     These dynamics `[T, S, A, S]` are biased towards high values, and the posterior policy is the
     one that suits them.
     """
-    logits = messages.value[1:] / temperature
-    total = jax.vmap(lambda value: _log_mean_exp(mdp.transition, value))(logits)
-    return jnp.exp(log_of(mdp.transition)[None] + logits[:, None, None, :] - total[..., None])
+    log_transition = log_of(mdp.transition)
+
+    def posterior(value: jax.Array) -> jax.Array:
+        total = _log_mean_exp(log_transition, value, temperature)
+        return jnp.exp(log_transition + (value - total[..., None]) / temperature)
+
+    return jax.vmap(posterior)(messages.value[1:])
 
 
 @checked(undiscounted=True)
@@ -177,7 +181,7 @@ def optimism(mdp: MDP, value: jax.Array, temperature: Scalar = 1.0) -> soft_valu
     Returns:
         The two sides, `[S, A]` each.
     """
-    inferred = mdp.reward + temperature * _log_mean_exp(mdp.transition, value / temperature)
+    inferred = mdp.reward + _log_mean_exp(log_of(mdp.transition), value, temperature)
     return soft_values.Sides(inferred, mdp.reward + mdp.transition @ value)
 
 
@@ -264,5 +268,9 @@ def _undiscounted(mdp: MDP, reward: jax.Array) -> MDP:
     return mdp._replace(reward=reward, gamma=jnp.ones_like(mdp.gamma))
 
 
-def _log_mean_exp(transition: jax.Array, value: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(value[None, None], axis=2, b=transition)
+def _log_mean_exp(log_weight: jax.Array, value: jax.Array, temperature: Scalar) -> jax.Array:
+    """Return `temperature log sum_i w_i exp(V_i / temperature)`, over the last axis."""
+    possible = jnp.where(log_weight > -jnp.inf, value, -jnp.inf)
+    best = jax.lax.stop_gradient(jnp.max(possible, axis=-1))
+    below = jnp.where(log_weight > -jnp.inf, value - best[..., None], 0.0)
+    return best + temperature * jax.nn.logsumexp(log_weight + below / temperature, axis=-1)

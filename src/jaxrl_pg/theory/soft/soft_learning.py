@@ -15,6 +15,7 @@ from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.arguments import finite, log_rows, logits_of, number, unchecked
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
+from jaxrl_pg.theory.probability import kl_divergence, log_of_taken
 from jaxrl_pg.theory.soft import soft_values
 
 __all__ = [
@@ -54,10 +55,11 @@ def value_loss(
     Args:
         value: `[N]`.
         q: `[N, A]`.
-        log_policy: `[N, A]`, finite.
+        log_policy: `[N, A]`.
         temperature: weight of the entropy.
     """
-    target = jnp.sum(jnp.exp(log_policy) * (q - temperature * log_policy), axis=1)
+    policy = jnp.exp(log_policy)
+    target = jnp.sum(policy * (q - temperature * log_of_taken(policy)), axis=1)
     return 0.5 * jnp.mean(jnp.square(value - jax.lax.stop_gradient(target)))
 
 
@@ -86,12 +88,13 @@ def policy_loss(log_policy: jax.Array, q: jax.Array, temperature: Scalar = 1.0) 
     Its gradient is with respect to the policy only. Source: Haarnoja et al., equation 10.
 
     Args:
-        log_policy: `[N, A]`, finite.
+        log_policy: `[N, A]`.
         q: `[N, A]`.
         temperature: weight of the entropy.
     """
-    log_target = jax.lax.stop_gradient(jax.nn.log_softmax(q / temperature))
-    return jnp.mean(jnp.sum(jnp.exp(log_policy) * (log_policy - log_target), axis=1))
+    below = q - jnp.max(q, axis=1, keepdims=True)
+    log_target = jax.lax.stop_gradient(jax.nn.log_softmax(below / temperature))
+    return jnp.mean(kl_divergence(log_policy, log_target))
 
 
 @checked(target=unchecked())

@@ -2,7 +2,8 @@
 
     J(pi) = E sum_t gamma^t [r(s_t, a_t) + temperature H(pi(.|s_t))]
 
-V counts the entropy of this step, Q only that of the steps after it. A temperature is positive.
+V counts the entropy of this step, Q only that of the steps after it. A temperature is not negative,
+and 0 is the limit: plain values, and the best actions alike.
 An absorbing state without reward is not worth 0: it goes on earning entropy, at best
 `temperature log|A| / (1 - gamma)`.
 
@@ -22,8 +23,8 @@ from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.arguments import finite, number
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
-from jaxrl_pg.theory.probability import entropy, kl_divergence, log_of, log_of_taken
-from jaxrl_pg.theory.solve import soft_maximum
+from jaxrl_pg.theory.probability import entropy, kl_divergence, log_of, log_of_taken, mean_over
+from jaxrl_pg.theory.solve import boltzmann, soft_maximum
 
 __all__ = [
     "Iterates",
@@ -140,9 +141,10 @@ def performance_difference(mdp: MDP, old: jax.Array, new: jax.Array, temperature
     `temperature/(1-gamma)`.
     """
     before, after = evaluate(mdp, old, temperature), evaluate(mdp, new, temperature)
-    target = jax.nn.log_softmax(before.q / temperature)
+    below = before.q - jnp.max(before.q, axis=1, keepdims=True)
+    target = jax.nn.log_softmax(below / temperature)
     nearer = kl_divergence(log_of(old), target) - kl_divergence(log_of(new), target)
-    gain = temperature * jnp.vdot(after.visitation, nearer) / (1.0 - mdp.gamma)
+    gain = temperature * mean_over(after.visitation, nearer) / (1.0 - mdp.gamma)
     return Sides(after.objective - before.objective, gain)
 
 
@@ -174,7 +176,7 @@ def improve(q: jax.Array, temperature: Scalar) -> jax.Array:
     It minimises `KL(pi || exp(Q / temperature) / Z)`, and is in no state worse than the policy
     whose Q it was. Source: Haarnoja et al., equation 4 and Lemma 2.
     """
-    return jax.nn.softmax(q / temperature)
+    return boltzmann(q, temperature)
 
 
 @checked(temperature=number(0.0))
@@ -214,7 +216,8 @@ def value_iteration(
     """Return the soft-optimal V and policy by repeated `optimal_backup`.
 
     It stops when no entry of Q changes by more than `tolerance`. Q is then within
-    `tolerance gamma / (1 - gamma)` of the optimum. The residual is the last change.
+    `tolerance gamma / (1 - gamma)` of the optimum. A change that is no more than rounding ends it
+    too, see `solve.value_iteration`. The residual is the last change.
     """
     start = jnp.zeros_like(mdp.reward)
     return _until(
@@ -230,7 +233,10 @@ def value_iteration(
 def policy_iteration(
     mdp: MDP, temperature: Scalar, tolerance: float = 1e-10, max_iterations: int = 1_000
 ) -> solve.Iteration:
-    """Return what `value_iteration` does by soft policy iteration, which takes few iterations."""
+    """Return what `value_iteration` does by soft policy iteration, which takes few iterations.
+
+    The rounding at which it stops is `1 / (1 - gamma)` times larger, as a linear system is solved.
+    """
     start = evaluate(mdp, uniform_policy(mdp), temperature).q
     return _until(
         lambda q: _improve_and_evaluate(mdp, temperature, q),
@@ -238,6 +244,7 @@ def policy_iteration(
         temperature,
         tolerance,
         max_iterations,
+        1.0 / (1.0 - mdp.gamma),
     )
 
 
@@ -274,8 +281,9 @@ def _until(
     temperature: Scalar,
     tolerance: float,
     max_iterations: int,
+    amplification: Scalar = 1.0,
 ) -> solve.Iteration:
-    """Repeat a step until no entry of Q changes by more than the tolerance."""
+    """Repeat a step until no entry of Q changes by more than the tolerance, or its own rounding."""
 
     def advance(carry: _Carry) -> _Carry:
         q, count, _ = carry
@@ -283,7 +291,10 @@ def _until(
         return next_q, count + 1, jnp.max(jnp.abs(next_q - q))
 
     q, count, change = jax.lax.while_loop(
-        lambda carry: (carry[2] > tolerance) & (carry[1] < max_iterations),
+        lambda carry: (
+            (carry[2] > solve.attainable(tolerance, amplification * carry[0]))
+            & (carry[1] < max_iterations)
+        ),
         advance,
         (q, jnp.zeros((), jnp.int32), jnp.full_like(q[0, 0], jnp.inf)),
     )

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxrl_pg.theory.arguments import Argument, function, number
 from jaxrl_pg.theory.bounds.improvement_bounds import expected_kl_constant, paper_constant
 from jaxrl_pg.theory.checks import checked
-from jaxrl_pg.theory.probability import kl_divergence
+from jaxrl_pg.theory.probability import kl_divergence, mean_over
 from jaxrl_pg.theory.solve import Solution
 from jaxrl_pg.theory.updates.analytical import analytical_update
 
@@ -132,7 +132,7 @@ def kl_target(target: jax.typing.ArrayLike) -> Constant:
             low, high = bracket
             middle = 0.5 * (low + high)
             update = analytical_update(log_policy, solution.advantage, jnp.exp(middle) * eps)
-            moved = jnp.vdot(solution.visitation, kl_divergence(update.log_policy, log_policy))
+            moved = mean_over(solution.visitation, kl_divergence(update.log_policy, log_policy))
             too_far = moved > target
             return jnp.where(too_far, middle, low), jnp.where(too_far, high, middle)
 

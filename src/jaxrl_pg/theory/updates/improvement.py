@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
-from jaxrl_pg.theory.probability import kl_divergence, log_of
+from jaxrl_pg.theory.probability import kl_divergence, log_of, mean_over
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration
 from jaxrl_pg.theory.updates.analytical import Update, analytical_update
 from jaxrl_pg.theory.updates.constants import CONSTANT, Constant, Iterate
@@ -83,7 +83,9 @@ def account(
     new = update.log_policy
     kl, kl_reverse = kl_divergence(new, log_policy), kl_divergence(log_policy, new)
     limit = jnp.sum(jnp.exp(new) * before.advantage, axis=1)
-    gap = jnp.where(constant > 0, constant * (kl + kl_reverse), limit)
+    both = kl + kl_reverse  # infinite where pi_new gives up an action, or rounds it to 0
+    measured = (constant > 0) & jnp.isfinite(both)
+    gap = jnp.where(measured, constant * jnp.where(measured, both, 0.0), limit)
     change = after.objective - before.objective
     promised = jnp.vdot(before.visitation, update.gain) / (1.0 - gamma)
     possible = jnp.isfinite(log_policy)
@@ -97,9 +99,9 @@ def account(
         certificate=before.objective + promised,
         slack=change - promised,
         value_change=jnp.min(after.value - before.value),
-        kl=jnp.vdot(before.visitation, kl),
+        kl=mean_over(before.visitation, kl),
         kl_max=jnp.max(kl),
-        kl_reverse=jnp.vdot(before.visitation, kl_reverse),
+        kl_reverse=mean_over(before.visitation, kl_reverse),
         ratio_min=jnp.min(ratio),
         ratio_max=jnp.max(ratio),
     )

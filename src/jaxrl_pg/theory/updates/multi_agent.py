@@ -248,7 +248,7 @@ def crowd_simultaneous(
     """Update all agents at once with C = `constant`; probabilities `[N]` to `[N]`."""
     advantages = crowd_advantages(crowd, probabilities)
     log_odds = jax.scipy.special.logit(probabilities)
-    return jax.nn.sigmoid(log_odds + (advantages[:, 1] - advantages[:, 0]) / constant)
+    return jax.nn.sigmoid(log_odds + _finite(advantages[:, 1] - advantages[:, 0], constant))
 
 
 @checked(crowd=CROWD, constant=number(0.0, without="low"))
@@ -259,11 +259,18 @@ def crowd_sequential(
 
     def turn(probabilities: jax.Array, agent: jax.Array) -> tuple[jax.Array, jax.Array]:
         idle, acting = _advantage_of(crowd, probabilities, agent)
-        log_odds = jax.scipy.special.logit(probabilities[agent]) + (acting - idle) / constant
+        log_odds = jax.scipy.special.logit(probabilities[agent])
+        log_odds = log_odds + _finite(acting - idle, constant)
         probabilities = probabilities.at[agent].set(jax.nn.sigmoid(log_odds))
         return probabilities, crowd_objective(crowd, probabilities)
 
     return jax.lax.scan(turn, probabilities, jnp.arange(probabilities.shape[0]))
+
+
+def _finite(difference: jax.Array, constant: jax.typing.ArrayLike) -> jax.Array:
+    """Return the difference over C, finite for the smallest C, as the odds may be infinite."""
+    largest = jnp.finfo(difference.dtype).max
+    return jnp.clip(difference / constant, -largest, largest)
 
 
 def _advantage_of(crowd: Crowd, probabilities: jax.Array, agent: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxrl_pg.theory.arguments import function, unchecked
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, greedy_policy
-from jaxrl_pg.theory.probability import kl_divergence, log_of
+from jaxrl_pg.theory.probability import kl_divergence, log_of, mean_over, times
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_gradient
 from jaxrl_pg.theory.updates.analytical import analytical_update
 
@@ -163,7 +163,7 @@ def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayL
     def refused(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
         halvings, length = carry
         log_new = jax.nn.log_softmax(log_policy + length * solution.advantage)
-        kl = jnp.vdot(solution.visitation, kl_divergence(log_policy, log_new))
+        kl = mean_over(solution.visitation, kl_divergence(log_policy, log_new))
         gain = jnp.sum(jnp.exp(log_new) * solution.advantage, axis=1)
         allowed = (kl <= target) & (jnp.vdot(solution.visitation, gain) >= 0.0)
         return ~allowed & (halvings < _HALVINGS)
@@ -183,7 +183,7 @@ def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayL
 @checked()
 def surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `E_{s~d, a~pi_old}[ratio A]` `[]`, the first order of (1 - gamma) times J's change."""
-    ratio, weights = _ratio(solution, log_old, logits)
+    ratio, weights = _ratio(solution, log_old, logits, solution.advantage == 0)
     return jnp.sum(weights * ratio * solution.advantage)
 
 
@@ -195,7 +195,7 @@ def clipped_surrogate(
 
     Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
     """
-    ratio, weights = _ratio(solution, log_old, logits)
+    ratio, weights = _ratio(solution, log_old, logits, solution.advantage >= 0)
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     return jnp.sum(weights * jnp.minimum(ratio * solution.advantage, clipped * solution.advantage))
 
@@ -203,8 +203,8 @@ def clipped_surrogate(
 @checked()
 def likelihood_surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `E_{s~d, a~pi_old}[A log pi(a|s)]` `[]`, the objective of A2C (Mnih et al. 2016)."""
-    weights = solution.visitation[:, None] * jnp.exp(log_old)
-    return jnp.sum(weights * solution.advantage * jax.nn.log_softmax(logits))
+    weights = solution.visitation[:, None] * jnp.exp(log_old) * solution.advantage
+    return jnp.sum(weights * jnp.where(weights == 0, 0.0, jax.nn.log_softmax(logits)))
 
 
 @checked()
@@ -215,7 +215,7 @@ def penalised_surrogate(
     log_policy = jax.nn.log_softmax(logits)
     kl = kl_divergence(log_policy, log_old)
     gain = jnp.sum(jnp.exp(log_policy) * solution.advantage, axis=1)
-    return jnp.vdot(solution.visitation, gain - constant * kl)
+    return mean_over(solution.visitation, gain - times(jnp.asarray(constant, kl.dtype), kl))
 
 
 @checked()
@@ -228,7 +228,7 @@ def reverse_projection(
 
         grad KL(pi || pi_new) = -(1/C) grad [E_pi A - C KL(pi || pi_old)]   in every state.
     """
-    return jnp.vdot(visitation, kl_divergence(jax.nn.log_softmax(logits), log_target))
+    return mean_over(visitation, kl_divergence(jax.nn.log_softmax(logits), log_target))
 
 
 @checked(goal=function("of logits [S, A]"), logits=unchecked())
@@ -245,7 +245,16 @@ def ascend(
 
 
 def _ratio(
-    solution: Solution, log_old: jax.Array, logits: jax.Array
+    solution: Solution, log_old: jax.Array, logits: jax.Array, harmless: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    ratio = jnp.exp(jax.nn.log_softmax(logits) - log_old)
-    return ratio, solution.visitation[:, None] * jnp.exp(log_old)
+    """Return pi / pi_old and the weights of the states and actions.
+
+    The ratio is 1 where pi_old is 0, and bounded where the objective does not depend on how large
+    it is, so that no infinite one is multiplied by 0.
+    """
+    weights = solution.visitation[:, None] * jnp.exp(log_old)
+    taken = weights > 0
+    log_policy = jnp.where(taken, jax.nn.log_softmax(logits), 0.0)
+    log_ratio = log_policy - jnp.where(taken, log_old, 0.0)
+    large = 0.9 * jnp.log(jnp.finfo(log_ratio.dtype).max).astype(log_ratio.dtype)
+    return jnp.exp(jnp.where(harmless, jnp.minimum(log_ratio, large), log_ratio)), weights
