@@ -66,6 +66,8 @@ ROOMS = {
         "report",
         "running",
         "sweeps",
+        "theory.arguments",
+        "theory.checks",
     ],
     "chex": ["ops"],
     "flax": ["components.critics", "components.networks", "components.own_network"],

@@ -21,16 +21,20 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import joint_log
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.probability import kl_divergence
-from jaxrl_pg.theory.solve import evaluate
+from jaxrl_pg.theory.solve import Solution, evaluate
 from jaxrl_pg.theory.updates.analytical import analytical_update
 
 __all__ = ["Reps", "bellman_error", "dual", "reps_update"]
 
 _LENGTHS = 24  # lengths of a Newton step that are tried, each half of the previous one
 _RIDGE = 1e-12
+_SMALLEST = 1e-6  # eta, in units of the largest advantage
+_FIRST = 3.0  # the least eta to begin with, in the same units
 _NEAR = 0.01  # change of delta / eta below which a Newton step is taken whole
 _LONGEST = 10.0  # largest change of delta / eta in a step
 
@@ -41,7 +45,8 @@ class Reps(NamedTuple):
     Attributes:
         log_policy: `[S, A]`.
         eta: `[]`, the temperature.
-        value: v `[S]`; a constant added to it changes nothing.
+        value: v `[S]`, the multipliers of the flow constraint, up to a constant: added to it, it
+            changes nothing, so that v is no estimate of V.
         joint: p `[S, A]`, a distribution over states and actions.
         primal: `E_p r` `[]`, in exact arithmetic (1 - gamma) J of the new policy.
         dual: g(eta, v) `[]`.
@@ -69,11 +74,13 @@ class _State(NamedTuple):
     iterations: jax.Array
 
 
+@checked()
 def bellman_error(mdp: MDP, value: jax.Array) -> jax.Array:
     """Return `delta_v = r + gamma P v - v`, `[S, A]`; the advantage if v is the policy's value."""
     return mdp.reward + mdp.gamma * mdp.transition @ value - value[:, None]
 
 
+@checked(log_q=joint_log())
 def dual(
     mdp: MDP,
     log_q: jax.Array,
@@ -94,6 +101,7 @@ def dual(
     return eta * (epsilon + partition) + (1.0 - mdp.gamma) * jnp.vdot(mdp.start, value)
 
 
+@checked()
 def reps_update(
     mdp: MDP,
     log_policy: jax.Array,
@@ -104,7 +112,8 @@ def reps_update(
 
     The dual is minimised by Newton's method with a line search, from v = V (where delta_v is the
     advantage) and the eta that is right for small steps. Where the optimal policy lies inside the
-    trust region, eta goes to 0 and stops at 1e-6 of its scale.
+    trust region, eta goes to 0 and stops at 1e-6 of its scale. So it does where all actions are
+    equally good, or epsilon is 0: then q itself is the answer, and the policy stays.
 
     Args:
         mdp: the MDP.
@@ -116,19 +125,44 @@ def reps_update(
     solution = evaluate(mdp, jnp.exp(log_policy))
     log_q = jnp.log(jnp.maximum(solution.visitation, jnp.finfo(log_policy.dtype).tiny))
     log_q = jax.nn.log_softmax((log_q[:, None] + log_policy).ravel()).reshape(log_policy.shape)
-    spread = jnp.sqrt(jnp.sum(jnp.exp(log_q) * solution.advantage**2))
-    rounding = jnp.finfo(spread.dtype).eps * (1.0 + jnp.max(jnp.abs(mdp.reward)))
-    largest = jnp.maximum(jnp.max(jnp.abs(solution.advantage)), rounding)
-    eta = jnp.maximum(spread / jnp.sqrt(2.0 * epsilon), largest / 3.0)
-    count = jnp.zeros((), jnp.int32)
-    start = _State(eta, solution.value, jnp.full_like(eta, jnp.inf), count)
-    tolerance = jnp.finfo(largest.dtype).eps ** 1.5 * largest
-    state = jax.lax.while_loop(
-        lambda x: (x.decrement > tolerance) & (x.iterations < max_iterations),
-        lambda x: _newton(mdp, log_q, epsilon, 1e-6 * largest, x),
-        start,
+    possible = (solution.visitation > 0)[:, None] & (log_policy > -jnp.inf)
+    advantage = jnp.where(possible, solution.advantage, 0.0)
+    size = jnp.max(jnp.abs(solution.q)) + jnp.max(jnp.abs(mdp.reward))
+    size = jnp.where(size > 0, size, 1.0)
+    # Nothing to choose between, up to rounding, or no room to move: q is the best distribution.
+    largest = jnp.max(jnp.abs(advantage))
+    stuck = (largest <= 64.0 * jnp.finfo(size.dtype).eps * size) | (epsilon <= 0)
+    unit = jnp.where(stuck, size, largest)
+    state = _minimise(
+        mdp._replace(reward=jnp.where(stuck, 0.0, advantage / unit)),
+        log_q,
+        jnp.where(stuck, 1.0, epsilon),
+        jnp.where(stuck, 0, max_iterations),
     )
-    return _result(mdp, log_policy, log_q, epsilon, state)
+    eta = unit * jnp.where(stuck, _SMALLEST, state.eta)
+    problem = (mdp, log_policy, log_q, epsilon, solution, state.iterations)
+    moved = _result(*problem, eta, jnp.where(stuck, 0.0, advantage), unit * state.value)
+    stays = _result(*problem, eta, 0.0 * advantage, 0.0 * state.value)
+    # Should Newton's method have lost its way, q is feasible, and no worse.
+    balanced = moved.flow_error <= jnp.maximum(1e-8, 1e3 * jnp.finfo(size.dtype).eps)
+    good = balanced & (moved.primal >= stays.primal - 1e3 * jnp.finfo(size.dtype).eps * size)
+    return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, stays)
+
+
+def _minimise(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, max_iterations: jax.Array) -> _State:
+    """Minimise the dual for rewards of size 1 that are the advantages of q's policy.
+
+    With them as rewards its v is what is added to V, so that no digit of small advantages is lost.
+    """
+    spread = jnp.sqrt(jnp.sum(jnp.exp(log_q) * mdp.reward**2))
+    eta = jnp.maximum(spread / jnp.sqrt(2.0 * epsilon), _FIRST)
+    none, count = jnp.zeros_like(mdp.start), jnp.zeros((), jnp.int32)
+    tolerance = jnp.finfo(eta.dtype).eps ** 1.5
+    return jax.lax.while_loop(
+        lambda x: (x.decrement > tolerance) & (x.iterations < max_iterations),
+        lambda x: _newton(mdp, log_q, epsilon, jnp.full_like(eta, _SMALLEST), x),
+        _State(eta, none, jnp.full_like(eta, jnp.inf), count),
+    )
 
 
 def _result(
@@ -136,22 +170,29 @@ def _result(
     log_policy: jax.Array,
     log_q: jax.Array,
     epsilon: jax.Array,
-    state: _State,
+    before: Solution,
+    iterations: jax.Array,
+    eta: jax.Array,
+    advantage: jax.Array,
+    added: jax.Array,
 ) -> Reps:
-    delta = bellman_error(mdp, state.value)
-    log_p = jax.nn.log_softmax((log_q + delta / state.eta).ravel())
+    """Return the update for the minimum of the dual, `v = V + added`."""
+    delta = advantage + mdp.gamma * mdp.transition @ added - added[:, None]
+    log_p = jax.nn.log_softmax((log_q + delta / eta).ravel())
     joint = jnp.exp(log_p).reshape(log_q.shape)
     flow = jnp.sum(joint, axis=1) - mdp.gamma * jnp.einsum("sa,sak->k", joint, mdp.transition)
+    partition = jax.nn.logsumexp(log_q + delta / eta)
+    start_value = (1.0 - mdp.gamma) * (before.objective + jnp.vdot(mdp.start, added))
     return Reps(
-        log_policy=analytical_update(log_policy, delta, state.eta).log_policy,
-        eta=state.eta,
-        value=state.value,
+        log_policy=analytical_update(log_policy, delta, eta).log_policy,
+        eta=eta,
+        value=before.value + added,
         joint=joint,
         primal=jnp.sum(joint * mdp.reward),
-        dual=dual(mdp, log_q, epsilon, state.eta, state.value),
+        dual=eta * (epsilon + partition) + start_value,
         kl=kl_divergence(log_p, log_q.ravel()),
         flow_error=jnp.max(jnp.abs(flow - (1.0 - mdp.gamma) * mdp.start)),
-        iterations=state.iterations,
+        iterations=iterations,
     )
 
 
