@@ -92,6 +92,7 @@ class Run:
     """One run's folder, and the commands that train it."""
 
     def __init__(self, agent: str, folder: Path, cache: Path) -> None:
+        """Name the folder; nothing is made yet."""
         self.agent, self.folder, self.log = agent, folder, folder.with_suffix(".log")
         self.words = ["train", agent, *f"{RUN} {SAVES} {AGENTS.get(agent, '')}".split()]
         self.words += ["--run-dir", str(folder)]
@@ -128,6 +129,7 @@ class Run:
         return text.rpartition("$ ")[2].splitlines()[1:]
 
     def num_rows(self) -> int:
+        """Whole rows of metrics.jsonl."""
         path = self.folder / "metrics.jsonl"
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
@@ -153,6 +155,7 @@ class Run:
         return named
 
     def rows(self) -> list[dict[str, object]]:
+        """The rows without their wall-clock time."""
         lines = (self.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         return [{k: x for k, x in json.loads(line).items() if k != "seconds"} for line in lines]
 
@@ -232,7 +235,7 @@ SITES = {
     "resume": Site("resume", signal.SIGKILL, KILLED),
     "SIGTERM": Site("any", signal.SIGTERM, (143, -signal.SIGTERM)),
     "SIGINT": Site("any", signal.SIGINT, (130, -signal.SIGINT)),
-    "full disk": Site("limit", 0, (2, 1, 74)),
+    "full disk": Site("limit", 0, (3,)),
 }
 
 
@@ -336,7 +339,7 @@ def torture_agent(
     for number, name in itertools.product(range(kills), sites):
         result = trial(name, number, reference, folder, seed)
         trials.setdefault(name, []).append(result)
-        note = f": {result.notes}" if result.notes else ""
+        note = f": {result.notes}" if result.notes else "" if result.ended else ": not ended there"
         print(f"{agent}, {name} {number + 1}/{kills}{note}", file=sys.stderr, flush=True)
     return trials
 
@@ -364,6 +367,7 @@ def torture_sweep(kills: int, seed: int, folder: Path) -> Trial:
 
 
 def cell(trials: list[Trial]) -> str:
+    """Count trials as ended/resumed/equal; a dash if none was ended."""
     counts = [sum(getattr(t, name) for t in trials) for name in ("ended", "resumed", "equal")]
     return "/".join(map(str, counts)) if counts[0] else "-"
 
@@ -378,6 +382,7 @@ def table(results: dict[str, dict[str, list[Trial]]], sites: list[str]) -> str:
 
 
 def main() -> int:
+    """Run the campaign that the arguments ask for, and print what came of it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -25,7 +25,7 @@ from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.types import Agent, TrainState
 
 SECONDS = 10  # within which everything must have been refused or read
-LONGEST = 1_000  # characters that a line may have
+LONGEST = 2_000  # characters that a line may have
 HIDDEN = ("lock", "lock.owner")  # a lock that was taken and given back changes nothing
 
 
@@ -64,12 +64,9 @@ class Reached(BaseException):
 
 
 class Gate:
-    """A logger at which a run stops before it trains; it keeps the timesteps of the start."""
-
-    timesteps = -1
+    """A logger at which a run stops before it trains."""
 
     def start(self, config, run_dir, timesteps):
-        self.timesteps = timesteps
         raise Reached
 
     def write(self, rows):
@@ -159,12 +156,13 @@ def answer_of(call, root: Path, named: str = "") -> tuple[Any, str]:
         with within(SECONDS):
             return call(), ""
     except (ValueError, OSError) as error:
-        require_line(str(error))
-        assert (named or str(root)) in str(error), f"it does not say where: {error}"
-        after = digest(root)
-        changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
-        assert not changed, f"refused ({error}), and yet changed: {changed}"
-        return None, str(error)
+        line = str(error)
+    require_line(line)
+    assert (named or str(root)) in line, f"it does not say where: {line}"
+    after = digest(root)
+    changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    assert not changed, f"refused ({line}), and yet changed: {changed}"
+    return None, line
 
 
 @contextlib.contextmanager
