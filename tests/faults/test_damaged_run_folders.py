@@ -269,6 +269,16 @@ def delete(run):
     shutil.rmtree(run.path)
 
 
+def delete_and_make_again(run):
+    """The new folder often gets the number that the old one had."""
+    there = snapshot(run.path)
+    shutil.rmtree(run.path)
+    run.path.mkdir()
+    for name, content in there.items():
+        (run.path / name).parent.mkdir(exist_ok=True)
+        (run.path / name).write_bytes(content)
+
+
 def delete_rows(run):
     (run.path / "metrics.jsonl").unlink()
 
@@ -277,7 +287,10 @@ def replace_rows(run):
     files.write_atomic(run.path / "metrics.jsonl", "")
 
 
-@pytest.mark.parametrize("change", [move, move_and_replace, delete, delete_rows, replace_rows])
+@pytest.mark.parametrize(
+    "change",
+    [move, move_and_replace, delete, delete_and_make_again, delete_rows, replace_rows],
+)
 def test_a_folder_that_was_moved_or_deleted_is_not_written_to(run, change):
     run.lock()
     run.append(rows(3))
