@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrl_pg.ops.metric_names import is_watched
+from jaxrl_pg.running import hints
 from jaxrl_pg.running.rows import known_return
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.sweeps import results
@@ -133,17 +134,17 @@ def _sweep_source(path: Path, table: Table) -> Source:
     except (OSError, ValueError):
         facts = {}  # the table says all that the figures need
     name = str(facts.get("name", path.absolute().name))
-    command = str(facts.get("command", f"jaxrl-pg sweep {name}"))
+    command = str(facts.get("command", hints.command("sweep", name)))
     return Source(name, os.fspath(path), command, facts, is_sweep=True, seeds=_seeds(table))
 
 
 def _run_source(path: Path, table: Table) -> Source:
     facts = RunFolder.open(path).config
-    command = f"jaxrl-pg train {facts.get('agent')} --env {facts.get('env')}"
+    agent, env, seed = (str(facts.get(key, 0)) for key in ("agent", "env", "seed"))
     return Source(
         path.absolute().name,
         os.fspath(path),
-        f"{command} --seed {facts.get('seed', 0)}",
+        hints.command("train", agent, "--env", env, "--seed", seed),
         facts,
         is_sweep=False,
         seeds=_seeds(table),
