@@ -11,6 +11,8 @@ EXTRAS ?=
 comma := ,
 # A stamp of its own for each set of extras, so that one asked for later is installed then.
 INSTALLED := $(VENV)/.installed$(if $(EXTRAS),+$(subst $(comma),+,$(EXTRAS)))
+# RUN and EXP are read from the environment, where make puts them: a name may hold any character.
+export RUN EXP
 # What the command line takes; for `make train`, without it, PPO solves CartPole-v1.
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
@@ -33,19 +35,19 @@ train: install ## train; ARGS="ppo --env ..." changes everything
 	@$(BIN)/jaxrl-pg train $(TRAIN_ARGS)
 
 resume: install ## go on with a stopped run: make resume RUN=runs/...
-	@test -n "$(RUN)" || { echo 'say which run: make resume RUN=runs/...'; exit 2; }
-	@$(BIN)/jaxrl-pg resume "$(RUN)" $(ARGS)
+	@test -n "$$RUN" || { echo 'say which run: make resume RUN=runs/...' >&2; exit 2; }
+	@$(BIN)/jaxrl-pg resume "$$RUN" $(ARGS)
 
 evaluate: install ## whole episodes of a trained policy: make evaluate RUN=runs/...
-	@test -n "$(RUN)" || { echo 'say which run: make evaluate RUN=runs/...'; exit 2; }
-	@$(BIN)/jaxrl-pg evaluate "$(RUN)" $(ARGS)
+	@test -n "$$RUN" || { echo 'say which run: make evaluate RUN=runs/...' >&2; exit 2; }
+	@$(BIN)/jaxrl-pg evaluate "$$RUN" $(ARGS)
 
 sweep: install ## train every agent of an experiment and report: make sweep EXP=cartpole_ppo
-	@test -n "$(EXP)" || { echo 'say which experiment: make sweep EXP=... (a file in experiments/)'; exit 2; }
-	@$(BIN)/jaxrl-pg sweep "$(EXP)" $(ARGS)
+	@test -n "$$EXP" || { echo 'say which experiment: make sweep EXP=... (a file in experiments/)' >&2; exit 2; }
+	@$(BIN)/jaxrl-pg sweep "$$EXP" $(ARGS)
 
 report: install ## figures, tables and a page of sweeps and runs: make report RUN="runs/..."
-	@test -n "$(RUN)" || { echo 'say which: make report RUN="runs/a runs/b"'; exit 2; }
+	@test -n "$$RUN" || { echo 'say which: make report RUN="runs/a runs/b"' >&2; exit 2; }
 	@$(BIN)/jaxrl-pg report $(RUN) $(ARGS)
 
 test: $(VENV)/.dev ## install and run the tests
@@ -116,7 +118,7 @@ $(MADE): | $(CONSTRAINTS)
 	@touch $@
 
 constraints/%.txt:
-	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12'; exit 2
+	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12' >&2; exit 2
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(MADE)
 	$(PIP_INSTALL) -e .

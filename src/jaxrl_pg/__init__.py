@@ -11,10 +11,12 @@ Agents are pure functions over one train state; training is one compiled program
 Names are imported when first used, so that importing the package costs next to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# Not even typing and importlib are imported: until the command line has taken Ctrl-C, each module
+# is time in which Python answers it with a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from jaxrl_pg import agents as agents
     from jaxrl_pg import checkpoint as checkpoint
     from jaxrl_pg import cli as cli
@@ -94,7 +96,9 @@ _ROOMS = (
 __all__ = ["AGENT_NAMES", *sorted([*_FUNCTIONS, *AGENT_NAMES, *_ROOMS])]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name in _FUNCTIONS:
         module, inner = _FUNCTIONS[name]
         return getattr(import_module(module), inner)

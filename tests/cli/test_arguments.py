@@ -46,6 +46,8 @@ class Fields(Base):
     """environment"""
     objective: Literal["clip", "kl"] = "clip"
     """objective"""
+    folder: str | None = "x"
+    """folder"""
     online: bool = False
     """no replay"""
     quiet: bool | None = None
@@ -99,6 +101,8 @@ def read(text, positional=None, sources=(Fields,)):
         ("--num-envs 1e0", {"num_envs": 1}),
         ("--num-envs 20e-1", {"num_envs": 2}),
         ("--max-norm none", {"max_norm": None}),
+        ("--folder None", {"folder": None}),
+        ("--folder none", {"folder": "none"}),
         ("--sizes 8,4", {"sizes": (8, 4)}),
         ("--sizes 8,4 2", {"sizes": (8, 4, 2)}),
         ("--params g=9.8 some_length -1", {"params": {"g": 9.8, "some_length": -1.0}}),

@@ -214,3 +214,9 @@ def test_a_full_standard_output_is_said_once():
     assert result.returncode == 3
     assert result.stderr.startswith("jaxrl-pg: No space left on device")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_command_needs_no_standard_output(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert commands.main(["--help"]) == 0
+    assert commands.main(["report", "nothing"]) == 2

@@ -4,12 +4,14 @@ Nothing but `main` is defined here and nothing is imported, so that a command an
 its first instruction on.
 """
 
-from collections.abc import Sequence
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["main"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command and return its exit code; see `jaxrl_pg.cli.commands.main`.
 
     Without `argv` the process is a command: it takes `sys.argv`, and Ctrl-C and SIGTERM end the

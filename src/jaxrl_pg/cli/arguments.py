@@ -191,7 +191,7 @@ def _value(name: str, kind: _Kind, given: Any) -> Any:
     """Return the value that the words of an option mean."""
     if isinstance(given, bool):
         return given
-    if kind.optional and given in ("None", "none"):
+    if kind.optional and (given == "None" or (given == "none" and kind.base is not str)):
         return None
     try:
         if kind.base == tuple[int, ...]:

@@ -61,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         code = _run(args)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the process was started without one
+            sys.stdout.flush()
         return code
     except (Exception, KeyboardInterrupt) as error:
         return exits.report(error, verbose)

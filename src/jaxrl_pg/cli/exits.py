@@ -68,7 +68,8 @@ def report(error: BaseException, verbose: bool = False) -> int:
         traceback.print_exception(error)
     show(line if code == INTERRUPTED else f"jaxrl-pg: {line}")
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OSError:  # or Python would try again when it ends, and say so in lines of its own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return code
@@ -80,7 +81,7 @@ def end_now(code: int) -> NoReturn:
     After an error of the system, libraries that could not finish would say so in many lines, and
     JAX would wait for processes that are gone. Whatever is ours has been closed by now.
     """
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # it may be full, or not there
         sys.stderr.flush()
     os._exit(code)
 

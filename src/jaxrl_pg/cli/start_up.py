@@ -6,34 +6,36 @@ library half initialised. Before a run begins there is nothing to close, so the 
 A run has handlers of its own, see `jaxrl_pg.running.interrupt`.
 """
 
-from __future__ import annotations
-
-import contextlib
+# What the module signal wraps. That one imports enum, which takes longer than all of this.
+import _signal  # type: ignore[import-not-found]
 import os
-import signal
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 __all__ = ["end_on_signals", "raise_on_signals"]
 
-_WORDS = {signal.SIGINT: b"interrupted\n", signal.SIGTERM: b"terminated\n"}
+_WORDS = {int(_signal.SIGINT): b"interrupted\n", int(_signal.SIGTERM): b"terminated\n"}
 _SHOW_CURSOR = b"\r\n\x1b[?25h"  # a live progress line hides it
 
 
 def end_on_signals() -> None:
     """End the process on SIGINT with status 130, on SIGTERM with status 143, and one word."""
     for number in _WORDS:
-        signal.signal(number, _end)
+        _signal.signal(number, _end)
 
 
 def raise_on_signals() -> None:
     """Give SIGINT and SIGTERM back to Python, for work that has to be undone."""
-    if signal.getsignal(signal.SIGINT) is not _end:
+    if _signal.getsignal(_signal.SIGINT) is not _end:
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+    _signal.signal(_signal.SIGTERM, _signal.SIG_DFL)
 
 
-def _end(number: int, _: FrameType | None) -> None:
-    with contextlib.suppress(OSError):  # stderr may be closed
-        os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + _WORDS[signal.Signals(number)])
-    os._exit(128 + number)
+def _end(number: int, _: "FrameType | None") -> None:
+    try:
+        os.write(2, (_SHOW_CURSOR if os.isatty(2) else b"") + _WORDS[number])
+    finally:  # even where stderr is closed
+        os._exit(128 + number)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
 from jaxrl_pg.files import schema
 from jaxrl_pg.ops.metric_names import is_watched
+from jaxrl_pg.running import hints
 from jaxrl_pg.running.rows import known_return
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.sweeps import formats, results
@@ -171,17 +171,17 @@ def _is_diverged(row: Row) -> bool:
 def _sweep_source(path: Path, table: Table) -> Source:
     facts: Row = {**(formats.read_facts(path) or {})}  # the table has all that the figures need
     name = facts.get("name", path.absolute().name)
-    command = facts.get("command", shlex.join(["jaxrl-pg", "sweep", name]))
+    command = facts.get("command", hints.command("sweep", name))
     return Source(name, os.fspath(path), command, facts, is_sweep=True, seeds=_seeds(table))
 
 
 def _run_source(path: Path, table: Table) -> Source:
     facts = _described(RunFolder.open(path))
-    command = ["jaxrl-pg", "train", facts["agent"], "--env", facts["env"]]
+    agent, env, seed = (str(facts[key]) for key in ("agent", "env", "seed"))
     return Source(
         path.absolute().name,
         os.fspath(path),
-        shlex.join([*command, "--seed", str(facts["seed"])]),
+        hints.command("train", agent, "--env", env, "--seed", seed),
         facts,
         is_sweep=False,
         seeds=_seeds(table),

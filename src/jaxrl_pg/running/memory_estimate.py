@@ -35,6 +35,7 @@ __all__ = [
 
 _SIZES = ("num_envs", "num_steps", "buffer_size")  # the fields that make an iteration large
 _SPLIT = ("num_envs", "buffer_size")  # those of them that are split over devices
+_FEW_EPISODES = 1024  # too few to fill a machine, and tracing them takes as long as an iteration
 _MOST, _LEAST = 2.5, 0.2  # compiled temporaries by traced ones: see above
 # Where Linux says how much memory a container may use, as a number of bytes.
 _CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -70,7 +71,7 @@ def require(config: BaseConfig, num_eval_episodes: int = 0) -> None:
     sizes.require(config)
     lower = " or ".join(f"{name}={x}" for name, x in _counts(config, _SIZES).items())
     _require(_iteration(config).least, config, "one iteration", lower)
-    if num_eval_episodes:
+    if num_eval_episodes > _FEW_EPISODES:
         require_evaluation(config, num_eval_episodes)
 
 
