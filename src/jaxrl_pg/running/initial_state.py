@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -59,4 +60,22 @@ def _find(
     if saved and differ:
         lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    try:
+        return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    except ValueError:
+        _require_same_precision(config, folder)
+        raise
+
+
+def _require_same_precision(config: BaseConfig, folder: RunFolder) -> None:
+    """Refuse a run whose checkpoint fits once `jax_enable_x64` is set the other way."""
+    wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined, unused-ignore]
+    found = None
+    with jax.enable_x64(not wide), contextlib.suppress(ValueError):
+        shapes = devices.state_shapes(config, config.num_devices)
+        found = checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    if found is not None:
+        raise ValueError(
+            f"{folder.path} was trained with jax_enable_x64={not wide} and it is {wide} here: set "
+            f"JAX_ENABLE_X64={int(not wide)}, or train again in a new folder"
+        )
