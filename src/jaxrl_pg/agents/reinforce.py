@@ -213,13 +213,13 @@ def _score_products(
 
     def score(obs: jax.Array, action: jax.Array, weight: jax.Array) -> jax.Array:
         """`sum_t weight_t grad log pi(a_t|s_t)` of one environment, as a vector."""
-        _, pull_back = jax.vjp(
+        log_prob, pull_back = jax.vjp(
             lambda params: model.family.log_prob(
                 model.policy(learner._replace(params=params), obs), action
             ),
             learner.params,
         )
-        return ravel_pytree(pull_back(weight)[0])[0]
+        return ravel_pytree(pull_back(weight.astype(log_prob.dtype))[0])[0]
 
     along_envs = jax.vmap(score, in_axes=1)
     factor = weights.counted * weights.factor

@@ -124,7 +124,8 @@ def _origin(state: TrainState[Any]) -> Any:
         devices = getattr(state.memory, "position", np.zeros(1)).shape[0]
         share = len(jax.tree.leaves(state.memory)[0]) // devices
         each = len(state.actor.obs) // devices
-        if share % each:  # the ring does not close on whole steps
+        written = np.asarray(getattr(state.memory, "size", np.full(devices, share)))
+        if share % each and written[row // share] == share:  # the ring closes within a step
             return f" in row {row}"
         return f" in row {row}, from environment {row // share * each + row % share % each}"
 

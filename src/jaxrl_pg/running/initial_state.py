@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -62,7 +63,11 @@ def _find(
     if saved and differ:
         lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory", run=run)
+    try:
+        return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory", run=run)
+    except ValueError:
+        _require_same_precision(config, folder)
+        raise
 
 
 def _require_nothing_lost(folder: RunFolder) -> None:
@@ -73,4 +78,18 @@ def _require_nothing_lost(folder: RunFolder) -> None:
             f"no checkpoint in {folder.checkpoints_dir}, though the run has rows up to iteration "
             f"{rows[-1]['iteration']}: put the checkpoints back, or train again with another "
             "--run-dir"
+        )
+
+
+def _require_same_precision(config: BaseConfig, folder: RunFolder) -> None:
+    """Refuse a run whose checkpoint fits once `jax_enable_x64` is set the other way."""
+    wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined, unused-ignore]
+    found = None
+    with jax.enable_x64(not wide), contextlib.suppress(ValueError):
+        shapes = devices.state_shapes(config, config.num_devices)
+        found = checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    if found is not None:
+        raise ValueError(
+            f"{folder.path} was trained with jax_enable_x64={not wide} and it is {wide} here: set "
+            f"JAX_ENABLE_X64={int(not wide)}, or train again in a new folder"
         )
