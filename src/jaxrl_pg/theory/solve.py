@@ -131,7 +131,7 @@ def _visited(mdp: MDP, policy: jax.Array, factor: Factor) -> jax.Array:
     rough = solve(factor, (1.0 - mdp.gamma) * mdp.start, transpose=True)
     smallest = jnp.finfo(rough.dtype).tiny
     exact = jnp.where(reachable(mdp, policy), jnp.maximum(rough, smallest), 0.0)
-    return rough + jax.lax.stop_gradient(exact - rough)
+    return jax.lax.stop_gradient(exact) + (rough - jax.lax.stop_gradient(rough))
 
 
 @checked()
@@ -174,7 +174,7 @@ def soft_maximum(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
     At temperature 0 it is its limit, `max_a Q`. It is often printed as "softmax", which is the
     name of its gradient.
     """
-    warm = jnp.asarray(temperature) > 0
+    warm = jnp.asarray(temperature) >= jnp.finfo(q.dtype).tiny
     scale = jnp.where(warm, temperature, 1.0)
     best = jax.lax.stop_gradient(jnp.max(q, axis=-1))
     excess = scale * jax.nn.logsumexp((q - best[..., None]) / scale, axis=-1)
@@ -184,9 +184,10 @@ def soft_maximum(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
 @checked(q=finite("...A"), temperature=number(0.0))
 def boltzmann(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
     """Return `softmax(Q / temperature)` `[..., A]`, at temperature 0 the best actions alike."""
-    warm = jnp.asarray(temperature) > 0
+    warm = jnp.asarray(temperature) >= jnp.finfo(q.dtype).tiny
     below = q - jax.lax.stop_gradient(jnp.max(q, axis=-1, keepdims=True))
-    best = (below >= 0).astype(below.dtype)
+    rounding = 8.0 * jnp.finfo(below.dtype).eps * jnp.max(jnp.abs(q), axis=-1, keepdims=True)
+    best = (below >= -rounding).astype(below.dtype)
     greedy = best / jnp.sum(best, axis=-1, keepdims=True)
     return jnp.where(warm, jax.nn.softmax(below / jnp.where(warm, temperature, 1.0)), greedy)
 
@@ -238,6 +239,7 @@ def modified_policy_iteration(
     )
 
 
+@checked(value=finite())
 def attainable(tolerance: jax.typing.ArrayLike, value: jax.Array) -> jax.Array:
     """Return the tolerance, or the rounding of the largest value where that is larger, `[]`."""
     return jnp.maximum(tolerance, 8.0 * jnp.finfo(value.dtype).eps * jnp.max(jnp.abs(value)))

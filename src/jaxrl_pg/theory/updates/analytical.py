@@ -62,7 +62,8 @@ def analytical_update(
     """
     constant = jnp.asarray(constant, advantage.dtype)
     best, below = _best(log_policy, advantage)
-    greedy_logits = jnp.where(below == 0, log_policy, -jnp.inf)
+    rounding = 32.0 * jnp.finfo(below.dtype).eps * jnp.max(jnp.abs(advantage))
+    greedy_logits = jnp.where(below >= -rounding, log_policy, -jnp.inf)
     positive = constant > 0
     scale = jnp.clip(jnp.where(positive, constant, 1.0), None, jnp.finfo(constant.dtype).max)
     logits = jnp.where(positive, log_policy + below / scale, greedy_logits)

@@ -34,7 +34,7 @@ __all__ = ["Reps", "bellman_error", "dual", "reps_update"]
 _LENGTHS = 24  # lengths of a Newton step that are tried, each half of the previous one
 _RIDGE = 1e-12
 _SMALLEST = 1e-6  # eta, in units of the largest advantage
-_FIRST = 3.0  # the least eta to begin with, in the same units
+_FIRST = 1.0  # the least eta to begin with, in the same units
 _NEAR = 0.01  # change of delta / eta below which a Newton step is taken whole
 _LONGEST = 10.0  # largest change of delta / eta in a step
 
