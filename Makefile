@@ -17,7 +17,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -69,6 +69,12 @@ smoke-%:
 smoke: $(VENV)/.smoke
 	$(BIN)/python -m pytest tests/contract tests/checkpoint tests/cli \
 		-k 'not contract or ppo-discrete or sac-continuous' $(ARGS)
+
+fuzz: $(VENV)/.dev ## damage files at random, forty times as often as the tests do
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/faults -k fuzz --timeout 7200 $(ARGS)
+
+torture: install ## kill runs of every agent, resume them, compare: make torture ARGS="--kills 5"
+	$(BIN)/python tools/torture.py $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types
 	$(BIN)/ruff check .

@@ -62,7 +62,7 @@ def require_saved(folder, root, truth):
         assert newest or restored.skipped or not (folder / str(max(STEPS))).exists()
 
 
-@fuzzed(60)
+@fuzzed(40)
 @given(data=st.data())
 def test_files_and_folders(data, sample, truth):
     name, apply = data.draw(damage(sample))
@@ -72,7 +72,7 @@ def test_files_and_folders(data, sample, truth):
         require_saved(root / sample.name, root, truth)
 
 
-@fuzzed(40)
+@fuzzed(30)
 @given(data=st.data())
 def test_bytes_of_arrays(data, sample, truth):
     """Most of a checkpoint's files are small, and one holds all arrays: all are hit alike here."""
@@ -85,7 +85,7 @@ def test_bytes_of_arrays(data, sample, truth):
         require_saved(root / sample.name, root, truth)
 
 
-@fuzzed(40)
+@fuzzed(30)
 @given(data=st.data())
 def test_manifests(data, sample, truth):
     """Even where the manifest's own checksum fits what was changed."""

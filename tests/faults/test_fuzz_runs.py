@@ -75,7 +75,7 @@ def reached(run):
 
 
 @pytest.mark.parametrize("agent", ["ppo", "sac"])
-@fuzzed(60)
+@fuzzed(40)
 @given(data=st.data())
 def test_config_json(agent, data):
     with copied(sample_run()) as root:
@@ -91,7 +91,7 @@ def test_config_json(agent, data):
             assert {name: made[name] for name in saved["config"]} == saved["config"]
 
 
-@fuzzed(50)
+@fuzzed(20)
 @given(data=st.data())
 def test_config_json_of_a_run_with_checkpoints(data):
     """What loads, resumes and reports agrees with it, or says what is wrong."""
@@ -107,7 +107,7 @@ def test_config_json_of_a_run_with_checkpoints(data):
         answer_of(lambda: reached(root / "run"), root)
 
 
-@fuzzed(80)
+@fuzzed(40)
 @given(data=st.data())
 def test_metrics_jsonl(data, truth):
     _, rows = truth
@@ -124,7 +124,7 @@ def test_metrics_jsonl(data, truth):
         answer_of(lambda: sources.load([root / "run"]), root)
 
 
-@fuzzed(40)
+@fuzzed(25)
 @given(data=st.data())
 def test_load(data, truth):
     states, _ = truth
@@ -139,7 +139,7 @@ def test_load(data, truth):
             assert bits(policy.state.learner) == bits(states[policy.step].learner)
 
 
-@fuzzed(60)
+@fuzzed(25)
 @given(data=st.data())
 def test_resume(data, truth):
     """Up to where training begins: from a state that was saved, with the rows that led to it."""

@@ -85,7 +85,7 @@ def continued(place):
 
 
 @pytest.mark.parametrize("pattern", ["sweep.json", "parts/*.json", "batches/*/batch.json"])
-@fuzzed(25)
+@fuzzed(12)
 @given(data=st.data())
 def test_json_of_a_sweep(pattern, data):
     (path,) = sample_sweep().glob(pattern)
@@ -107,7 +107,7 @@ def test_json_of_a_sweep(pattern, data):
             assert len(set(ids)) == len(ids)
 
 
-@fuzzed(30)
+@fuzzed(15)
 @given(data=st.data())
 def test_files_of_a_sweep(data):
     name, apply = data.draw(damage(sample_sweep()))
@@ -143,7 +143,7 @@ def damaged_table(draw):
     return draw(damaged_bytes(text.encode("utf-8", "replace"), at_least=0))
 
 
-@fuzzed(80)
+@fuzzed(50)
 @given(data=st.data())
 def test_results_csv(data):
     content = data.draw(damaged_table())
@@ -164,7 +164,7 @@ def test_results_csv(data):
         assert list(again.columns["seed"]) == list(table.columns["seed"])
 
 
-@fuzzed(6)
+@fuzzed(3)
 @given(data=st.data())
 def test_report(data):
     """It writes nothing but its own folder, whatever the table says."""
@@ -180,7 +180,7 @@ def test_report(data):
         assert {k: v for k, v in after.items() if k.split("/")[0] != "out"} == before
 
 
-@fuzzed(80)
+@fuzzed(50)
 @given(data=st.data())
 def test_experiment_files(data):
     """As TOML, so that what is parsed is what a user can write."""

@@ -116,7 +116,7 @@ def _nothing_is_done():
 WORD = st.one_of(st.sampled_from(WORDS), st.sampled_from(OPTIONS), TEXTS)
 
 
-@fuzzed(100)
+@fuzzed(60)
 @given(
     command=st.sampled_from(COMMANDS),
     agent=st.sampled_from([*agents.AGENTS, "", "pp0"]),
