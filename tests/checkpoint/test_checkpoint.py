@@ -474,6 +474,20 @@ def test_a_target_that_does_not_fit_is_an_error_not_a_fallback(tmp_path):
           old: checkpoint float32[1], config nothing""")
 
 
+@pytest.mark.parametrize("memory", [jnp.arange(3), {"rows": jnp.arange(3)}, (jnp.ones(2),)])
+def test_a_branch_may_be_left_out_even_if_it_is_one_array(tmp_path, memory):
+    whole = {"learner": jnp.ones(2), "memory": memory, "memory_size": jnp.int32(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, whole, {})
+        checkpoints.save(2, {**whole, "memory": ()}, {})
+    assert_same(restore(tmp_path, {**whole, "memory": ()}, 1, "memory").state["memory"], ())
+    assert_same(restore(tmp_path, whole, 1, "memory").state, whole)
+    found = [checkpoint.find(tmp_path, {**whole, "memory": ()}, step, "memory") for step in (1, 2)]
+    assert [one.has("memory") for one in found] == [True, False]
+    with pytest.raises(ValueError, match="does not fit this config"):
+        restore(tmp_path, {**whole, "memory": ()}, 1)
+
+
 @pytest.mark.parametrize(("number", "version"), [(1, "an earlier"), (3, "a later")])
 def test_another_versions_format_is_refused_in_one_line(tmp_path, number, version):
     """As earlier versions saved it: one array of bytes, and the format in the manifest."""

@@ -82,6 +82,12 @@ def test_a_checkpoints_folder_that_leads_nowhere_is_named(run):
     refused(run, "checkpoints is a link to .*nowhere")
 
 
+def test_a_file_in_place_of_the_checkpoints_is_named(run):
+    shutil.rmtree(run.checkpoints_dir)
+    run.checkpoints_dir.write_text("mine")
+    refused(run, "checkpoints is no folder: move it away")
+
+
 def test_a_folder_of_checkpoints_knows_whether_a_save_was_ever_finished(tmp_path):
     with checkpoint.Checkpoints(tmp_path) as saves:
         assert checkpoint.never_saved(tmp_path)
@@ -263,6 +269,16 @@ def delete(run):
     shutil.rmtree(run.path)
 
 
+def delete_and_make_again(run):
+    """The new folder often gets the number that the old one had."""
+    there = snapshot(run.path)
+    shutil.rmtree(run.path)
+    run.path.mkdir()
+    for name, content in there.items():
+        (run.path / name).parent.mkdir(exist_ok=True)
+        (run.path / name).write_bytes(content)
+
+
 def delete_rows(run):
     (run.path / "metrics.jsonl").unlink()
 
@@ -271,7 +287,10 @@ def replace_rows(run):
     files.write_atomic(run.path / "metrics.jsonl", "")
 
 
-@pytest.mark.parametrize("change", [move, move_and_replace, delete, delete_rows, replace_rows])
+@pytest.mark.parametrize(
+    "change",
+    [move, move_and_replace, delete, delete_and_make_again, delete_rows, replace_rows],
+)
 def test_a_folder_that_was_moved_or_deleted_is_not_written_to(run, change):
     run.lock()
     run.append(rows(3))

@@ -148,6 +148,19 @@ def test_a_name_that_is_taken_is_said_before_anything_is_copied(saved):
         save(saved, 40)
 
 
+def test_a_folder_that_goes_while_it_is_saved_to_is_named_in_one_line(saved, monkeypatch):
+    write = checkpoint.writing.write
+
+    def move_and_write(path, snapshot):
+        saved.rename(saved.with_name("moved"))
+        write(path, snapshot)
+
+    monkeypatch.setattr(checkpoint.writing, "write", move_and_write)
+    with pytest.raises(ValueError, match=r"checkpoints was moved, deleted or replaced"):
+        save(saved, 40)
+    assert steps(saved.with_name("moved")) == [10, 20, 30]
+
+
 @pytest.mark.parametrize("name", ["40", "20.orbax-checkpoint-tmp", "9.deleted", "no-save-yet"])
 def test_a_link_with_the_name_of_ours_is_refused_before_anything_is_written(saved, name):
     outside = saved.parent / "outside"

@@ -70,6 +70,8 @@ def candidates(directory: Path | str) -> list[int]:
         names = [path.name for path in directory.iterdir()]
     except FileNotFoundError:
         return []
+    except NotADirectoryError:
+        raise ValueError(f"{directory} is no folder: move it away") from None
     numbers = sorted(int(name) for name in names if _STEP.fullmatch(name))
     return [n for n in numbers if orbax_file.is_tree(directory / str(n))]
 

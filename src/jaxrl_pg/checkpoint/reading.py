@@ -3,6 +3,7 @@
 import contextlib
 import math
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,10 @@ class Found(NamedTuple):
     data: dict[str, np.ndarray]
     host: Json
     skipped: tuple[str, ...]
+
+    def has(self, branch: str) -> bool:
+        """Return whether the checkpoint has a branch; it may be one array."""
+        return bool(_under(branch, self.leaves))
 
 
 def restore(
@@ -212,7 +217,7 @@ def require_fit(manifest: Json, target: Any, where: str, optional: str | None = 
     asked = trees.spec(target)
     saved = {name: leaf["spec"] for name, leaf in manifest["leaves"].items()}
     differing = [name for name in {**asked, **saved} if saved.get(name) != asked.get(name)]
-    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (asked, saved)]
+    branches = [_under(optional, names) for names in (asked, saved)]
     if not all(branches):
         differing = [name for name in differing if name not in set.union(*branches)]
     lines = [f"{where} does not fit this config:"]
@@ -223,3 +228,8 @@ def require_fit(manifest: Json, target: Any, where: str, optional: str | None = 
         lines.append(f"and {len(differing) - 8} more")
     if differing:
         raise ValueError("\n  ".join(lines))
+
+
+def _under(branch: str | None, names: Iterable[str]) -> set[str]:
+    """Return the names of the leaves in a branch of the tree's root, or of the branch itself."""
+    return {name for name in names if name.split("/")[0] == branch}

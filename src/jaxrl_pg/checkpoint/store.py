@@ -83,7 +83,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             run: the id of the run, which its checkpoints carry; "" for none.
         """
         self.directory = prepare(directory)
-        self._identity = files.identity(self.directory)
+        self._held = files.HeldFolder(self.directory)
         self._keep_last, self._keep_best, self._run = max(keep_last, 2), keep_best, run
         self._metrics: dict[int, float | None] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -109,8 +109,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             RuntimeError: if the previous save failed.
         """
         self.wait()
-        if files.identity(self.directory) != self._identity:
-            raise ValueError(f"{self.directory} was moved or deleted: put it back, or start again")
+        self._held.require_here()
         if step in self.steps():
             return
         if os.path.lexists(self.directory / str(step)):
@@ -131,6 +130,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     def close(self) -> None:
         """Wait for the last save and end the thread; a second call does nothing."""
         self._thread.shutdown()
+        self._held.close()
         self.wait()
 
     def steps(self) -> list[int]:
@@ -146,10 +146,13 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         step = snapshot.manifest["step"]
         path = self.directory / str(step)
         try:
+            self._held.require_here()  # Orbax would make the folder anew
             writing.write(path, snapshot)
+            self._held.require_here()
             files.remove_file(self.directory / _UNSAVED)
             self._prune(step)
         except Exception as error:
+            self._held.require_here()
             raise RuntimeError(f"saving {path} failed: {reason(error)}") from error
 
     def _prune(self, saved: int) -> None:

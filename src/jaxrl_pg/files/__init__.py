@@ -8,7 +8,7 @@ another program wrote is read through `schema`, which says what is wrong with it
 
 from types import ModuleType
 
-from jaxrl_pg.files.folders import make_folder, make_new_folder, remove_tree, set_aside
+from jaxrl_pg.files.folders import HeldFolder, make_folder, make_new_folder, remove_tree, set_aside
 from jaxrl_pg.files.growing import GrowingFile
 from jaxrl_pg.files.locking import LOCK_NAMES, Lock, lock, require_writable, unwritable
 from jaxrl_pg.files.names import file_name, is_leftover
@@ -28,6 +28,7 @@ from jaxrl_pg.lazy import submodule
 __all__ = [
     "LOCK_NAMES",
     "GrowingFile",
+    "HeldFolder",
     "Identity",
     "Lock",
     "clear_leftovers",

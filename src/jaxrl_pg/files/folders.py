@@ -1,12 +1,54 @@
 """Folders of our own: made, removed and set aside, never through a link."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
 
-from jaxrl_pg.files.opening import is_folder, require_no_link
+from jaxrl_pg.files.opening import Identity, is_folder, require_no_link
 
-__all__ = ["make_folder", "make_new_folder", "remove_tree", "set_aside"]
+__all__ = ["HeldFolder", "make_folder", "make_new_folder", "remove_tree", "set_aside"]
+
+
+class HeldFolder:
+    """A folder that this process writes to for long, and that somebody may move meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        """Remember which folder is at a path now; a link there is the user's own.
+
+        Raises:
+            OSError: if the system refuses.
+        """
+        self.path = path
+        self._held = -1
+        if hasattr(os, "O_DIRECTORY"):
+            # While it is open, no folder that is made later can have its number.
+            with contextlib.suppress(PermissionError):  # it may be written, but not be listed
+                self._held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        found = os.stat(path) if self._held < 0 else os.fstat(self._held)
+        self._identity = Identity(found.st_dev, found.st_ino)
+
+    def require_here(self) -> None:
+        """Refuse to go on if another folder, or none, is at the path now.
+
+        Raises:
+            ValueError: saying so.
+        """
+        now = None
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(self.path)
+            now = Identity(found.st_dev, found.st_ino)
+        if now != self._identity:
+            raise ValueError(
+                f"{self.path} was moved, deleted or replaced while it was written: put it back "
+                "and resume the run, or start again"
+            )
+
+    def close(self) -> None:
+        """Hold it no longer; a second call does nothing."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
 
 def make_folder(path: Path, within: Path | None = None) -> Path:

@@ -36,7 +36,7 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
     if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
         return checkpoint.Restored(0, fresh(config, seed), {"seconds": 0.0}, (line,))
-    if jax.tree.leaves(shapes.memory) and not any(k.startswith("memory/") for k in found.leaves):
+    if jax.tree.leaves(shapes.memory) and not found.has("memory"):
         replay = fresh(config, seed).memory
         state = checkpoint.place(found, shapes._replace(memory=()))._replace(memory=replay)
         line = f"checkpoint {found.step} was saved without the replay: filling a new one first"
@@ -53,7 +53,8 @@ def _find(
         _require_nothing_lost(folder)
         return None
     run = folder.run_id
-    saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config", {})
+    saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config")
+    saved = saved if isinstance(saved, dict) else {}
     now = configs.to_dict(config)
     differ = [k for k in saved if k in now and saved[k] != now[k]]
     differ = [k for k in differ if k not in ("total_timesteps", "env")]

@@ -43,8 +43,15 @@ def seconds_of(restored: checkpoint.Restored, folder: RunFolder) -> float:
     """Return the wall-clock time that the run had taken when the checkpoint was saved.
 
     Raises:
-        ValueError: if the checkpoint does not say.
+        ValueError: if the checkpoint does not say, or holds the state of another iteration than
+            its own.
     """
+    there = int(restored.state.iteration)
+    if there != restored.step:
+        raise ValueError(
+            f"checkpoint {restored.step} in {folder.checkpoints_dir} holds the state of iteration "
+            f"{there}: move it away"
+        )
     place = f"checkpoint {restored.step}"
     host: _Host = schema.check(restored.host, _Host, folder.checkpoints_dir, place)
     return host["seconds"]

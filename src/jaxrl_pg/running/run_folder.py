@@ -67,7 +67,7 @@ class RunFolder:
         self.curve_path = self.path / "curve.png"
         self._metrics = MetricsFile(self.path / "metrics.jsonl")
         self._lock: files.Lock | None = None
-        self._identity: files.Identity | None = None
+        self._held: files.HeldFolder | None = None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: Row) -> Self:
@@ -157,7 +157,7 @@ class RunFolder:
         self._lock = files.lock(self.path)
         try:
             files.clear_leftovers(self.path)
-            self._identity = files.identity(self.path)
+            self._held = files.HeldFolder(self.path)
         except BaseException:
             self.unlock()
             raise
@@ -165,6 +165,8 @@ class RunFolder:
     def unlock(self) -> None:
         """Free the lock; does nothing if it is not held."""
         self._metrics.close()
+        if self._held is not None:
+            self._held.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -251,13 +253,9 @@ class RunFolder:
         ]
 
     def _require_lock(self) -> None:
-        if self._lock is None:
+        if self._lock is None or self._held is None:
             raise RuntimeError(f"{self.path} is not locked: write inside `with run:`")
-        if files.identity(self.path) != self._identity:
-            raise ValueError(
-                f"{self.path} was moved, deleted or replaced while it was written: put it back "
-                "and resume the run, or start again"
-            )
+        self._held.require_here()
         self._metrics.require_here()
 
     def _require_new(self) -> None:
