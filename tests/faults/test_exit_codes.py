@@ -78,7 +78,7 @@ def test_an_error_of_the_system_is_found_behind_the_one_that_wraps_it(capsys):
         except OSError as error:
             raise full from error
 
-    # Raised in a test, which is no part of the package: see below.
+    # Not a refusal of a folder's name, which would be the user's mistake.
     assert end(create, capsys)[0] == 3
 
 
