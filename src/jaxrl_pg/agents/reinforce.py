@@ -23,6 +23,11 @@ Which episodes count. A rollout cuts off the last episode of each environment. L
 was cut would prefer short episodes, so an episode counts if it began at least a time limit before
 the rollout's end: whether it did is known before it begins. At the time limit itself `value` adds
 what the last observation is worth; without it (or undiscounted) the limit belongs to the task.
+
+Box actions are clipped to their bounds, and a wide policy can gain by hiding behind one: its spread
+is then cut off. With the default standard deviation, half of the box, policies may end at a bound
+and stay. On rewards `-(a - 1)^2` with actions in [-2, 2] (100,000 steps, 4 seeds) the mean action
+was 1.83 to 1.96 with `log_std_init=0`, 0.98 to 1.04 with -1, and 0.99 to 1.01 with -2.
 """
 
 from __future__ import annotations

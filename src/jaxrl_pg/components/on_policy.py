@@ -60,7 +60,8 @@ class OnPolicyConfig(BaseConfig):
     shared_torso: bool = False
     """one torso for policy and value instead of two"""
     log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
-    """initial log standard deviation of continuous actions"""
+    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
+    where actions end at a bound"""
 
     def check(self) -> None:
         """Refuse environments that do not split over the devices."""

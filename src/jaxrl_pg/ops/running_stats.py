@@ -104,7 +104,8 @@ def merge(a: RunningStats, b: RunningStats) -> RunningStats:
     long = (count >= _MANY_SAMPLES) | (weight < _SMALL_SHARE)
     plain = (count, mean, m2)
     high = [jnp.where(long, s, x) for (s, _), x in zip(careful, plain, strict=True)]
-    return RunningStats(*high, low=Low(*(jnp.where(long, lost, 0.0) for _, lost in careful)))
+    low = [jnp.where(long, lost, 0.0) for _, lost in careful]
+    return RunningStats(high[0], high[1], high[2], Low(*low))
 
 
 def _sum(high: jax.Array, low: jax.Array, more: jax.Array) -> tuple[jax.Array, jax.Array]:
