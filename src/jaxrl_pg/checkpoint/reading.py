@@ -170,7 +170,7 @@ def require_fit(manifest: Json, target: Any, where: str, optional: str | None = 
     asked = trees.spec(target)
     saved = {name: leaf["spec"] for name, leaf in manifest["leaves"].items()}
     differing = [name for name in {**asked, **saved} if saved.get(name) != asked.get(name)]
-    branches = [{n for n in names if f"{n}/".startswith(f"{optional}/")} for names in (asked, saved)]
+    branches = [{n for n in names if n.startswith(f"{optional}/")} for names in (asked, saved)]
     if not all(branches):
         differing = [name for name in differing if name not in set.union(*branches)]
     lines = [f"{where} does not fit this config:"]

@@ -36,8 +36,7 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
     if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
         return checkpoint.Restored(0, fresh(config, seed), {"seconds": 0.0}, (line,))
-    saved = any(f"{name}/".startswith("memory/") for name in found.leaves)
-    if jax.tree.leaves(shapes.memory) and not saved:
+    if jax.tree.leaves(shapes.memory) and not any(k.startswith("memory/") for k in found.leaves):
         replay = fresh(config, seed).memory
         state = checkpoint.place(found, shapes._replace(memory=()))._replace(memory=replay)
         line = f"checkpoint {found.step} was saved without the replay: filling a new one first"
