@@ -69,7 +69,7 @@ def test_constants_of_no_advantage_leave_the_policy_as_it_is():
         assert closed_form.target_kl(new, log_policy) < 1e-6
         assert_allclose(closed_form.log_weights(none[0], constant), 0.0, atol=1e-6)
     # Without a future the paper's constant is 0, and the best action is taken.
-    greedy = closed_form.log_target(log_policy, none + jnp.array([2.0, 1.0]), 1e-12)
+    greedy = closed_form.log_target(log_policy, jnp.array([[2.0, 1.0]]), 1e-12)
     assert_allclose(jnp.exp(greedy), [[1.0, 0.0]])
 
 

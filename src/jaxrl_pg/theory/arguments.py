@@ -173,7 +173,7 @@ def _check_log_rows(name: str, value: Any) -> None:
 
 def _check_sums(name: str, given: np.ndarray, chances: np.ndarray, what: str) -> None:
     """Raise for rows that are no distributions, in the words of what was to be given."""
-    sums = np.sum(chances, axis=-1, dtype=np.float64)
+    sums = np.asarray(np.sum(chances, axis=-1, dtype=np.float64))
     wrong = ~(np.abs(sums - 1.0) <= _tolerance(given)) | ~np.all(chances >= -1e-15, axis=-1)
     if np.any(wrong):
         where = np.unravel_index(np.argmax(wrong), wrong.shape)

@@ -34,7 +34,7 @@ __all__ = ["Reps", "bellman_error", "dual", "reps_update"]
 _LENGTHS = 24  # lengths of a Newton step that are tried, each half of the previous one
 _RIDGE = 1e-12
 _SMALLEST = 1e-6  # eta, in units of the largest advantage
-_FIRST = 1.0  # the least eta to begin with, in the same units
+_FIRST = (30.0, 1.0)  # the least eta to begin with, in the same units
 _NEAR = 0.01  # change of delta / eta below which a Newton step is taken whole
 _LONGEST = 10.0  # largest change of delta / eta in a step
 
@@ -133,29 +133,48 @@ def reps_update(
     largest = jnp.max(jnp.abs(advantage))
     stuck = (largest <= 64.0 * jnp.finfo(size.dtype).eps * size) | (epsilon <= 0)
     unit = jnp.where(stuck, size, largest)
-    state = _minimise(
-        mdp._replace(reward=jnp.where(stuck, 0.0, advantage / unit)),
+    scaled = mdp._replace(reward=jnp.where(stuck, 0.0, advantage / unit))
+    room, steps = jnp.where(stuck, 1.0, epsilon), jnp.where(stuck, 0, max_iterations)
+    advantage = jnp.where(stuck, 0.0, advantage)
+
+    def attempt(first: float) -> Reps:
+        state = _minimise(scaled, log_q, room, steps, first)
+        eta = unit * jnp.where(stuck, _SMALLEST, state.eta)
+        problem = (mdp, log_policy, log_q, epsilon, solution, state.iterations)
+        return _result(*problem, eta, advantage, unit * state.value)
+
+    zero = jnp.zeros((), jnp.int32)
+    stays = _result(
+        mdp,
+        log_policy,
         log_q,
-        jnp.where(stuck, 1.0, epsilon),
-        jnp.where(stuck, 0, max_iterations),
+        epsilon,
+        solution,
+        zero,
+        _SMALLEST * unit,
+        0.0 * advantage,
+        jnp.zeros_like(mdp.start),
     )
-    eta = unit * jnp.where(stuck, _SMALLEST, state.eta)
-    problem = (mdp, log_policy, log_q, epsilon, solution, state.iterations)
-    moved = _result(*problem, eta, jnp.where(stuck, 0.0, advantage), unit * state.value)
-    stays = _result(*problem, eta, 0.0 * advantage, 0.0 * state.value)
-    # Should Newton's method have lost its way, q is feasible, and no worse.
-    balanced = moved.flow_error <= jnp.maximum(1e-8, 1e3 * jnp.finfo(size.dtype).eps)
-    good = balanced & (moved.primal >= stays.primal - 1e3 * jnp.finfo(size.dtype).eps * size)
-    return jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, stays)
+    # Newton's method may lose its way far from the start; q is feasible, and no worse.
+    rounding = 1e3 * jnp.finfo(size.dtype).eps
+    best = stays
+    for first, flow_allowed in zip(_FIRST, (1e-7, 1e-8), strict=True):
+        moved = attempt(first)
+        balanced = moved.flow_error <= jnp.maximum(flow_allowed, rounding)
+        good = balanced & (moved.primal >= best.primal - rounding * size)
+        best = jax.tree.map(lambda new, old, good=good: jnp.where(good, new, old), moved, best)
+    return best
 
 
-def _minimise(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, max_iterations: jax.Array) -> _State:
+def _minimise(
+    mdp: MDP, log_q: jax.Array, epsilon: jax.Array, max_iterations: jax.Array, first: float
+) -> _State:
     """Minimise the dual for rewards of size 1 that are the advantages of q's policy.
 
     With them as rewards its v is what is added to V, so that no digit of small advantages is lost.
     """
     spread = jnp.sqrt(jnp.sum(jnp.exp(log_q) * mdp.reward**2))
-    eta = jnp.maximum(spread / jnp.sqrt(2.0 * epsilon), _FIRST)
+    eta = jnp.maximum(spread / jnp.sqrt(2.0 * epsilon), first)
     none, count = jnp.zeros_like(mdp.start), jnp.zeros((), jnp.int32)
     tolerance = jnp.finfo(eta.dtype).eps ** 1.5
     return jax.lax.while_loop(
