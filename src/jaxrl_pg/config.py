@@ -26,9 +26,9 @@ from jaxrl_pg.fields import (
     Positive,
     Range,
     check_choice,
-    checked,
     kinds,
     nearest,
+    settle,
 )
 
 __all__ = [
@@ -55,6 +55,7 @@ FROM_PYTHON = {"from_python": True}
 OBJECTS = ("env", "network", "optimizer")
 Activation = Literal["tanh", "relu", "swish", "gelu"]
 _MAX_COUNT = 2**31 - 1  # what an int32 holds: counters and indices on the device are such
+_MAX_LAYERS = 100
 _DEFINED: dict[str, type[BaseConfig]] = {}
 
 
@@ -96,9 +97,7 @@ class PytreeDataclass:
 
     def __post_init__(self) -> None:
         """Turn values into their field's type where nothing is lost by it, and check them."""
-        cls: Any = type(self)
-        for name, kind in kinds(cls).items():
-            object.__setattr__(self, name, checked(name, kind, getattr(self, name)))
+        settle(self)
         self.check()
 
     def check(self) -> None:
@@ -152,21 +151,39 @@ class BaseConfig(PytreeDataclass):
         _DEFINED[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
     def check(self) -> None:
-        """Refuse numbers that could not be counted, and layers normalised to nothing."""
-        counts = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if type(getattr(self, field.name)) is int and field.name != "total_timesteps"
-        }
-        counts["num_envs x num_steps"] = self.steps_per_iteration
-        counts["total_timesteps / (num_envs x num_steps)"] = self.num_iterations
-        for name, count in counts.items():
-            if count > _MAX_COUNT:
-                raise ValueError(f"{name}={count}: give at most 2^31 - 1, which 32 bits can count")
+        """Refuse sizes that could not be counted or compiled, and layers normalised to nothing."""
+        self._require_countable()
         if self.layer_norm and 1 in self.hidden_sizes:
             raise ValueError(
                 f"hidden_sizes={self.hidden_sizes} with layer_norm=True: a single feature less its "
                 "own mean is always 0; give wider layers, or layer_norm=False"
+            )
+
+    def _require_countable(self) -> None:
+        """Refuse what a program cannot be traced with: indices and iterations are int32."""
+        for name, value in ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self)):
+            sizes = value if isinstance(value, tuple) else (value,)
+            if len(sizes) > _MAX_LAYERS:
+                raise ValueError(
+                    f"{name} has {len(sizes):,} entries: give at most {_MAX_LAYERS} (each is "
+                    "compiled for itself)"
+                )
+            for size in sizes:
+                if type(size) is int and size > _MAX_COUNT and name != "total_timesteps":
+                    raise ValueError(
+                        f"{name}={size}: give at most {_MAX_COUNT:,} (indices are 32-bit numbers)"
+                    )
+        steps = self.steps_per_iteration
+        if steps > _MAX_COUNT:
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} are {steps:,} steps an "
+                f"iteration: lower one of them to reach at most {_MAX_COUNT:,}"
+            )
+        if self.num_iterations > _MAX_COUNT:
+            raise ValueError(
+                f"total_timesteps={self.total_timesteps} are {self.num_iterations:,} iterations "
+                f"of {steps:,} steps: give at most {_MAX_COUNT * steps:,}, or raise num_envs or "
+                f"num_steps (at most {_MAX_COUNT:,} iterations are counted)"
             )
 
     @property

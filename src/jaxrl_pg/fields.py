@@ -30,6 +30,7 @@ __all__ = [
     "checked",
     "kinds",
     "nearest",
+    "settle",
     "shown",
 ]
 
@@ -113,6 +114,17 @@ def _kind(hint: Any) -> Kind:
     return Kind(hint, False, Range())
 
 
+def settle(instance: object) -> None:
+    """Put every field of a new frozen dataclass into its type; see `checked`.
+
+    Raises:
+        ValueError: for the first field whose value does not fit.
+    """
+    cls: Any = type(instance)
+    for name, kind in kinds(cls).items():
+        object.__setattr__(instance, name, checked(name, kind, getattr(instance, name)))
+
+
 def checked(name: str, kind: Kind, value: Any) -> Any:
     """Return the value in the field's type, where nothing is lost by it.
 
@@ -139,8 +151,14 @@ def checked(name: str, kind: Kind, value: Any) -> Any:
         return _convolutions(name, value)
     if base == dict[str, float]:
         return _numbers_by_name(name, value)
-    if base is Any and type(value).__hash__ is None:
-        raise ValueError(f"{name}={shown(value)}: give a name or a hashable object")
+    if base is str and not isinstance(value, str):
+        raise ValueError(f"{name}={shown(value)}: give a text")
+    try:
+        hash(value)
+    except TypeError as error:  # compiled programs are found by it
+        raise ValueError(
+            f"{name}={shown(value)}: give a name or a hashable object ({error})"
+        ) from None
     return value
 
 

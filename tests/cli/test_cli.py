@@ -181,7 +181,7 @@ def refusal(capsys, *command):
         ),
         ("resume nothing --coordinator here", "coordinator='here': give HOST:PORT of process 0"),
         ("sweep nothing --launcher roy", "launcher='roy': give one of: local, ray"),
-        ("sweep nothing --max-agents -1", "jaxrl-pg: max_agents=-1: give a number >= 0"),
+        ("sweep nothing --max-agents -1", "jaxrl-pg: max_agents=-1: give a whole number >= 0"),
         ("resume", "the run folder. (required)"),
         ("resume nothing", "no run in nothing: expected nothing/config.json"),
         (

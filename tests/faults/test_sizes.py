@@ -85,24 +85,30 @@ def test_what_people_write_is_not_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "words"),
+    ("make", "words"),
     [
-        (ppo.Config(total_timesteps=10**13), "are 4,882,812,500 iterations of 2,048 steps: give"),
-        (ppo.Config(total_timesteps=10**18), "or raise num_envs or num_steps"),
-        (reinforce.Config(num_steps=10**12), "num_steps=1000000000000: give at most 2,147"),
         (
-            sac.Config(env="Pendulum-v1", buffer_size=10**10),
+            lambda: ppo.Config(total_timesteps=10**13),
+            "are 4,882,812,500 iterations of 2,048 steps",
+        ),
+        (lambda: ppo.Config(total_timesteps=10**18), "or raise num_envs or num_steps"),
+        (lambda: reinforce.Config(num_steps=10**12), "num_steps=1000000000000: give at most 2,147"),
+        (
+            lambda: sac.Config(env="Pendulum-v1", buffer_size=10**10),
             "buffer_size=10000000000: give at most",
         ),
-        (ppo.Config(hidden_sizes=(64, 10**11)), "hidden_sizes=100000000000: give at most"),
-        (ppo.Config(hidden_sizes=(4,) * 5000), "hidden_sizes has 5,000 entries: give at most 100"),
-        (ppo.Config(hidden_sizes=(2**30, 2**30)), "GiB per device and there are"),
-        (reinforce.Config(num_envs=2**24, num_steps=2**6), "GiB per device and there are"),
+        (lambda: ppo.Config(hidden_sizes=(64, 10**11)), "hidden_sizes=100000000000: give at most"),
+        (
+            lambda: ppo.Config(hidden_sizes=(4,) * 5000),
+            "hidden_sizes has 5,000 entries: give at most",
+        ),
+        (lambda: ppo.Config(hidden_sizes=(2**30, 2**30)), "GiB per device and there are"),
+        (lambda: reinforce.Config(num_envs=2**21, num_steps=2**9), "GiB per device and there are"),
     ],
 )
-def test_a_config_is_counted_before_it_is_traced(config, words):
+def test_a_config_is_counted_before_it_is_traced(make, words):
     with pytest.raises(ValueError) as refused:
-        memory_estimate.require(config)
+        memory_estimate.require(make())
     assert words in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -138,7 +144,7 @@ def test_options_have_limits(given):
         ("train ppo --num-evals 1e9", "num_evals=1000000000: give at most 100,000"),
         (
             "train ppo --coordinator a:1 --num-processes 1000000000 --process-id 0",
-            "num_processes=1000000000: give a whole number from 1 to 10,000",
+            "num_processes=1000000000: give at most 10,000",
         ),
         (
             "train ppo --coordinator a:1 --num-processes 2 --process-id 0 --join-seconds 1e9",

@@ -211,7 +211,7 @@ def test_an_experiment_file_is_swept_by_path_with_options_by_name(finished, tmp_
 def test_an_unknown_option_is_refused_before_any_work(tmp_path):
     with pytest.raises(ValueError, match="unknown option 'quit': did you mean 'quiet'"):
         sweep.sweep(tiny(), tmp_path / "run", quit=True)
-    with pytest.raises(ValueError, match="max_agents=-1: give a number >= 0"):
+    with pytest.raises(ValueError, match="max_agents=-1: give a whole number >= 0"):
         sweep.sweep(tiny(), tmp_path / "run", QUIET, max_agents=-1)
     assert not (tmp_path / "run").exists()
 
@@ -346,7 +346,7 @@ def test_rows_that_would_not_compare_are_refused(finished):
     ("change", "message"),
     [
         ({"layout": "vmpa"}, "did you mean 'vmap'"),
-        ({"max_agents": -1}, "max_agents=-1: give a number >= 0"),
+        ({"max_agents": -1}, "max_agents=-1: give a whole number >= 0"),
     ],
 )
 def test_bad_options_are_refused(change, message):

@@ -68,7 +68,6 @@ def require(config: BaseConfig, num_eval_episodes: int = 0) -> None:
     Raises:
         ValueError: naming both sizes and what to lower.
     """
-    sizes.require(config)
     lower = " or ".join(f"{name}={x}" for name, x in _counts(config, _SIZES).items())
     _require(_iteration(config).least, config, "one iteration", lower)
     if num_eval_episodes > _FEW_EPISODES:

@@ -12,13 +12,14 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict, get_args
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import checkpoint
-from jaxrl_pg.config import BaseConfig, check_choice, to_dict
+from jaxrl_pg.config import BaseConfig, to_dict
+from jaxrl_pg.fields import settle
 from jaxrl_pg.files import schema
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.running.trained_policy import Policy
@@ -64,12 +65,8 @@ class SweepOptions:
     """save every agent's trained policy in policies/ID, where ID is its id in results.csv"""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown layout and negative numbers."""
-        check_choice("layout", self.layout, get_args(Layout))
-        for name in ("max_agents", "checkpoint_seconds"):
-            given = getattr(self, name)
-            if not isinstance(given, int | float) or not given >= 0:
-                raise ValueError(f"{name}={given!r}: give a number >= 0")
+        """Refuse an unknown layout, negative numbers and values of the wrong kind."""
+        settle(self)
 
 
 class Kept(TypedDict):

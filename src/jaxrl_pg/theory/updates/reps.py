@@ -151,7 +151,8 @@ def reps_update(
         value=before.value + unit * end.value,
         joint=jnp.exp(moved.log_joint),
         primal=stayed + unit * moved.gain,
-        dual=stayed + unit * jnp.where(epsilon > 0, dual(relative, log_q, epsilon, eta, end.value), 0.0),
+        dual=stayed
+        + unit * jnp.where(epsilon > 0, dual(relative, log_q, epsilon, eta, end.value), 0.0),
         kl=moved.kl,
         flow_error=moved.flow_error,
         iterations=end.iterations,
