@@ -6,6 +6,8 @@ import os
 import pytest
 
 from jaxrl_pg import files
+from jaxrl_pg.checkpoint import errors
+from jaxrl_pg.cli import exits
 from jaxrl_pg.files.growing import GrowingFile
 
 REASONS = [errno.ENOSPC, errno.EMFILE, errno.EIO, errno.EDQUOT]
@@ -67,3 +69,30 @@ def test_a_piece_is_added_whole_or_not_at_all(tmp_path, monkeypatch):
     growing.append(b"third\n")
     growing.close()
     assert (tmp_path / "metrics.jsonl").read_bytes() == b"first\nthird\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "RESOURCE_EXHAUSTED: Error writing \"a/c/0\": Failed to write 151 bytes [OS "
+         "error 28: ENOSPC No space left on device]"),
+        (errno.EFBIG, "OUT_OF_RANGE: Error writing \"a/c/0\": File too large [os_error_code='27']"),
+        (errno.EDQUOT, f"Error [os_error_code='{errno.EDQUOT}'] in a database"),
+    ],
+)  # fmt: skip
+def test_a_save_that_the_disk_refuses_says_so_whatever_the_library_calls_it(number, words):
+    far = "x" * 500  # what is said first may be long
+    error = RuntimeError("saving failed")
+    error.__cause__ = ValueError(far + words)
+    refused = errors.refusal(error, "runs/a/checkpoints/7")
+    assert (refused.errno, refused.filename) == (number, "runs/a/checkpoints/7")
+    failed = RuntimeError(f"saving 7 failed: {refused.strerror}")
+    failed.__cause__ = refused
+    code, line = exits._outcome(failed)
+    assert code == exits.SYSTEM
+    assert "free some space" in line
+    assert "num_envs" not in line
+
+
+def test_what_the_system_did_not_refuse_is_not_put_on_it():
+    assert errors.refusal(ValueError("checksum differs"), "a") is None

@@ -1,8 +1,10 @@
 """What can be wrong with a checkpoint, and how errors are put into a line."""
 
 import errno
+import os
+import re
 
-__all__ = ["DamagedError", "ForeignError", "is_missing", "reason"]
+__all__ = ["DamagedError", "ForeignError", "is_missing", "reason", "refusal"]
 
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ESTALE}
 
@@ -22,6 +24,29 @@ def is_missing(error: OSError) -> bool:
     descriptors say, may be good.
     """
     return error.errno in _MISSING
+
+
+def refusal(error: BaseException, path: str) -> OSError | None:
+    """Return the error of the system behind an error, if there is one.
+
+    TensorStore puts its number into words, and calls a full disk exhausted memory.
+
+    Args:
+        error: what was raised.
+        path: what could not be read or written, to be named.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause
+        number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", str(cause))
+        if number:
+            code = int(number[1] or number[2])
+            refused = OSError(code, os.strerror(code), path)
+            refused.__cause__ = error
+            return refused
+        cause = cause.__cause__
+    return None
 
 
 def reason(error: BaseException) -> str:

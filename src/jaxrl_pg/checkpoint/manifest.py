@@ -63,7 +63,7 @@ def steps(directory: Path | str) -> list[int]:
 
 
 def candidates(directory: Path | str) -> list[int]:
-    """List the steps of the finished checkpoints, and of what damage has left of such."""
+    """List the steps of the finished checkpoints, and of what damage or a link has left of such."""
     directory = Path(directory)
     files.require_no_link(directory)
     try:
@@ -73,7 +73,8 @@ def candidates(directory: Path | str) -> list[int]:
     except NotADirectoryError:
         raise ValueError(f"{directory} is no folder: move it away") from None
     numbers = sorted(int(name) for name in names if _STEP.fullmatch(name))
-    return [n for n in numbers if orbax_file.is_tree(directory / str(n))]
+    places = {n: directory / str(n) for n in numbers}
+    return [n for n, path in places.items() if path.is_symlink() or orbax_file.is_tree(path)]
 
 
 def seal(manifest: Json) -> Json:
@@ -95,6 +96,8 @@ def read(path: Path, step: int | None = None, run: str | None = None) -> Json:
         ValueError: if another version of this library wrote it in another format.
         OSError: if it cannot be read.
     """
+    if path.is_symlink():
+        raise DamagedError(f"it is a link to {path.readlink()}, and none is followed")
     try:
         sealed = schema.check(orbax_file.metadata(path), _Sealed, "manifest", "", "damaged")
         manifest: Json = sealed["manifest"]

@@ -7,11 +7,13 @@ What is written is an ordinary Orbax checkpoint, which any program can open:
     kernel = tree["learner"]["params"]["params"]["policy_torso"]["Dense_0"]["kernel"]
 """
 
+import contextlib
 import errno
 import json
 import logging
 import os
-import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 from jaxrl_pg import files
-from jaxrl_pg.checkpoint.errors import DamagedError, is_missing, reason
+from jaxrl_pg.checkpoint.errors import DamagedError, is_missing, reason, refusal
 
 __all__ = [
     "METADATA",
@@ -77,8 +79,27 @@ def save(path: Path, tree: Any, described: Json, chunk: int) -> None:
     options = ocp.Context()
     options.array_options.saving.storage_options.chunk_byte_size = chunk
     options.memory_options.deepcopy_host_arrays = False
-    with options:
+    with options, _one_error():
         ocp.save(path, tree, custom_metadata=described)
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Let a save that fails say so once.
+
+    Orbax closes its event loop at the first array that cannot be written, and each later one that
+    fails would print a traceback of the closed loop, some of them after the save has raised.
+    """
+    before = sys.excepthook
+
+    def hook(kind: Any, error: BaseException, trace: Any) -> None:
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            before(kind, error, trace)
+
+    sys.excepthook = hook
+    yield
+    if sys.excepthook is hook:
+        sys.excepthook = before
 
 
 def load(path: Path, stored: dict[str, Stored]) -> dict[str, np.ndarray]:
@@ -116,12 +137,9 @@ def load(path: Path, stored: dict[str, Stored]) -> dict[str, np.ndarray]:
     except MemoryError as error:
         raise OSError(errno.ENOMEM, f"no memory for leaf {name}", str(path)) from error
     except Exception as error:
-        number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", str(error))
-        if number:
-            refused = OSError(int(number[1] or number[2]), "", str(path / "state"))
-            if not is_missing(refused):
-                refused.strerror = os.strerror(refused.errno or 0)
-                raise refused from error
+        refused = refusal(error, str(path / "state"))
+        if refused is not None and not is_missing(refused):
+            raise refused from error
         raise DamagedError(f"leaf {name}: {reason(error)}") from error
     return arrays
 

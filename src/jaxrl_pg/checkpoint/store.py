@@ -16,7 +16,7 @@ from typing import Any
 from jaxrl_pg import files
 from jaxrl_pg.checkpoint import manifest as manifests
 from jaxrl_pg.checkpoint import orbax_file, writing
-from jaxrl_pg.checkpoint.errors import DamagedError, reason
+from jaxrl_pg.checkpoint.errors import DamagedError, reason, refusal
 
 __all__ = ["Checkpoints", "never_saved", "prepare", "set_aside"]
 
@@ -153,7 +153,9 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             self._prune(step)
         except Exception as error:
             self._held.require_here()
-            raise RuntimeError(f"saving {path} failed: {reason(error)}") from error
+            cause = refusal(error, str(path)) or error
+            said = getattr(cause, "strerror", None) or reason(cause)
+            raise RuntimeError(f"saving {path} failed: {said}") from cause
 
     def _prune(self, saved: int) -> None:
         """Delete all but the newest and the best of this run; what is not of it stays."""

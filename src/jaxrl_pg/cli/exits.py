@@ -48,7 +48,7 @@ _REMEDIES = {
 }
 # Libraries that wrap an error of the system leave its words.
 _WRAPPED = (
-    *(errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
+    *(errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP),
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
 _SMALLER = "lower num_envs, num_steps, batch_size or buffer_size, or use more devices"
@@ -64,9 +64,10 @@ def report(error: BaseException, verbose: bool = False) -> int:
         verbose: whether to show the traceback also where a line is enough.
     """
     code, line = _outcome(error)
-    if code == BUG or (verbose and code != INTERRUPTED):
-        traceback.print_exception(error)
-    show(line if code == INTERRUPTED else f"jaxrl-pg: {line}")
+    with contextlib.suppress(OSError):  # stderr may be on the same full disk: the code still counts
+        if code == BUG or (verbose and code != INTERRUPTED):
+            traceback.print_exception(error)
+        show(line if code == INTERRUPTED else f"jaxrl-pg: {line}")
     try:
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -93,9 +93,13 @@ def begun(folder: Path, group: str) -> list[list[str]]:
     Raises:
         ValueError: for a batch that is a link, or not the one that its name says.
     """
-    unfinished = []
-    for path in sorted((folder / "batches").glob("*/batch.json")):
+    unfinished, batches = [], folder / "batches"
+    if os.path.lexists(batches):
+        files.make_folder(batches, within=folder)
+    for path in sorted(place / "batch.json" for place in batches.glob("*")):
         files.require_no_link(path, within=folder)
+        if files.is_folder(path.parent) and not os.path.lexists(path):
+            continue  # killed before the note was written
         note = formats.read_note(path)
         if batch_id(note["points"]) != path.parent.name:
             raise ValueError(

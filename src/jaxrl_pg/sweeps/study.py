@@ -178,6 +178,9 @@ def _tidy(block: Table) -> Table:
         tidy[part] = {k: v for k, v in given.items() if k != "env_params"} | spread
         if len(tidy[part]) > _MAX_FIELDS:
             raise ValueError(f"[{part}] has {len(tidy[part]):,} fields: give at most {_MAX_FIELDS}")
+        unprintable = next((name for name in tidy[part] if not name.isprintable()), None)
+        if unprintable is not None:
+            raise ValueError(f"[{part}] has the field {unprintable!r:.80}: give the name of one")
         if "env" in given:
             raise ValueError(f"env is in [{part}]: write env = [...] above it")
     top = {key: value for key, value in block.items() if key == "total_timesteps"}
