@@ -26,7 +26,7 @@ from jaxrl_pg.theory.mdp import MDP, induced
 from jaxrl_pg.theory.probability import kl_divergence
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration, visitation
 from jaxrl_pg.theory.updates.analytical import analytical_update
-from jaxrl_pg.theory.updates.reps_newton import SMALLEST, Point, bellman_error, dual, minimise
+from jaxrl_pg.theory.updates.reps_newton import Point, bellman_error, dual, minimise, smallest_eta
 
 __all__ = ["Reps", "bellman_error", "dual", "reps_update"]
 
@@ -80,9 +80,9 @@ def reps_update(
 
     The dual is minimised by Newton's method with a line search, from v = V (where delta_v is the
     advantage) and from the best deterministic policy, and the better end is taken. Where the
-    optimal policy lies inside the trust region, eta goes to 0 and stops at 1e-6 of its scale. So it
-    does where all actions are equally good: then q itself is the answer, and the policy stays. It
-    stays, too, where epsilon is 0, at an infinite eta.
+    optimal policy lies inside the trust region, eta goes to 0 and stops at 1e-6 of max |A| (1e-3
+    in float32). So it does where all actions are equally good: then q itself is the answer, and
+    the policy stays. It stays, too, where epsilon is 0, at an infinite eta.
 
     Args:
         mdp: the MDP.
@@ -152,13 +152,14 @@ def _best_end(
     room, steps = jnp.where(stays, 1.0, epsilon), jnp.where(stays, 0, max_iterations)
     spread = jnp.sqrt(jnp.sum(jnp.exp(log_q) * mdp.reward**2))
     first = jnp.maximum(spread / jnp.sqrt(2.0 * room), _FIRST)
-    etas = jnp.stack([first, jnp.full_like(first, SMALLEST)])
-    values = jnp.stack([jnp.zeros_like(mdp.start), _vertex(mdp, log_q, SMALLEST)])
+    smallest = smallest_eta(log_q.dtype)
+    etas = jnp.stack([first, jnp.full_like(first, smallest)])
+    values = jnp.stack([jnp.zeros_like(mdp.start), _vertex(mdp, log_q, smallest)])
     ends = jax.vmap(lambda eta, v: minimise(mdp, log_q, room, steps, eta, v))(etas, values)
     gaps = jax.vmap(lambda end: _gap(mdp, log_q, epsilon, end))(ends)
     best = jax.tree.map(lambda x: x[jnp.argmin(gaps)], ends)
     found = jnp.isfinite(jnp.min(gaps)) & ~stays
-    lowest = jnp.where(alike & (epsilon > 0), SMALLEST, jnp.inf)
+    lowest = jnp.where(alike & (epsilon > 0), smallest, jnp.inf)
     value = jnp.where(found, best.value, 0.0)
     return best._replace(eta=jnp.where(found, best.eta, lowest), value=value)
 
@@ -201,7 +202,7 @@ def _gap(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, state: Point) -> jax.Ar
     """
     moved = _moved(mdp, log_q, state)
     rounding = jnp.finfo(log_q.dtype).eps
-    balanced = moved.flow_error <= jnp.maximum(1e-7, 1e3 * rounding)
+    balanced = moved.flow_error <= jnp.maximum(1e-7, 4e3 * rounding)
     slack = epsilon * jnp.maximum(1e-8, 1e3 * rounding) + 64.0 * rounding
     allowed = balanced & (moved.kl - epsilon <= slack) & (moved.gain >= -64.0 * rounding)
     gap = jnp.abs(dual(mdp, log_q, epsilon, state.eta, state.value) - moved.gain)

@@ -17,11 +17,9 @@ from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.probability import kl_divergence
 
-__all__ = ["SMALLEST", "Point", "bellman_error", "dual", "minimise"]
+__all__ = ["Point", "bellman_error", "dual", "minimise", "smallest_eta"]
 
-SMALLEST = 1e-6  # eta, for rewards of size 1
 _LENGTHS = 24  # lengths of a Newton step that are tried, each half of the previous one
-_RIDGE = 1e-12
 _NEAR = 0.01  # change of delta / eta below which a Newton step is taken whole
 _LONGEST = 10.0  # largest change of delta / eta in a step
 
@@ -69,6 +67,11 @@ def dual(
     return eta * (epsilon + partition) + (1.0 - mdp.gamma) * jnp.vdot(mdp.start, value)
 
 
+def smallest_eta(dtype: jax.typing.DTypeLike) -> float:
+    """Return the least eta for rewards of size 1: 1e-6, or what leaves delta / eta four digits."""
+    return max(1e-6, 1e4 * float(jnp.finfo(dtype).eps))
+
+
 def minimise(
     mdp: MDP,
     log_q: jax.Array,
@@ -77,7 +80,7 @@ def minimise(
     eta: jax.Array,
     value: jax.Array,
 ) -> Point:
-    """Return the minimum of g(eta, v), eta >= 1e-6, for rewards of size 1.
+    """Return the minimum of g(eta, v), eta >= `smallest_eta`, for rewards of size 1.
 
     Args:
         mdp: the MDP.
@@ -97,13 +100,13 @@ def minimise(
 
 def _newton(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, state: Point) -> Point:
     """Take one Newton step on g(eta, v), with the best of some lengths."""
-    eta, value = state.eta, state.value
+    eta, value, smallest = state.eta, state.value, smallest_eta(log_q.dtype)
     direction, decrement, moved = _direction(mdp, log_q, epsilon, eta, value)
 
     def dual_along(length: jax.Array) -> jax.Array:
         new_eta = eta + length * direction[0]
         new_value = value + length * direction[1:]
-        return dual(mdp, log_q, epsilon, jnp.maximum(new_eta, SMALLEST), new_value)
+        return dual(mdp, log_q, epsilon, jnp.maximum(new_eta, smallest), new_value)
 
     lengths = jnp.asarray(2.0, eta.dtype) ** -jnp.arange(_LENGTHS)
     values = jax.vmap(dual_along)(lengths)
@@ -112,7 +115,7 @@ def _newton(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, state: Point) -> Poi
     near = moved < _NEAR  # where Newton's step is right, and g too flat to be compared
     length = jnp.where(near, 1.0, jnp.where(better, lengths[best], 0.0))
     return Point(
-        jnp.maximum(eta + length * direction[0], SMALLEST),
+        jnp.maximum(eta + length * direction[0], smallest),
         value + length * direction[1:],
         jnp.where(near | better, decrement, 0.0),
         state.iterations + 1,
@@ -151,12 +154,12 @@ def _direction(
     mixed = -(p * x_centred) @ centred / eta
     along, towards = solve_with(mixed), solve_with(gradient)
     own_curvature = p @ x_centred**2 / eta
-    curvature = jnp.maximum(own_curvature - mixed @ along, _RIDGE * own_curvature)
+    curvature = jnp.maximum(own_curvature - mixed @ along, _ridge(p.dtype) * own_curvature)
     curvature = jnp.maximum(curvature, jnp.finfo(p.dtype).tiny)
     # Far from the best v for this eta: move towards it first, within the region of trust.
     distance = jnp.maximum(jnp.max(jnp.abs(flow @ towards)) / eta, 1.0)
     towards = towards * jnp.minimum(1.0, _LONGEST / distance)
-    lowest = jnp.maximum(-0.5 * eta / distance, SMALLEST - eta)
+    lowest = jnp.maximum(-0.5 * eta / distance, smallest_eta(eta.dtype) - eta)
     eta_step = jnp.clip(-(slack - mixed @ towards) / curvature, lowest, eta)
     value_step = -towards * (1.0 + eta_step / eta) - along * eta_step
     moved = jnp.max(jnp.abs(flow @ value_step - x * eta_step)) / eta
@@ -175,6 +178,10 @@ def _factor_positive(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
     scale = jnp.where(diagonal > tiny, jax.lax.rsqrt(jnp.maximum(diagonal, tiny)), 0.0)
     scaled = matrix * scale[:, None] * scale[None]
     identity = jnp.eye(scale.shape[0], dtype=matrix.dtype)
-    lifted = scaled + jnp.where(scale > 0, _RIDGE, 1.0)[:, None] * identity
+    lifted = scaled + jnp.where(scale > 0, _ridge(matrix.dtype), 1.0)[:, None] * identity
     factor = factorize(identity - lifted, jnp.ones((), matrix.dtype))
     return lambda rhs: scale * solve(factor, scale * rhs)
+
+
+def _ridge(dtype: jax.typing.DTypeLike) -> float:
+    return max(1e-12, float(jnp.finfo(dtype).eps))
