@@ -72,6 +72,7 @@ def smallest_eta(dtype: jax.typing.DTypeLike) -> float:
     return max(1e-6, 1e4 * float(jnp.finfo(dtype).eps))
 
 
+@checked()
 def minimise(
     mdp: MDP,
     log_q: jax.Array,
