@@ -164,7 +164,7 @@ def refusal(capsys, *command):
             "train ppo --num-envs 9 --num-devices 2",
             "num_envs=9 does not split over num_devices=2: give a multiple",
         ),
-        ("train ppo --num-envs 80000000", "beyond the 2^31 rows that can be indexed: lower one"),
+        ("train ppo --num-envs 80000000", "2,560,000,000 steps an iteration: lower one of them"),
         ("train ppo --num-evals -1", "num_evals=-1: give a whole number >= 0"),
         ("train ppo --num-eval-episodes 0", "num_eval_episodes=0: give a whole number >= 1"),
         ("train ppo --seed one", "seed='one': give a whole number"),
@@ -247,9 +247,9 @@ def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "config.json holds no JSON object"),
+        ("{", "config.json is not JSON"),
         ('{"agent": "ppo"}', "config.json has no good 'config'"),
-        ('{"agent": "ppo", "config": 3, "options": {}}', "config.json has no good 'config'"),
+        ('{"agent": "ppo", "config": 3, "options": {}}', "$.config: expected object, got int"),
     ],
 )
 @pytest.mark.parametrize("command", ["resume", "evaluate"])

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from jaxrl_pg import files
 from jaxrl_pg.cli import commands, exits
-from jaxrl_pg.running import files
 from jaxrl_pg.running.messages import PeerError
 
 

@@ -26,7 +26,8 @@ def require_config(config: BaseConfig) -> Agent[Any, Any]:
         ValueError: if it is the config of no agent, or of many members without `vmap`.
     """
     agent = agent_of(config)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(config):
+    # A parameter of the environment may be an array: `envs.make` knows which.
+    for path, leaf in jax.tree_util.tree_leaves_with_path(config.replace(env_params={})):
         if jnp.ndim(leaf) > 0:
             raise ValueError(
                 f"config{jax.tree_util.keystr(path)} is an array: give a number, or train many at "

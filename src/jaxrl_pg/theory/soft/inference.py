@@ -160,7 +160,7 @@ def posterior_dynamics(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) 
 
     def posterior(value: jax.Array) -> jax.Array:
         total = _log_mean_exp(log_transition, value, temperature)
-        return jnp.exp(log_transition + (value - total[..., None]) / temperature)
+        return jnp.exp(log_transition + (value[None, None] - total[..., None]) / temperature)
 
     return jax.vmap(posterior)(messages.value[1:])
 
@@ -270,6 +270,7 @@ def _undiscounted(mdp: MDP, reward: jax.Array) -> MDP:
 
 def _log_mean_exp(log_weight: jax.Array, value: jax.Array, temperature: Scalar) -> jax.Array:
     """Return `temperature log sum_i w_i exp(V_i / temperature)`, over the last axis."""
+    value = jnp.broadcast_to(value, log_weight.shape)
     possible = jnp.where(log_weight > -jnp.inf, value, -jnp.inf)
     best = jax.lax.stop_gradient(jnp.max(possible, axis=-1))
     below = jnp.where(log_weight > -jnp.inf, value - best[..., None], 0.0)

@@ -15,28 +15,22 @@ As q itself is feasible, the exact method never lowers J; it has no such guarant
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.arguments import joint_log
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.linear import factorize, solve
 from jaxrl_pg.theory.mdp import MDP, induced
 from jaxrl_pg.theory.probability import kl_divergence
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration, visitation
 from jaxrl_pg.theory.updates.analytical import analytical_update
+from jaxrl_pg.theory.updates.reps_newton import Point, bellman_error, dual, minimise, smallest_eta
 
 __all__ = ["Reps", "bellman_error", "dual", "reps_update"]
 
-_LENGTHS = 24  # lengths of a Newton step that are tried, each half of the previous one
-_RIDGE = 1e-12
-_SMALLEST = 1e-6  # eta, in units of the largest advantage
-_LEAST = (30.0, 1.0, 1.0 / 3.0)  # eta to begin with, in the same units
-_NEAR = 0.01  # change of delta / eta below which a Newton step is taken whole
-_LONGEST = 10.0  # largest change of delta / eta in a step
+_FIRST = 1.0  # the least eta to begin with, in units of the largest advantage
 
 
 class Reps(NamedTuple):
@@ -67,46 +61,12 @@ class Reps(NamedTuple):
     iterations: jax.Array
 
 
-class _State(NamedTuple):
-    eta: jax.Array
-    value: jax.Array
-    decrement: jax.Array
-    iterations: jax.Array
-
-
 class _Moved(NamedTuple):
     delta: jax.Array
     log_joint: jax.Array
     gain: jax.Array
     kl: jax.Array
     flow_error: jax.Array
-
-
-@checked()
-def bellman_error(mdp: MDP, value: jax.Array) -> jax.Array:
-    """Return `delta_v = r + gamma P v - v`, `[S, A]`; the advantage if v is the policy's value."""
-    return mdp.reward + mdp.gamma * mdp.transition @ value - value[:, None]
-
-
-@checked(log_q=joint_log())
-def dual(
-    mdp: MDP,
-    log_q: jax.Array,
-    epsilon: jax.typing.ArrayLike,
-    eta: jax.Array,
-    value: jax.Array,
-) -> jax.Array:
-    """Return g(eta, v) `[]`, whose minimum is the maximum of `E_p r`.
-
-    Args:
-        mdp: the MDP.
-        log_q: `[S, A]`, logarithms of q.
-        epsilon: the bound on the KL divergence, in nats.
-        eta: > 0, `[]`.
-        value: v `[S]`.
-    """
-    partition = jax.nn.logsumexp(log_q + bellman_error(mdp, value) / eta)
-    return eta * (epsilon + partition) + (1.0 - mdp.gamma) * jnp.vdot(mdp.start, value)
 
 
 @checked()
@@ -119,10 +79,10 @@ def reps_update(
     """Return the policy of the best state-action distribution within `KL(p || q) <= epsilon`.
 
     The dual is minimised by Newton's method with a line search, from v = V (where delta_v is the
-    advantage) and several eta, and the best of the ends is taken. Where the optimal policy lies
-    inside the trust region, eta goes to 0 and stops at 1e-6 of its scale. So it does where all
-    actions are equally good: then q itself is the answer, and the policy stays. It stays, too,
-    where epsilon is 0, at an infinite eta.
+    advantage) and from the best deterministic policy, and the better end is taken. Where the
+    optimal policy lies inside the trust region, eta goes to 0 and stops at 1e-6 of max |A| (1e-3
+    in float32). So it does where all actions are equally good: then q itself is the answer, and
+    the policy stays. It stays, too, where epsilon is 0, at an infinite eta.
 
     Args:
         mdp: the MDP.
@@ -134,25 +94,17 @@ def reps_update(
     before = evaluate(mdp, jnp.exp(log_policy))
     log_q = _log_joint(before.visitation, log_policy)
     relative, unit, alike = _relative(mdp, before, log_policy)
-    stays = alike | (epsilon <= 0)
-    room, steps = jnp.where(stays, 1.0, epsilon), jnp.where(stays, 0, max_iterations)
-    starts = _starts(relative, log_q, room)
-    ends = jax.vmap(lambda eta, v: _minimise(relative, log_q, room, steps, eta, v))(*starts)
-    gaps = jax.vmap(lambda end: _gap(relative, log_q, epsilon, end))(ends)
-    best = jnp.argmin(gaps)
-    found = jnp.isfinite(gaps[best]) & ~stays
-    eta = jnp.where(found, ends.eta[best], jnp.where(alike & (epsilon > 0), _SMALLEST, jnp.inf))
-    end = _State(eta, jnp.where(found, ends.value[best], 0.0), gaps[best], ends.iterations[best])
+    end = _best_end(relative, log_q, epsilon, alike, max_iterations)
     moved = _moved(relative, log_q, end)
+    above = jnp.where(epsilon > 0, dual(relative, log_q, epsilon, end.eta, end.value), 0.0)
     stayed = (1.0 - mdp.gamma) * before.objective
     return Reps(
-        log_policy=analytical_update(log_policy, moved.delta, eta).log_policy,
-        eta=unit * eta,
+        log_policy=analytical_update(log_policy, moved.delta, end.eta).log_policy,
+        eta=unit * end.eta,
         value=before.value + unit * end.value,
         joint=jnp.exp(moved.log_joint),
         primal=stayed + unit * moved.gain,
-        dual=stayed
-        + unit * jnp.where(epsilon > 0, dual(relative, log_q, epsilon, eta, end.value), 0.0),
+        dual=stayed + unit * above,
         kl=moved.kl,
         flow_error=moved.flow_error,
         iterations=end.iterations,
@@ -183,18 +135,33 @@ def _relative(
     return mdp._replace(reward=jnp.where(alike, 0.0, advantage / unit)), unit, alike
 
 
-def _starts(mdp: MDP, log_q: jax.Array, epsilon: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return where Newton's method begins: eta `[4]` and v `[4, S]`.
+def _best_end(
+    mdp: MDP,
+    log_q: jax.Array,
+    epsilon: jax.Array,
+    alike: jax.Array,
+    max_iterations: jax.typing.ArrayLike,
+) -> Point:
+    """Return the end of Newton's method with the smallest gap of duality, from two starts.
 
-    Three begin at v = 0 and the eta of small steps, `sqrt(E_q A^2 / (2 epsilon))`, or larger. The
-    last is next to the best deterministic policy: the answer where its KL is below epsilon.
+    One is v = 0 and the eta of small steps, `sqrt(E_q A^2 / (2 epsilon))`. The other is next to the
+    best deterministic policy, which is the answer where its KL is below epsilon. The policy stays
+    where actions are alike or epsilon is 0, and should no end be allowed.
     """
+    stays = alike | (epsilon <= 0)
+    room, steps = jnp.where(stays, 1.0, epsilon), jnp.where(stays, 0, max_iterations)
     spread = jnp.sqrt(jnp.sum(jnp.exp(log_q) * mdp.reward**2))
-    small_steps = jnp.maximum(spread / jnp.sqrt(2.0 * epsilon), jnp.asarray(_LEAST, spread.dtype))
-    lowest = jnp.asarray([_SMALLEST], spread.dtype)
-    none = jnp.zeros((len(_LEAST), log_q.shape[0]), spread.dtype)
-    vertex = _vertex(mdp, log_q, _SMALLEST)
-    return jnp.concatenate([small_steps, lowest]), jnp.concatenate([none, vertex[None]])
+    first = jnp.maximum(spread / jnp.sqrt(2.0 * room), _FIRST)
+    smallest = smallest_eta(log_q.dtype)
+    etas = jnp.stack([first, jnp.full_like(first, smallest)])
+    values = jnp.stack([jnp.zeros_like(mdp.start), _vertex(mdp, log_q, smallest)])
+    ends = jax.vmap(lambda eta, v: minimise(mdp, log_q, room, steps, eta, v))(etas, values)
+    gaps = jax.vmap(lambda end: _gap(mdp, log_q, epsilon, end))(ends)
+    best = jax.tree.map(lambda x: x[jnp.argmin(gaps)], ends)
+    found = jnp.isfinite(jnp.min(gaps)) & ~stays
+    lowest = jnp.where(alike & (epsilon > 0), smallest, jnp.inf)
+    value = jnp.where(found, best.value, 0.0)
+    return best._replace(eta=jnp.where(found, best.eta, lowest), value=value)
 
 
 def _vertex(mdp: MDP, log_q: jax.Array, eta: float) -> jax.Array:
@@ -213,25 +180,8 @@ def _vertex(mdp: MDP, log_q: jax.Array, eta: float) -> jax.Array:
     return best.value + eta * solve(factorize(chain, mdp.gamma), log_share - log_visits)
 
 
-def _minimise(
-    mdp: MDP,
-    log_q: jax.Array,
-    epsilon: jax.Array,
-    max_iterations: jax.Array,
-    eta: jax.Array,
-    value: jax.Array,
-) -> _State:
-    """Minimise the dual of rewards of size 1, from eta and v."""
-    tolerance = jnp.finfo(eta.dtype).eps ** 1.5
-    return jax.lax.while_loop(
-        lambda x: (x.decrement > tolerance) & (x.iterations < max_iterations),
-        lambda x: _newton(mdp, log_q, epsilon, jnp.full_like(eta, _SMALLEST), x),
-        _State(eta, value, jnp.full_like(eta, jnp.inf), jnp.zeros((), jnp.int32)),
-    )
-
-
-def _moved(mdp: MDP, log_q: jax.Array, state: _State) -> _Moved:
-    """Return `p = q exp(delta_v / eta) / Z` and what it is worth."""
+def _moved(mdp: MDP, log_q: jax.Array, state: Point) -> _Moved:
+    """Return `p = q exp(delta_v / eta) / Z`, its advantage E_p A and its errors."""
     delta = bellman_error(mdp, state.value)
     log_p = jax.nn.log_softmax((log_q + delta / state.eta).ravel())
     joint = jnp.exp(log_p).reshape(log_q.shape)
@@ -245,105 +195,15 @@ def _moved(mdp: MDP, log_q: jax.Array, state: _State) -> _Moved:
     )
 
 
-def _gap(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, state: _State) -> jax.Array:
+def _gap(mdp: MDP, log_q: jax.Array, epsilon: jax.Array, state: Point) -> jax.Array:
     """Return `|g(eta, v) - E_p r|` `[]`, a bound on what p misses, infinite if p is not allowed.
 
     It is allowed if its flow is balanced, `KL(p || q) <= epsilon`, and it is no worse than q.
     """
     moved = _moved(mdp, log_q, state)
-    balanced = moved.flow_error <= jnp.maximum(1e-7, 1e3 * jnp.finfo(log_q.dtype).eps)
-    allowed = balanced & (moved.kl <= epsilon * (1.0 + 1e-8)) & (moved.gain >= 0)
+    rounding = jnp.finfo(log_q.dtype).eps
+    balanced = moved.flow_error <= jnp.maximum(1e-7, 4e3 * rounding)
+    slack = epsilon * jnp.maximum(1e-8, 1e3 * rounding) + 64.0 * rounding
+    allowed = balanced & (moved.kl - epsilon <= slack) & (moved.gain >= -64.0 * rounding)
     gap = jnp.abs(dual(mdp, log_q, epsilon, state.eta, state.value) - moved.gain)
     return jnp.where(allowed, gap, jnp.inf)
-
-
-def _newton(
-    mdp: MDP,
-    log_q: jax.Array,
-    epsilon: jax.Array,
-    smallest: jax.Array,
-    state: _State,
-) -> _State:
-    """Take one Newton step on g(eta, v), with the best of some lengths."""
-    eta, value = state.eta, state.value
-    direction, decrement, moved = _direction(mdp, log_q, epsilon, smallest, eta, value)
-
-    def dual_along(length: jax.Array) -> jax.Array:
-        new_eta = eta + length * direction[0]
-        new_value = value + length * direction[1:]
-        return dual(mdp, log_q, epsilon, jnp.maximum(new_eta, smallest), new_value)
-
-    lengths = jnp.asarray(2.0, eta.dtype) ** -jnp.arange(_LENGTHS)
-    values = jax.vmap(dual_along)(lengths)
-    best = jnp.argmin(values)
-    better = values[best] < dual(mdp, log_q, epsilon, eta, value)
-    near = moved < _NEAR  # where Newton's step is right, and g too flat to be compared
-    length = jnp.where(near, 1.0, jnp.where(better, lengths[best], 0.0))
-    return _State(
-        jnp.maximum(eta + length * direction[0], smallest),
-        value + length * direction[1:],
-        jnp.where(near | better, decrement, 0.0),
-        state.iterations + 1,
-    )
-
-
-def _direction(
-    mdp: MDP,
-    log_q: jax.Array,
-    epsilon: jax.Array,
-    least_eta: jax.Array,
-    eta: jax.Array,
-    value: jax.Array,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the Newton step in (eta, v) `[1 + S]`, its decrement, and its change of `delta / eta`.
-
-    The gradient is (epsilon - KL(p || q), (1 - gamma) rho + E_p B) and the Hessian that of a
-    covariance, Cov_p(z) / eta with z = (-delta / eta, B), B = gamma P - 1. The step in eta at most
-    halves or doubles it, and the step in v is the best one for that step in eta.
-    """
-    num_states, num_actions = log_q.shape
-    own = jnp.repeat(jnp.eye(num_states, dtype=log_q.dtype), num_actions, axis=0)
-    flow = mdp.gamma * mdp.transition.reshape(-1, num_states) - own
-    x = bellman_error(mdp, value).ravel() / eta
-    log_p = jax.nn.log_softmax(log_q.ravel() + x)
-    p = jnp.exp(log_p)
-    slack = epsilon - kl_divergence(log_p, log_q.ravel())
-    gradient = p @ flow + (1.0 - mdp.gamma) * mdp.start
-    centred, x_centred = flow - (p @ flow)[None], x - p @ x
-    hessian = (p[:, None] * centred).T @ centred / eta
-    trace, smallest = jnp.trace(hessian), jnp.finfo(p.dtype).eps
-    lift = jnp.maximum(trace, smallest / eta)
-    # A constant added to v changes nothing, and neither does v where p has no mass.
-    reached = jnp.where(jnp.diagonal(hessian) > smallest**2 * trace, 1.0 / num_states, 0.0)
-    hessian = hessian + lift * jnp.outer(reached, reached)
-    solve_with = _factor_positive(hessian)
-    mixed = -(p * x_centred) @ centred / eta
-    along, towards = solve_with(mixed), solve_with(gradient)
-    own_curvature = p @ x_centred**2 / eta
-    curvature = jnp.maximum(own_curvature - mixed @ along, _RIDGE * own_curvature)
-    curvature = jnp.maximum(curvature, jnp.finfo(p.dtype).tiny)
-    # Far from the best v for this eta: move towards it first, within the region of trust.
-    distance = jnp.maximum(jnp.max(jnp.abs(flow @ towards)) / eta, 1.0)
-    towards = towards * jnp.minimum(1.0, _LONGEST / distance)
-    lowest = jnp.maximum(-0.5 * eta / distance, least_eta - eta)
-    eta_step = jnp.clip(-(slack - mixed @ towards) / curvature, lowest, eta)
-    value_step = -towards * (1.0 + eta_step / eta) - along * eta_step
-    moved = jnp.max(jnp.abs(flow @ value_step - x * eta_step)) / eta
-    decrement = -(slack * eta_step + gradient @ value_step)
-    return jnp.concatenate([eta_step[None], value_step]), decrement, moved
-
-
-def _factor_positive(matrix: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Return `b -> x` with `matrix x = b` for a positive semidefinite matrix, by elimination.
-
-    The matrix is scaled to a diagonal of ones, and a ridge leaves directions without curvature
-    unchanged.
-    """
-    diagonal = jnp.diagonal(matrix)
-    tiny = jnp.finfo(matrix.dtype).tiny
-    scale = jnp.where(diagonal > tiny, jax.lax.rsqrt(jnp.maximum(diagonal, tiny)), 0.0)
-    scaled = matrix * scale[:, None] * scale[None]
-    identity = jnp.eye(scale.shape[0], dtype=matrix.dtype)
-    lifted = scaled + jnp.where(scale > 0, _RIDGE, 1.0)[:, None] * identity
-    factor = factorize(identity - lifted, jnp.ones((), matrix.dtype))
-    return lambda rhs: scale * solve(factor, scale * rhs)
