@@ -84,35 +84,43 @@ def test_bounds_without_future_or_advantage_are_zero():
     problem = mdp.make(np.full((2, 2, 2), 0.5), [[1.0, 0.0], [0.0, 2.0]], [0.5, 0.5], 0.0)
     sure, mixed = np.eye(2), np.full((2, 2), 0.5)
     compared = jax.jit(improvement_bounds.compare)(problem, sure, mixed)
+    names = ("trpo_bound", "paper_bound", "expected_kl_bound")
+    bounds = jax.jit(lambda c: [getattr(improvement_bounds, name)(c).bound for name in names])
     assert np.max(compared.kl) == INF
-    assert improvement_bounds.trpo_bound(compared).bound == 0.0
-    assert improvement_bounds.paper_bound(compared).bound == 0.0
-    assert improvement_bounds.expected_kl_bound(compared).bound == INF
+    assert_allclose(bounds(compared), [0.0, 0.0, INF], atol=0.0)
     nothing = compared._replace(gamma=jnp.asarray(0.9), largest_advantage=jnp.asarray(0.0))
-    assert improvement_bounds.trpo_bound(nothing).bound == 0.0
-    assert improvement_bounds.expected_kl_bound(nothing).bound == 0.0
+    assert_allclose(bounds(nothing), [0.0, 0.0, 0.0], atol=0.0)
 
 
 @pytest.mark.parametrize("num", [1, 3])
 def test_a_bandit_with_one_arm_to_pull(num):
     reward, logits = jnp.arange(1.0, 1.0 + num), jnp.full(num, -INF).at[num - 1].set(0.0)
-    assert bandits.optimal_baseline(reward, logits) == num
-    assert bandits.gradient_variance(reward, logits, 0.0) == 0.0
+    both = (bandits.optimal_baseline, lambda r, x: bandits.gradient_variance(r, x, 0.0))
+    baseline, variance = jax.jit(lambda r, x: [f(r, x) for f in both])(reward, logits)
+    assert baseline == num
+    assert variance == 0.0
 
 
 def test_steps_from_a_deterministic_policy_stay_there():
     lake = builders.chain(3, 0.9)
     log_policy = jnp.log(jnp.eye(2)[jnp.array([0, 1, 1])])
-    for step in (
-        lambda: neighbours.ppo_step(lake, log_policy, 1.0),
-        lambda: neighbours.a2c_step(lake, log_policy, 1.0),
-        lambda: neighbours.trust_region_step(lake, log_policy, 0.1),
-    ):
-        assert_allclose(jnp.exp(step()), jnp.exp(log_policy), atol=1e-6)
+
+    @jax.jit
+    def steps(log_policy):
+        return (
+            neighbours.ppo_step(lake, log_policy, 1.0),
+            neighbours.a2c_step(lake, log_policy, 1.0),
+            neighbours.trust_region_step(lake, log_policy, 0.1),
+        )
+
+    for new in steps(log_policy):
+        assert_allclose(jnp.exp(new), jnp.exp(log_policy), atol=1e-6)
 
 
 def test_temperatures_go_to_zero():
     q = jnp.array([[1.0, 3.0, 3.0], [2.0, 1.0, 0.0]])
+    both = jax.jit(lambda t: (solve.soft_maximum(q, t), soft_values.improve(q, t)))
     for temperature in (0.0, 1e-30):
-        assert_allclose(solve.soft_maximum(q, temperature), [3.0, 2.0])
-        assert_allclose(soft_values.improve(q, temperature), [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+        value, policy = both(temperature)
+        assert_allclose(value, [3.0, 2.0])
+        assert_allclose(policy, [[0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates import reps
 
-NUM, STATES, ACTIONS = 200, 4, 3
+NUM, STATES, ACTIONS = 200, 3, 2  # one shape, so that one program serves all tests
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,9 @@ def test_a_state_whose_actions_are_never_met_does_not_hide_it():
     problem = mdp.make(transition, [[1.0, 1.0], [0.0, 9.0], [50.0, -50.0]], [0.3, 0.7, 0.0], 0.8)
     with np.errstate(divide="ignore"):
         log_policy = np.log([[0.5, 0.5], [1.0, 0.0], [0.5, 0.5]])
-    result = jax.jit(reps.reps_update)(problem, log_policy, 0.05)
+    copies = jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], NUM, axis=0), problem)
+    logs = np.repeat(log_policy[None], NUM, axis=0)
+    result, *_ = updated(copies, logs, np.full(NUM, 0.05))
     assert_allclose(result.primal, 0.2 * (0.3 + 4.0 * 0.5), atol=1e-12)  # (1 - gamma) J
-    assert_allclose(np.exp(result.log_policy), np.exp(log_policy), atol=1e-12)
-    assert result.flow_error < 1e-12
+    assert_allclose(np.exp(result.log_policy), np.exp(logs), atol=1e-12)
+    assert np.all(result.flow_error < 1e-12)
