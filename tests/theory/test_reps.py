@@ -73,7 +73,7 @@ def test_duality_constraints_and_improvement_on_thousands_of_mdps(states, action
 @pytest.mark.parametrize("where", [0, 6])
 def test_a_state_that_is_never_visited_changes_nothing(where):
     """One more state, which stays where it is and pays, but which nothing leads to."""
-    (batch, log_policies, epsilon), (alone, *_) = solved(6, 3)
+    (batch, log_policies, epsilon), (alone, *_) = jax.tree.map(lambda x: x[:500], solved(6, 3))
 
     def more(x, axis):
         return np.insert(np.asarray(x), where, 0.0, axis=axis)
