@@ -7,7 +7,6 @@ its first instruction on.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import ModuleType
 
 __all__ = ["main"]
 
@@ -28,9 +27,3 @@ def main(argv: "Sequence[str] | None" = None) -> int:
     if argv is None and code == exits.SYSTEM:
         exits.end_now(code)
     return code
-
-
-def __getattr__(name: str) -> "ModuleType":
-    from jaxrl_pg.lazy import submodule
-
-    return submodule(__name__, name)
