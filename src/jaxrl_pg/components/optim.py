@@ -29,9 +29,19 @@ def init(params: Params, optimizer: Optimizer | None = None) -> OptState:
     Args:
         params: pytree of arrays.
         optimizer: as in `apply_gradients`; of Adam the state is the moments of one long vector.
+
+    Raises:
+        ValueError: if the optimiser makes something else.
     """
     if optimizer is not None:
-        return optimizer(jnp.zeros(())).init(params)
+        transformation = optimizer(jnp.zeros(()))
+        if not isinstance(transformation, optax.GradientTransformation):
+            raise ValueError(
+                f"optimizer={optimizer!r:.80} gives a {type(transformation).__name__}: give a "
+                "function from a learning rate to an optax.GradientTransformation, such as "
+                "optax.adamw"
+            )
+        return transformation.init(params)
     return _ADAM.init(ravel_pytree(params)[0])
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from jaxrl_pg.files.folders import HeldFolder, make_folder, make_new_folder, remove_tree, set_aside
 from jaxrl_pg.files.growing import GrowingFile
 from jaxrl_pg.files.locking import LOCK_NAMES, Lock, lock, require_writable, unwritable
-from jaxrl_pg.files.names import file_name, is_leftover
+from jaxrl_pg.files.names import as_path, file_name, is_leftover
 from jaxrl_pg.files.opening import (
     Identity,
     identity,
@@ -31,6 +31,7 @@ __all__ = [
     "HeldFolder",
     "Identity",
     "Lock",
+    "as_path",
     "clear_leftovers",
     "file_name",
     "identity",

@@ -1,13 +1,31 @@
 """Names of files: which text may become one, and which are those of unfinished writes."""
 
+import os
 import re
 import secrets
 import unicodedata
+from pathlib import Path
+from typing import Any
 
-__all__ = ["MAX_BYTES", "file_name", "is_leftover", "temporary_name"]
+__all__ = ["MAX_BYTES", "as_path", "file_name", "is_leftover", "temporary_name"]
 
 MAX_BYTES = 200  # of a name; file systems allow 255, and endings are added to it
 _TEMPORARY = re.compile(r"\.jaxrl-pg-[0-9a-f]{32}\.tmp")
+
+
+def as_path(given: Any, what: str = "path") -> Path:
+    """Return a path that a user gave, with `~` replaced by the home directory.
+
+    Args:
+        given: a text or a path.
+        what: names it in the message.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not isinstance(given, str | os.PathLike) or "\0" in os.fspath(given):
+        raise ValueError(f"{what}={given!r:.80}: give a path")
+    return Path(given).expanduser()
 
 
 def file_name(text: str, what: str = "name") -> str:

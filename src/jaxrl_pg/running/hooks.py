@@ -35,6 +35,8 @@ def require_hooks(hooks: Hooks) -> None:
     """
     if hooks.on_rows is not None and not callable(hooks.on_rows):
         raise ValueError(f"on_rows={hooks.on_rows!r}: give a function of a list of rows")
+    if not isinstance(hooks.loggers, Sequence):
+        raise ValueError(f"loggers={hooks.loggers!r:.80}: give a list of loggers")
     for number, logger in enumerate(hooks.loggers):
         if isinstance(logger, type) or not isinstance(logger, Logger):
             raise ValueError(

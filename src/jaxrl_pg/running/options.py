@@ -94,6 +94,10 @@ def with_changes(options: Options, changes: dict[str, Any]) -> Options:
     Raises:
         ValueError: for an unknown name (the nearest is named) or a bad value.
     """
+    if not isinstance(options, Options):
+        raise ValueError(
+            f"options={options!r:.80}: give running.options.Options(...), or single options by name"
+        )
     names = [field.name for field in dataclasses.fields(Options)]
     for name in changes:
         if name not in names:

@@ -61,7 +61,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Name the folder and touch nothing; see `create` and `open`."""
-        self.path = Path(path).expanduser()
+        self.path = files.as_path(path, "run_dir")
         self.checkpoints_dir = self.path / "checkpoints"
         self._config_path = self.path / "config.json"
         self.curve_path = self.path / "curve.png"

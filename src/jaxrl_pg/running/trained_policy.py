@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 
-from jaxrl_pg import agents, checkpoint, envs
+from jaxrl_pg import agents, checkpoint, envs, files
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
@@ -109,7 +109,7 @@ class Policy:
         values = configs.to_dict(self.config)
         host = {**agents.names_of(self.config), "env": values["env"], "config": values}
         state = _policy_part(self.config, self.state)
-        checkpoint.save_tree(Path(path), state, host, self.step)
+        checkpoint.save_tree(files.as_path(path), state, host, self.step)
 
     def _rows(self, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
         """Return observations as rows that networks read, and the axes they came with."""
@@ -142,8 +142,9 @@ def load(
         ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
     objects = {"env": env, "network": network, "optimizer": optimizer}
-    if checkpoint.is_checkpoint(Path(path)):
-        return _load_alone(Path(path), step, **objects)
+    place = files.as_path(path)
+    if checkpoint.is_checkpoint(place):
+        return _load_alone(place, step, **objects)
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl_pg import envs
+from jaxrl_pg import envs, files
 from jaxrl_pg.agents import config_class
 from jaxrl_pg.config import BaseConfig, nearest, to_dict
 from jaxrl_pg.running import hints, sizes
@@ -112,7 +112,7 @@ def load(path_or_name: str | os.PathLike[str]) -> Experiment:
     Raises:
         ValueError: no such file (the nearest is named), not TOML, or whatever `parse` refuses.
     """
-    path = Path(path_or_name)
+    path = files.as_path(path_or_name, "experiment")
     named = path.suffix != ".toml"
     if named:
         path = Path("experiments") / f"{path}.toml"

@@ -46,7 +46,7 @@ def folder_of(experiment: Experiment, run_dir: str | os.PathLike[str] | None) ->
     """Return the sweep's folder, `runs/NAME` unless another is given."""
     if run_dir is None:
         run_dir = Path("runs") / files.file_name(experiment.name, "the experiment's name")
-    return Path(run_dir).expanduser().absolute()
+    return files.as_path(run_dir, "run_dir").absolute()
 
 
 @contextlib.contextmanager

@@ -212,6 +212,10 @@ def _timesteps(point: Point) -> int:
 
 
 def _with_changes(options: SweepOptions, changes: dict[str, Any]) -> SweepOptions:
+    if not isinstance(options, SweepOptions):
+        raise ValueError(
+            f"options={options!r:.80}: give SweepOptions(...), or single options by name"
+        )
     names = [field.name for field in dataclasses.fields(options)]
     for name in changes:
         if name not in names:
