@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jaxrl_pg.envs import games, parameters, spaces, trial, wrappers
-from jaxrl_pg.envs.adapters import gymnax
+from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
 __all__ = ["Env", "make"]
@@ -32,7 +32,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     one sentence before anything is compiled.
 
     Args:
-        env: such as `"CartPole-v1"`, a name in `games.GAMES`, or an object.
+        env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a name
+            in `games.GAMES`, or an object.
         env_params: values that replace the environment's default parameters, in their types.
 
     Raises:
@@ -45,6 +46,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
         core = env
     elif is_ours:
         core = games.make(env)
+    elif ":" in env:
+        core = suites.make(env)
     else:
         core = gymnax.make(env, also_known=tuple(games.GAMES))
     wrappers.require_heard(core)

@@ -1,0 +1,70 @@
+"""brax: rigid bodies, simulated in JAX (Freeman et al. 2021, arXiv 2106.13281).
+
+    ppo.Config(env="brax:ant?backend=spring")
+
+The raw environments, without brax's wrappers: these start a new episode from a cached state, so that
+every episode of an environment would begin alike. Options of a name are the arguments of the
+environment's class, such as `backend` (`generalized`, `spring`, `positional`, `mjx`).
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from types import ModuleType
+from typing import Any
+
+import jax
+
+from jaxrl_pg.envs.adapters import gymnax
+from jaxrl_pg.envs.adapters.counted import Counted
+
+__all__ = ["make", "names"]
+
+_LIMIT = 1000  # brax's own default of `episode_length`
+
+
+def names() -> list[str]:
+    """Return the environments' names."""
+    return sorted(_brax()._envs)
+
+
+def make(name: str, task: str, **options: Any) -> Counted:
+    """Make an environment.
+
+    Args:
+        name: what error messages call it.
+        task: brax's name, such as `ant`.
+        **options: arguments of its class.
+    """
+    env = _brax().get_environment(task, **options)
+
+    def bare(state: Any) -> Any:
+        """Drop what is not read in the next step."""
+        return state.replace(obs=(), reward=(), done=(), metrics={})
+
+    def start(key: jax.Array) -> tuple[Any, Any]:
+        state = env.reset(key)
+        return state.obs, bare(state)
+
+    def advance(
+        key: jax.Array, state: Any, action: jax.Array, limit: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        del key, limit  # its randomness is in the state
+        state = env.step(state.replace(metrics={}), action)  # which it fills in place
+        return state.obs, bare(state), state.reward, state.done > 0
+
+    shape = jax.eval_shape(start, jax.random.key(0))[0].shape
+    actions = gymnax.box(-1.0, 1.0, (env.action_size,))
+    unbounded = gymnax.box(-float("inf"), float("inf"), shape)
+    return Counted(name, start, advance, unbounded, actions, _LIMIT)
+
+
+def _brax() -> ModuleType:
+    """Import brax, which takes seconds and complains of backends that are not installed."""
+    with jax.ensure_compile_time_eval(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        from brax import envs
+
+    return envs

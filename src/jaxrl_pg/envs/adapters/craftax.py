@@ -1,0 +1,52 @@
+"""craftax: Crafter and a larger world in JAX (Matthews et al. 2024, arXiv 2402.16801).
+
+    ppo.Config(env="craftax:Craftax-Classic-Symbolic-v1")
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from jaxrl_pg.envs.adapters import gymnax
+from jaxrl_pg.envs.adapters.counted import Counted
+
+__all__ = ["make", "names"]
+
+
+def names() -> list[str]:
+    """Return the environments' names."""
+    kinds = ("Craftax", "Craftax-Classic")
+    return sorted(f"{kind}-{view}-v1" for kind in kinds for view in ("Pixels", "Symbolic"))
+
+
+def make(name: str, task: str, **options: Any) -> Counted:
+    """Make an environment.
+
+    Args:
+        name: what error messages call it.
+        task: craftax's name, such as `Craftax-Symbolic-v1`.
+        **options: its parameters, such as `god_mode`.
+    """
+    with jax.ensure_compile_time_eval():  # its modules make arrays
+        from craftax.craftax_env import make_craftax_env_from_name
+
+        env = make_craftax_env_from_name(task, auto_reset=False)
+        params = env.default_params.replace(**options)
+    limit = int(params.max_timesteps)
+    params = params.replace(max_timesteps=2**30)  # its own limit would end episodes; ours does
+
+    def start(key: jax.Array) -> tuple[Any, Any]:
+        return env.reset_env(key, params)
+
+    def advance(
+        key: jax.Array, state: Any, action: jax.Array, limit: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        del limit
+        obs, state, reward, done, _ = env.step_env(key, state, action, params)
+        return obs, state, reward, done
+
+    shape = jax.eval_shape(start, jax.random.key(0))[0].shape
+    actions = gymnax.discrete(env.action_space(params).n)
+    return Counted(name, start, advance, gymnax.box(0.0, 1.0, shape), actions, limit)
