@@ -11,11 +11,13 @@ EXTRAS ?=
 comma := ,
 # A stamp of its own for each set of extras, so that one asked for later is installed then.
 INSTALLED := $(VENV)/.installed$(if $(EXTRAS),+$(subst $(comma),+,$(EXTRAS)))
+# RUN and EXP are read from the environment, where make puts them: a name may hold any character.
+export RUN EXP
 # What the command line takes; for `make train`, without it, PPO solves CartPole-v1.
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke check bench bench-ppo bench-sac bench-sweep theory variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -33,19 +35,19 @@ train: install ## train; ARGS="ppo --env ..." changes everything
 	@$(BIN)/jaxrl-pg train $(TRAIN_ARGS)
 
 resume: install ## go on with a stopped run: make resume RUN=runs/...
-	@test -n "$(RUN)" || { echo 'say which run: make resume RUN=runs/...'; exit 2; }
-	@$(BIN)/jaxrl-pg resume "$(RUN)" $(ARGS)
+	@test -n "$$RUN" || { echo 'say which run: make resume RUN=runs/...' >&2; exit 2; }
+	@$(BIN)/jaxrl-pg resume "$$RUN" $(ARGS)
 
 evaluate: install ## whole episodes of a trained policy: make evaluate RUN=runs/...
-	@test -n "$(RUN)" || { echo 'say which run: make evaluate RUN=runs/...'; exit 2; }
-	@$(BIN)/jaxrl-pg evaluate "$(RUN)" $(ARGS)
+	@test -n "$$RUN" || { echo 'say which run: make evaluate RUN=runs/...' >&2; exit 2; }
+	@$(BIN)/jaxrl-pg evaluate "$$RUN" $(ARGS)
 
 sweep: install ## train every agent of an experiment and report: make sweep EXP=cartpole_ppo
-	@test -n "$(EXP)" || { echo 'say which experiment: make sweep EXP=... (a file in experiments/)'; exit 2; }
-	@$(BIN)/jaxrl-pg sweep "$(EXP)" $(ARGS)
+	@test -n "$$EXP" || { echo 'say which experiment: make sweep EXP=... (a file in experiments/)' >&2; exit 2; }
+	@$(BIN)/jaxrl-pg sweep "$$EXP" $(ARGS)
 
 report: install ## figures, tables and a page of sweeps and runs: make report RUN="runs/..."
-	@test -n "$(RUN)" || { echo 'say which: make report RUN="runs/a runs/b"'; exit 2; }
+	@test -n "$$RUN" || { echo 'say which: make report RUN="runs/a runs/b"' >&2; exit 2; }
 	@$(BIN)/jaxrl-pg report $(RUN) $(ARGS)
 
 test: $(VENV)/.dev ## install and run the tests
@@ -67,6 +69,12 @@ smoke-%:
 smoke: $(VENV)/.smoke
 	$(BIN)/python -m pytest tests/contract tests/checkpoint tests/cli \
 		-k 'not contract or ppo-discrete or sac-continuous' $(ARGS)
+
+fuzz: $(VENV)/.dev ## damage files at random, forty times as often as the tests do
+	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/faults -k fuzz --timeout 7200 $(ARGS)
+
+torture: install ## kill runs of every agent, resume them, compare: make torture ARGS="--kills 5"
+	$(BIN)/python tools/torture.py $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types
 	$(BIN)/ruff check .
@@ -91,6 +99,10 @@ theory: $(addprefix theory-,$(FIGURES)) ## the theory: every figure of docs/theo
 theory-%: install
 	$(BIN)/python experiments/theory/$*.py
 
+record: install ## keep the results of a finished study, and write its tables: make record RUN=runs/...
+	@test -n "$(RUN)" || { echo 'say which: make record RUN=runs/...'; exit 2; }
+	$(BIN)/python experiments/record.py $(RUN)
+
 variance: install ## bias and variance of every policy-gradient estimator
 	$(BIN)/python experiments/variance/variance.py
 
@@ -112,7 +124,7 @@ $(MADE): | $(CONSTRAINTS)
 	@touch $@
 
 constraints/%.txt:
-	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12'; exit 2
+	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12' >&2; exit 2
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(MADE)
 	$(PIP_INSTALL) -e .

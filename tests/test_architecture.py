@@ -19,20 +19,24 @@ MAX_LINES = 380
 # but for a circle.
 MAY_IMPORT = {
     "lazy": [],
-    "config": [],
+    "files": ["lazy"],
+    "fields": [],
+    "config": ["fields"],
     "types": ["config"],
     "ops": ["lazy"],
-    "checkpoint": ["lazy"],
+    "checkpoint": ["files", "lazy"],
     "envs": ["config", "lazy", "types"],
     "theory": ["lazy", "ops"],
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
-    "training": ["components", "config", "envs", "lazy", "ops", "types"],
+    "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
     "running": [
         "agents",
         "checkpoint",
         "config",
         "envs",
+        "fields",
+        "files",
         "lazy",
         "ops",
         "training",
@@ -43,13 +47,15 @@ MAY_IMPORT = {
         "checkpoint",
         "config",
         "envs",
+        "fields",
+        "files",
         "lazy",
         "running",
         "training",
         "types",
     ],
-    "report": ["lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "report", "running", "sweeps", "training"],
+    "report": ["files", "lazy", "ops", "running", "sweeps"],
+    "cli": ["config", "files", "report", "running", "sweeps", "training"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -58,9 +64,12 @@ ROOMS = {
         "checkpoint",
         "cli",
         "config",
+        "fields",
         "report",
         "running",
         "sweeps",
+        "theory.arguments",
+        "theory.checks",
     ],
     "chex": ["ops"],
     "flax": ["components.critics", "components.networks", "components.own_network"],
@@ -69,7 +78,8 @@ ROOMS = {
     "jaxmarl": ["envs.adapters.jaxmarl"],
     "orbax": ["checkpoint.orbax_file"],
     "tensorstore": ["checkpoint.orbax_file"],
-    "filelock": ["running.files"],
+    "filelock": ["files.locking"],
+    "msgspec": ["files.schema"],
     "rich": ["running.progress"],
     "matplotlib": ["running.curve", "report.drawing"],
     "tensorboardX": ["running.loggers", "report.export"],
@@ -181,9 +191,14 @@ def test_the_command_line_imports_nothing_before_it_is_needed():
     for_types = [node for node in body if isinstance(node, ast.If)]
     assert all(ast.unparse(node.test) == "TYPE_CHECKING" for node in for_types)
     at_once = ast.Module([node for node in body if node not in for_types], [])
-    assert {module for module, _, _ in internal_imports(at_once)} <= {"", "cli", "cli.arguments"}
+    light = ["cli", "cli.arguments", "cli.exits", "cli.start_up"]
+    assert {module for module, _, _ in internal_imports(at_once)} <= {"", *light}
     assert not third_party_imports(at_once)
-    assert not third_party_imports(TREES["cli.arguments"])
+    for name in light:
+        assert not third_party_imports(TREES[name])
+        known = {module for module, _, _ in internal_imports(TREES[name])}
+        assert known <= {"", "cli", "cli.commands", *light}
+    assert not [x for x in TREES["cli"].body if isinstance(x, ast.Import | ast.ImportFrom)]
 
 
 def test_only_the_registry_and_the_front_door_name_an_agent():

@@ -17,6 +17,10 @@ from jaxrl_pg.agents import ppo
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, PytreeDataclass, Range, nearest
 
 
+class Named:
+    """An object that can be hashed."""
+
+
 class Small(PytreeDataclass):
     """Every kind of field once."""
 
@@ -350,7 +354,7 @@ def test_round_trip_through_json(config):
 
 def test_to_dict_is_plain():
     config = ppo.Config(
-        env=Small(),
+        env=Named(),
         gamma=np.float32(0.5),
         vf_coef=jnp.array([0.25, 0.5]),
         num_envs=np.int64(8),
@@ -363,7 +367,7 @@ def test_to_dict_is_plain():
     assert values["num_envs"] == 8
     assert values["hidden_sizes"] == [64, 32]
     assert values["clip_eps_vf"] is None
-    assert values["env"].endswith(":Small")
+    assert values["env"].endswith(":Named")
     json.dumps(values)
 
 

@@ -15,9 +15,13 @@ import jaxrl_pg
 ROOT = Path(__file__).parents[1]
 SOURCE = Path(jaxrl_pg.__file__).parent
 README = ROOT / "README.md"
-PAGES = [README, *sorted([*ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments/**/*.md")])]
-# The changelog also names what is gone.
-LINKING = [*PAGES, ROOT / "CHANGELOG.md"]
+# Every page of the repository, wherever it is; what is installed or hidden is not of it. The
+# changelog also names what is gone.
+CHANGELOG = ROOT / "CHANGELOG.md"
+FOLDERS = ("docs", "experiments", "src", "tests", "tools")
+FOUND = [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md"))]
+PAGES = sorted(page for page in FOUND if page != CHANGELOG)
+LINKING = [*PAGES, CHANGELOG]
 # What a dotted name in lower case may begin with, beside the package's own packages and modules.
 LIBRARIES = {"flax", "jax", "jnp", "lax"}
 
@@ -78,10 +82,8 @@ def names_in(text):
     called `solve`; `solve.finite_*` for whatever a module exports that begins so.
     """
     names = {}
-    code = [body for _, body in FENCED.findall(text)]
     spans = SPAN.findall(FENCED.sub("", text))
-    for piece in [*code, *spans]:
-        names.update({name: [name] for name in FULL_NAME.findall(piece)})
+    names.update({name: [name] for name in FULL_NAME.findall(text)})
     for span in spans:
         match = SHORT_NAME.fullmatch(span)
         if not match or IS_FILE.search(match.group(1)):
@@ -97,14 +99,18 @@ def imports_in(text):
     """The statements of a page that import from the package, in Python blocks and in its text."""
     blocks = [body for language, body in FENCED.findall(text) if language == "python"]
     spans = [
-        span for span in SPAN.findall(FENCED.sub("", text)) if span.startswith("from jaxrl_pg")
+        span
+        for span in SPAN.findall(FENCED.sub("", text))
+        if span.startswith(("from jaxrl_pg", "import jaxrl_pg"))
     ]
-    return [
-        ast.unparse(node)
-        for code in [*blocks, *spans]
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxrl_pg"
-    ]
+    found = []
+    for node in (node for code in [*blocks, *spans] for node in ast.walk(ast.parse(code))):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            modules = [node.module or ""]
+        if any(module.split(".")[0] == "jaxrl_pg" for module in modules):
+            found.append(ast.unparse(node))
+    return found
 
 
 def anchors_in(text):
@@ -187,15 +193,22 @@ def test_the_patterns_find_what_a_page_prints():
     page = (
         "Call `jaxrl_pg.running.hosts.start` with `ops.losses`; `config.json`, `jax.lax.scan`.\n"
         "`tabular.mdp` is gone, and `linear.solve_*` is not: `from jaxrl_pg import ops`.\n"
+        "Without marks: jaxrl_pg.lazy.submodule. Or `import jaxrl_pg.ops.losses`.\n"
         "```python\nfrom jaxrl_pg.theory import mdp\nx = jaxrl_pg.train(c)\n```\n"
     )
     assert names_in(page) == {
         "jaxrl_pg.running.hosts.start": ["jaxrl_pg.running.hosts.start"],
+        "jaxrl_pg.lazy.submodule": ["jaxrl_pg.lazy.submodule"],
+        "jaxrl_pg.ops.losses": ["jaxrl_pg.ops.losses"],
         "jaxrl_pg.theory": ["jaxrl_pg.theory"],
         "jaxrl_pg.train": ["jaxrl_pg.train"],
         "ops.losses": ["jaxrl_pg.ops.losses"],
         "tabular.mdp": ["jaxrl_pg.tabular.mdp"],
         "linear.solve_*": ["jaxrl_pg.theory.linear.solve_*"],
     }
-    assert imports_in(page) == ["from jaxrl_pg.theory import mdp", "from jaxrl_pg import ops"]
+    assert imports_in(page) == [
+        "from jaxrl_pg.theory import mdp",
+        "from jaxrl_pg import ops",
+        "import jaxrl_pg.ops.losses",
+    ]
     assert anchors_in("# A page: `code`, and more\n") == {"a-page-code-and-more"}

@@ -11,16 +11,19 @@ Agents are pure functions over one train state; training is one compiled program
 Names are imported when first used, so that importing the package costs next to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+# Not even typing and importlib are imported: until the command line has taken Ctrl-C, each module
+# is time in which Python answers it with a traceback.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from jaxrl_pg import agents as agents
     from jaxrl_pg import checkpoint as checkpoint
     from jaxrl_pg import cli as cli
     from jaxrl_pg import components as components
     from jaxrl_pg import config as config
     from jaxrl_pg import envs as envs
+    from jaxrl_pg import files as files
     from jaxrl_pg import ops as ops
     from jaxrl_pg import report as report
     from jaxrl_pg import running as running
@@ -81,6 +84,7 @@ _ROOMS = (
     "components",
     "config",
     "envs",
+    "files",
     "ops",
     "report",
     "running",
@@ -92,7 +96,9 @@ _ROOMS = (
 __all__ = ["AGENT_NAMES", *sorted([*_FUNCTIONS, *AGENT_NAMES, *_ROOMS])]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
+    from importlib import import_module
+
     if name in _FUNCTIONS:
         module, inner = _FUNCTIONS[name]
         return getattr(import_module(module), inner)

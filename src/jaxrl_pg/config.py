@@ -9,22 +9,27 @@ A field says itself what it may hold, and a config is checked when it is made:
         clip_eps: Annotated[float, Positive] = 0.2
         objective: Literal["clip", "kl"] = "clip"
 
-Numbers without a range are at least 0.
+See `jaxrl_pg.fields` for what can be said.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
-import math
-import types
-import typing
-from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, dataclass_transform
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
+
+from jaxrl_pg.fields import (
+    Fraction,
+    Positive,
+    Range,
+    check_choice,
+    kinds,
+    nearest,
+    settle,
+)
 
 __all__ = [
     "FROM_PYTHON",
@@ -49,62 +54,9 @@ T = TypeVar("T")
 FROM_PYTHON = {"from_python": True}
 OBJECTS = ("env", "network", "optimizer")
 Activation = Literal["tanh", "relu", "swish", "gelu"]
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-class Range(NamedTuple):
-    """The numbers that a field may hold, as in `Annotated[float, Range(0.0, 1.0)]`.
-
-    Attributes:
-        low: the smallest number.
-        high: the largest number.
-        open_low: the smallest number itself is not allowed.
-        open_high: the largest number itself is not allowed.
-    """
-
-    low: float = 0.0
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
-
-    def holds(self, values: np.ndarray) -> bool:
-        """Say whether all of the values are in the range, and small enough for a float32."""
-        above = values > self.low if self.open_low else values >= self.low
-        below = values < self.high if self.open_high else values <= self.high
-        return bool(np.all(above & below & (np.abs(values) <= _LARGEST)))
-
-    def describe(self, whole: bool) -> str:
-        """Say in words what may be given, such as `a whole number >= 1`."""
-        kind, low, above = "a number", self.low, self.open_low
-        if whole:
-            kind, low, above = "a whole number", low + above, False
-        if low == -math.inf and self.high == math.inf:
-            return kind
-        if not above and not self.open_high and self.high < math.inf:
-            return f"{kind} from {low:g} to {self.high:g}"
-        lower = f"{'>' if above else '>='} {low:g}"
-        upper = f" and {'<' if self.open_high else '<='} {self.high:g}"
-        return f"{kind} {lower}{upper if self.high < math.inf else ''}"
-
-
-Positive = Range(open_low=True)
-Fraction = Range(0.0, 1.0)
-_ANY_NUMBER = Range(-math.inf)
+_MAX_COUNT = 2**31 - 1  # what an int32 holds: counters and indices on the device are such
+_MAX_LAYERS = 100
 _DEFINED: dict[str, type[BaseConfig]] = {}
-
-
-class _Kind(NamedTuple):
-    """What the annotation of a field says.
-
-    Attributes:
-        base: the type, or a `Literal`.
-        optional: None is allowed.
-        range: of a number.
-    """
-
-    base: Any
-    optional: bool
-    range: Range
 
 
 @dataclass_transform(
@@ -145,9 +97,7 @@ class PytreeDataclass:
 
     def __post_init__(self) -> None:
         """Turn values into their field's type where nothing is lost by it, and check them."""
-        cls: Any = type(self)
-        for name, kind in _kinds(cls).items():
-            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        settle(self)
         self.check()
 
     def check(self) -> None:
@@ -200,6 +150,42 @@ class BaseConfig(PytreeDataclass):
         super().__init_subclass__(**kwargs)
         _DEFINED[f"{cls.__module__}:{cls.__qualname__}"] = cls
 
+    def check(self) -> None:
+        """Refuse sizes that could not be counted or compiled, and layers normalised to nothing."""
+        self._require_countable()
+        if self.layer_norm and 1 in self.hidden_sizes:
+            raise ValueError(
+                f"hidden_sizes={self.hidden_sizes} with layer_norm=True: a single feature less its "
+                "own mean is always 0; give wider layers, or layer_norm=False"
+            )
+
+    def _require_countable(self) -> None:
+        """Refuse what a program cannot be traced with: indices and iterations are int32."""
+        for name, value in ((f.name, getattr(self, f.name)) for f in dataclasses.fields(self)):
+            sizes = value if isinstance(value, tuple) else (value,)
+            if len(sizes) > _MAX_LAYERS:
+                raise ValueError(
+                    f"{name} has {len(sizes):,} entries: give at most {_MAX_LAYERS} (each is "
+                    "compiled for itself)"
+                )
+            for size in sizes:
+                if type(size) is int and size > _MAX_COUNT and name != "total_timesteps":
+                    raise ValueError(
+                        f"{name}={size}: give at most {_MAX_COUNT:,} (indices are 32-bit numbers)"
+                    )
+        steps = self.steps_per_iteration
+        if steps > _MAX_COUNT:
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} are {steps:,} steps an "
+                f"iteration: lower one of them to reach at most {_MAX_COUNT:,}"
+            )
+        if self.num_iterations > _MAX_COUNT:
+            raise ValueError(
+                f"total_timesteps={self.total_timesteps} are {self.num_iterations:,} iterations "
+                f"of {steps:,} steps: give at most {_MAX_COUNT * steps:,}, or raise num_envs or "
+                f"num_steps (at most {_MAX_COUNT:,} iterations are counted)"
+            )
+
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps in one iteration."""
@@ -209,6 +195,15 @@ class BaseConfig(PytreeDataclass):
     def num_iterations(self) -> int:
         """Iterations of the whole run."""
         return -(-self.total_timesteps // self.steps_per_iteration)
+
+
+def _example(given: Any) -> str:
+    """How to make a config of the agent that a name, a module or a class stands for."""
+    names = [cls.agent.name for cls in _DEFINED.values() if cls.agent is not None]
+    name = given if isinstance(given, str) else getattr(given, "__name__", "").rsplit(".", 1)[-1]
+    if isinstance(given, type) and issubclass(given, BaseConfig):
+        return f"{given.__qualname__}()"
+    return f"jaxrl_pg.{name}.Config()" if name in names else "jaxrl_pg.ppo.Config()"
 
 
 def defined_configs() -> dict[str, type[BaseConfig]]:
@@ -223,27 +218,12 @@ def agent_of(config: object) -> Any:
         ValueError: if it is the config of no agent.
     """
     agent = getattr(type(config), "agent", None)
-    if agent is None:
+    if agent is None or not isinstance(config, BaseConfig):
         raise ValueError(
             f"no agent has a config of type {type(config).__name__}: give an agent's config, such "
-            "as jaxrl_pg.ppo.Config()"
+            f"as {_example(config)}"
         )
     return agent
-
-
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Refuse a value that is not among the choices, naming the nearest that is."""
-    choices = list(choices)
-    if value not in choices:
-        raise ValueError(f"{name}={value!r}: {nearest(value, choices)}")
-
-
-def nearest(given: Any, allowed: Iterable[str]) -> str:
-    """Return `did you mean 'x'? allowed: ...`, the end of an error message."""
-    allowed = sorted(allowed)
-    close = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(allowed)}"
 
 
 def to_dict(config: BaseConfig) -> dict[str, Any]:
@@ -261,81 +241,11 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
 
 
 @functools.cache
-def _kinds(cls: Any) -> dict[str, _Kind]:
-    """What the annotations of a dataclass's fields say, by name."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    return {field.name: _kind(hints[field.name]) for field in dataclasses.fields(cls)}
-
-
-def _kind(hint: Any) -> _Kind:
-    if typing.get_origin(hint) is Annotated:
-        kind = _kind(typing.get_args(hint)[0])
-        ranges = [extra for extra in hint.__metadata__ if isinstance(extra, Range)]
-        return kind._replace(range=ranges[0] if ranges else kind.range)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        (inner,) = [other for other in typing.get_args(hint) if other is not types.NoneType]
-        return _kind(inner)._replace(optional=True)
-    return _Kind(hint, False, Range())
-
-
-def _checked(name: str, kind: _Kind, value: Any) -> Any:
-    """The value in the field's type, where nothing is lost by it; refused if it does not fit."""
-    base = kind.base
-    if value is None and kind.optional:
-        return None
-    if base is int or base is float:
-        return _number(name, value, kind.range, whole=base is int)
-    if base is bool and not isinstance(value, bool):
-        raise ValueError(f"{name}={value!r}: give True or False")
-    if typing.get_origin(base) is Literal:
-        check_choice(name, value, typing.get_args(base))
-    if base == tuple[int, ...]:
-        value = tuple(value) if isinstance(value, list) else value
-        if not isinstance(value, tuple) or any(type(x) is not int or x < 1 for x in value):
-            raise ValueError(f"{name}={value!r}: give a tuple of whole numbers >= 1")
-    if base == tuple[tuple[int, ...], ...]:
-        listed = isinstance(value, list | tuple) and all(isinstance(x, list | tuple) for x in value)
-        if not listed or not all(map(_is_convolution, value)):
-            raise ValueError(
-                f"{name}={value!r}: give tuples of features, kernel, stride >= 1 and padding >= 0"
-            )
-        return tuple(map(tuple, value))
-    if base == dict[str, float]:
-        if not isinstance(value, dict):
-            raise ValueError(f"{name}={value!r}: give a dict of numbers by name")
-        # Floats throughout, so that 500 and 500.0 make one compiled program.
-        return {k: _number(f"{name}[{k!r}]", x, _ANY_NUMBER, whole=False) for k, x in value.items()}
-    if base is Any and type(value).__hash__ is None:
-        raise ValueError(f"{name}={value!r}: give a name or a hashable object")
-    return value
-
-
-def _is_convolution(layer: Any) -> bool:
-    """Features and kernel, and maybe stride and padding."""
-    whole = 2 <= len(layer) <= 4 and all(type(x) is int for x in layer)
-    return whole and min(layer[:3]) >= 1 and min(layer) >= 0
-
-
-def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:
-    """An int or a float; an array stays one, and a tracer is not looked into."""
-    if isinstance(value, jax.core.Tracer):
-        return value
-    arrays: tuple[Any, ...] = () if whole else (float, np.floating, np.ndarray, jax.Array)
-    if isinstance(value, (int, np.integer, *arrays)) and not isinstance(value, bool):
-        numbers = np.asarray(value)
-        if numbers.dtype.kind in "iuf" and allowed.holds(numbers):
-            if isinstance(value, np.ndarray | jax.Array):
-                return value
-            return int(numbers) if whole else float(numbers)
-    raise ValueError(f"{name}={value!r:.80}: give {allowed.describe(whole)}")
-
-
-@functools.cache
 def _layout(cls: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of the fields that are leaves, and of those that are static."""
-    kinds = _kinds(cls)
-    leaves = tuple(n for n, kind in kinds.items() if kind.base in (float, dict[str, float]))
-    return leaves, tuple(n for n in kinds if n not in leaves)
+    of_fields = kinds(cls)
+    leaves = tuple(name for name, kind in of_fields.items() if kind.is_leaf)
+    return leaves, tuple(name for name in of_fields if name not in leaves)
 
 
 def _flatten(data: Any) -> Any:

@@ -348,8 +348,11 @@ def test_rewind_forgets_the_future(tmp_path):
 
 
 def test_leftovers_of_a_kill_are_ignored_then_cleared(tmp_path):
-    save_all(tmp_path, {10: 1.0})
-    for name in ("20.orbax-checkpoint-tmp", "5.deleted", "notes"):
+    save_all(tmp_path, {5: 0.5, 10: 1.0})
+    (tmp_path / "5").rename(tmp_path / "5.deleted")
+    shutil.rmtree(tmp_path / "5.deleted" / "state")
+    (tmp_path / "3.deleted2").mkdir()
+    for name in ("20.orbax-checkpoint-tmp", "notes"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").write_text("x")
     assert restore(tmp_path, counter(0, 3)).step == 10
@@ -471,6 +474,20 @@ def test_a_target_that_does_not_fit_is_an_error_not_a_fallback(tmp_path):
           old: checkpoint float32[1], config nothing""")
 
 
+@pytest.mark.parametrize("memory", [jnp.arange(3), {"rows": jnp.arange(3)}, (jnp.ones(2),)])
+def test_a_branch_may_be_left_out_even_if_it_is_one_array(tmp_path, memory):
+    whole = {"learner": jnp.ones(2), "memory": memory, "memory_size": jnp.int32(3)}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, whole, {})
+        checkpoints.save(2, {**whole, "memory": ()}, {})
+    assert_same(restore(tmp_path, {**whole, "memory": ()}, 1, "memory").state["memory"], ())
+    assert_same(restore(tmp_path, whole, 1, "memory").state, whole)
+    found = [checkpoint.find(tmp_path, {**whole, "memory": ()}, step, "memory") for step in (1, 2)]
+    assert [one.has("memory") for one in found] == [True, False]
+    with pytest.raises(ValueError, match="does not fit this config"):
+        restore(tmp_path, {**whole, "memory": ()}, 1)
+
+
 @pytest.mark.parametrize(("number", "version"), [(1, "an earlier"), (3, "a later")])
 def test_another_versions_format_is_refused_in_one_line(tmp_path, number, version):
     """As earlier versions saved it: one array of bytes, and the format in the manifest."""
@@ -572,7 +589,8 @@ def moments(tmp_path, monkeypatch):
 
 
 def test_a_kill_in_the_middle_of_saves_loses_nothing_finished(moments):
-    assert len(moments) == 2 * (6 + 3 + 3)  # six saves; 2, 3 and 4 are renamed, then deleted
+    # Six saves; 2, 3 and 4 are renamed, then deleted: the arrays, and then the rest.
+    assert len(moments) == 2 * (6 + 3 + 3 + 3)
     reached = 0
     for directory in moments[1:]:  # the first copy is older than any checkpoint
         finished = steps(directory)

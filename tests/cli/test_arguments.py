@@ -46,6 +46,8 @@ class Fields(Base):
     """environment"""
     objective: Literal["clip", "kl"] = "clip"
     """objective"""
+    folder: str | None = "x"
+    """folder"""
     online: bool = False
     """no replay"""
     quiet: bool | None = None
@@ -89,7 +91,22 @@ def read(text, positional=None, sources=(Fields,)):
         ("--online", {"online": True}),
         ("--online --no-online", {"online": False}),
         ("--quiet False", {"quiet": False}),
+        ("--quiet=false", {"quiet": False}),
         ("--quiet None", {"quiet": None}),
+        ("--quiet", {"quiet": True}),
+        ("--quiet --online", {"quiet": True, "online": True}),
+        ("--no-quiet", {"quiet": False}),
+        ("--online True --no-quiet", {"online": True, "quiet": False}),
+        ("--online=false", {"online": False}),
+        ("--num-envs 1e0", {"num_envs": 1}),
+        ("--num-envs 20e-1", {"num_envs": 2}),
+        ("--max-norm none", {"max_norm": None}),
+        ("--folder None", {"folder": None}),
+        ("--folder none", {"folder": "none"}),
+        ("--sizes 8,4", {"sizes": (8, 4)}),
+        ("--sizes 8,4 2", {"sizes": (8, 4, 2)}),
+        ("--params g=9.8 some_length -1", {"params": {"g": 9.8, "some_length": -1.0}}),
+        ("--params g=9.8 l=1e-3", {"params": {"g": 9.8, "l": 0.001}}),
     ],
 )
 def test_words_become_values_of_the_fields_types(text, changes):
@@ -102,6 +119,7 @@ def test_words_become_values_of_the_fields_types(text, changes):
 
 def test_options_and_other_arguments_may_be_mixed():
     assert read("--online here", RUN) == (["here"], [Fields(online=True)])
+    assert read("--quiet here", RUN) == (["here"], [Fields(quiet=True)])
     assert read("here --gamma 1", RUN) == (["here"], [Fields(gamma=1.0)])
     assert read("a b --gamma 1", MANY) == (["a", "b"], [Fields(gamma=1.0)])
     assert read("--gamma 1 a b", MANY) == (["a", "b"], [Fields(gamma=1.0)])
@@ -120,7 +138,16 @@ def test_options_and_other_arguments_may_be_mixed():
         ("--log-std x", "log_std='x': give a number"),
         ("--sizes 8 x", "sizes='8 x': give whole numbers"),
         ("--params g", "params='g': give pairs of a name and a number"),
-        ("--quiet yes", "quiet='yes': give True or False, or None"),
+        ("--params g=1 g=2", "params='g=1 g=2': give pairs of a name and a number"),
+        ("--params g=", "params='g=': give pairs of a name and a number"),
+        ("--num-envs 1e999999999", "num_envs='1e999999999': give a whole number from 1 to 9"),
+        ("--num-envs 15e-1", "num_envs='15e-1': give a whole number from 1 to 9"),
+        ("--num-envs inf", "num_envs='inf': give a whole number from 1 to 9"),
+        ("--num-envs nan", "num_envs='nan': give a whole number from 1 to 9"),
+        ("--sizes 8,", "sizes='8,': give whole numbers"),
+        ("--quiet yes", "unexpected 'yes': `prog --help` lists what can be given"),
+        ("--quiet=yes", "quiet has no value: give True or False, or None"),
+        ("--online None", "unexpected 'None': `prog --help` lists what can be given"),
         ("--objective", "objective has no value: give one of: clip, kl"),
         ("--online=3", "online has no value: give True or False"),
         ("--gama 3", "unknown option --gama: did you mean --gamma? `prog --help` lists all"),
@@ -156,12 +183,13 @@ def test_the_help_shows_bounds_choices_and_defaults(word, monkeypatch):
         "--max-norm {None}|FLOAT",
         "largest norm, of 100% (a number from 0 to 9; default: None)",
         "--sizes [INT ...] widths (default: 64 64)",
-        "--params [NAME FLOAT ...]",
+        "--params [NAME=FLOAT ...]",
         "--env STR environment (default: CartPole-v1)",
         "--objective {clip,kl} objective (default: clip)",
         "--online, --no-online",
         "no replay (default: False)",
-        "--quiet {None}|{True,False}",
+        "--quiet, --no-quiet",
+        "-v, --verbose",
         "More of them:",
         "--seed INT the seed (default: 0)",
     ):

@@ -131,8 +131,8 @@ def refusal(capsys, *command):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("trian ppo", "unknown command 'trian': give one of: train, resume,"),
-        ("train pop", "unknown agent 'pop': give one of: ppo"),
+        ("trian ppo", "unknown command 'trian': did you mean train? give one of: train"),
+        ("train pop", "unknown agent 'pop': did you mean ppo? give one of: ppo"),
         ("train ppo --env CartPol-v1", "environment 'CartPol-v1': did you mean 'CartPole-v1'?"),
         ("train ppo --env-params masscar 2", "did you mean 'masscart'? allowed:"),
         (
@@ -181,7 +181,7 @@ def refusal(capsys, *command):
         ),
         ("resume nothing --coordinator here", "coordinator='here': give HOST:PORT of process 0"),
         ("sweep nothing --launcher roy", "launcher='roy': give one of: local, ray"),
-        ("sweep nothing --max-agents -1", "jaxrl-pg: max_agents=-1: give a number >= 0"),
+        ("sweep nothing --max-agents -1", "jaxrl-pg: max_agents=-1: give a whole number >= 0"),
         ("resume", "the run folder. (required)"),
         ("resume nothing", "no run in nothing: expected nothing/config.json"),
         (
@@ -208,7 +208,7 @@ def programs(compiled):
 def test_what_does_not_fit_in_memory_is_refused(here, compiled, capsys, monkeypatch):
     monkeypatch.setattr(memory_estimate, "available", lambda: 10**5)
     message = refusal(capsys, "train", "ppo", "--run-dir", "run")
-    assert "one iteration needs about" in message
+    assert "one iteration needs at least" in message
     assert "lower num_envs=64 or num_steps=32" in message
     assert list(here.iterdir()) == []
     assert not programs(compiled)
@@ -376,7 +376,7 @@ def stopped(run_dir, finished):
 def assert_resumed(run_dir, finished, result):
     assert result.returncode == 0
     assert result.stderr == ""
-    assert "after 2,560 steps; everything is in run" in result.stdout
+    assert result.stdout == ""
     rows = [RunFolder.open(run).rows() for run in (run_dir, finished)]
     for row in (*rows[0], *rows[1]):
         row.pop("seconds", None)
@@ -386,7 +386,7 @@ def assert_resumed(run_dir, finished, result):
 def test_resume_goes_on_from_the_newest_checkpoint(here, trained):
     keep_programs_in(trained.cache)
     stopped(here / "run", trained.run_dir)
-    assert_resumed(here / "run", trained.run_dir, call("resume", "run", "--quiet", "True"))
+    assert_resumed(here / "run", trained.run_dir, call("resume", "run", "--quiet"))
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def test_moments_of_devices_with_equal_shares_are_those_of_the_whole():
     """Worked: 1, 2, 3 and 4, 5, 9 have means 2 and 6, m2 2 and 14; together 4 and 16 + 6 * 4."""
     shares = jax.vmap(lambda x: running_stats.moments(x, 1), axis_name=collectives.AXIS)
     stats = jax.jit(shares)(np.float32([[1, 2, 3], [4, 5, 9]]))
-    for statistic, expected in zip(stats, (6, 4, 40), strict=True):
+    for statistic, expected in zip(stats[:3], (6, 4, 40), strict=True):
         assert_array_equal(statistic, [expected, expected])
     x = samples(10)
     stats = jax.jit(shares)(np.float32(x.reshape(4, 15, 3)))

@@ -40,7 +40,7 @@ def events_of(folder):
 
 
 def test_a_run_is_a_file_of_rows(table, tmp_path):
-    export.write_jsonl(table, tmp_path / "agents")
+    export.write_jsonl(export.runs(table), tmp_path / "agents")
     a, b = sorted((tmp_path / "agents").iterdir())
     assert (a.name, b.name) == ("a.jsonl", "b.jsonl")
     rows = [json.loads(line) for line in a.read_text().splitlines()]
@@ -51,7 +51,7 @@ def test_a_run_is_a_file_of_rows(table, tmp_path):
 
 
 def test_a_run_is_a_tensorboard_run_with_its_hyper_parameters(table, tmp_path):
-    export.write_tensorboard(table, tmp_path / "board")
+    export.write_tensorboard(export.runs(table), table.hyper, tmp_path / "board")
     events = events_of(tmp_path / "board" / "a")
     values = [(v.tag, e.step, v.simple_value) for e in events for v in e.summary.value]
     assert ("eval/return_mean", 100, 3.0) in values

@@ -269,8 +269,39 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(finished, copied, 
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(f"checkpoint {NUM} is damaged (")
-    assert lines[0].endswith(f"; restored {NUM - 2}")
+    assert lines[0].endswith(f", set aside as {NUM}.damaged; restored {NUM - 2}")
     assert_same_run(copied, finished)
+
+
+def test_what_is_not_the_runs_own_is_passed_over_and_stays(finished, copied, capsys):
+    saves = copied / "checkpoints"
+    (saves / str(NUM)).rename(saves / str(NUM + 4))
+    (saves / "x.deleted").write_text("mine")
+    (saves / "20260101").mkdir()
+    (saves / "20260101" / "notes").write_text("mine")
+    jaxrl_pg.resume(copied)
+    assert capsys.readouterr().err == (
+        f"checkpoint {NUM + 4} is not what its name says (it was saved as checkpoint {NUM}), "
+        f"set aside as {NUM + 4}.damaged; restored {NUM - 2}\n"
+    )
+    assert_same_run(copied, finished)
+    assert (saves / "x.deleted").read_text() == (saves / "20260101" / "notes").read_text() == "mine"
+
+
+def test_a_run_of_an_earlier_version_without_an_id_goes_on(finished, copied):
+    edited = json.loads((copied / "config.json").read_text())
+    del edited["run"]
+    (copied / "config.json").write_text(json.dumps(edited))
+    for step in checkpoint.steps(copied / "checkpoints"):
+        path = copied / "checkpoints" / str(step) / "_CHECKPOINT_METADATA"
+        metadata = json.loads(path.read_text())
+        del metadata["custom_metadata"]["manifest"]["run"]
+        sealed = checkpoint.manifest.seal(metadata["custom_metadata"]["manifest"])
+        path.write_text(json.dumps({**metadata, "custom_metadata": sealed}))
+    shutil.rmtree(copied / "checkpoints" / str(NUM))
+    jaxrl_pg.resume(copied)
+    assert_same_run(copied, finished)
+    assert "run" not in json.loads((copied / "config.json").read_text())
 
 
 def test_what_was_evaluated_and_trained_past_the_checkpoint_is_not_counted_twice(finished, copied):
@@ -424,6 +455,7 @@ def test_sigterm_ends_with_the_status_of_a_terminated_process(capsys):
 
 def test_a_run_killed_before_its_first_checkpoint_is_resumed_from_the_start(finished, copied):
     shutil.rmtree(copied / "checkpoints")
+    checkpoint.prepare(copied / "checkpoints")  # as it is before the first save is finished
     jaxrl_pg.resume(copied)
     assert_same_run(copied, finished)
 

@@ -14,7 +14,8 @@ import filelock
 import numpy as np
 import pytest
 
-from jaxrl_pg.running import files, progress
+from jaxrl_pg import files
+from jaxrl_pg.running import progress
 from jaxrl_pg.running.curve import save_curve
 from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.running.rows import known_return
@@ -103,7 +104,7 @@ def test_create_refuses_a_folder_with_anything_else(tmp_path, name):
 def test_create_takes_an_empty_folder_and_what_a_killed_create_left(tmp_path):
     (tmp_path / "lock").write_text("")
     (tmp_path / "lock.owner").write_text("1 on here")
-    (tmp_path / "config.json.tmp").write_text('{"age')
+    (tmp_path / files.writing.temporary_name()).write_text('{"age')
     assert RunFolder.create(tmp_path, CONFIG).config == CONFIG
     assert tree(tmp_path) == ["config.json", "lock"]
 
@@ -168,10 +169,12 @@ def test_open_inside_a_run_points_at_it(run):
         RunFolder.open(run.path / "checkpoints")
 
 
-@pytest.mark.parametrize("text", ['{"agent": ', "[1, 2]"])
-def test_open_refuses_a_broken_config(run, text):
+@pytest.mark.parametrize(
+    ("text", "message"), [('{"agent": ', "is not JSON"), ("[1, 2]", "expected object, got array")]
+)
+def test_open_refuses_a_broken_config(run, text, message):
     (run.path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json holds no JSON object .*restore it"):
+    with pytest.raises(ValueError, match=rf"config\.json:? {message}.*restore it"):
         RunFolder.open(run.path)
 
 
@@ -213,7 +216,9 @@ def test_torn_last_line_is_not_read_and_is_cut_on_entry(run):
 
 
 def test_broken_line_in_the_middle_is_named(run):
-    (run.path / "metrics.jsonl").write_text('{"iteration": 1}\nnonsense\n{"iteration": 2}\n')
+    (run.path / "metrics.jsonl").write_text(
+        '{"iteration": 1, "timesteps": 8}\nnonsense\n{"iteration": 2, "timesteps": 16}\n'
+    )
     with pytest.raises(ValueError, match=r"metrics\.jsonl line 2 is not JSON .*delete that line"):
         run.rows()
 
@@ -329,7 +334,7 @@ def test_plain_progress(clock, capsys):
     assert captured.out == ""
     # Lines: the first; the evaluation; 5 s after it; the message; the last.
     assert captured.err.splitlines() == [
-        "10%  100/1,000  11 steps/s  0:09  eta 1:21  train -  eval -",
+        "10%  100/1,000  - steps/s  0:09  eta -  train -  eval -",
         "40%  400/1,000  100 steps/s  0:12  eta 0:06  train 1.5  eval 1,234",
         "90%  900/1,000  100 steps/s  0:17  eta 0:01  train 1.5  eval 1,234",
         "saved",
@@ -349,6 +354,7 @@ def test_plain_progress_shows_the_last_state_once(clock, capsys):
 
 def test_progress_of_a_resumed_run_counts_only_its_own_speed(clock, capsys):
     with Progress(2000, start=1000) as progress:
+        progress.leave_out(0.0)  # nothing was compiled
         clock[0] += 10.0
         progress.update(1100, {})
     assert "55%  1,100/2,000  10 steps/s  0:10  eta 1:30" in capsys.readouterr().err

@@ -362,8 +362,9 @@ def test_the_description_counts():
 @pytest.mark.parametrize("path", sorted(ROOT.glob("experiments/*.toml")), ids=lambda p: p.stem)
 def test_the_experiments_of_the_repository_expand(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    found = experiment.load(path.stem)
-    assert found == experiment.load(str(path))
+    found, by_path = experiment.load(path.stem), experiment.load(str(path))
+    assert (found.source, by_path.source) == (path.stem, str(path))
+    assert found == by_path._replace(source=found.source)
     assert found.points
     text = path.read_text()
     assert text.startswith("# ")

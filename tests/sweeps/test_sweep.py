@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import jaxrl_pg
-from jaxrl_pg.sweeps import batch, experiment, folder, sweep
+from jaxrl_pg.sweeps import batch, experiment, parts, sweep
 from jaxrl_pg.sweeps.batch import SweepOptions
 from jaxrl_pg.training import population, program
 
@@ -46,7 +46,7 @@ def tiny(**changes):
 
 
 def rows_of(run_dir):
-    return json.loads(json.dumps(folder.finished_rows(run_dir)))
+    return parts.finished_rows(run_dir, tiny())
 
 
 def csv_of(run_dir):
@@ -211,7 +211,7 @@ def test_an_experiment_file_is_swept_by_path_with_options_by_name(finished, tmp_
 def test_an_unknown_option_is_refused_before_any_work(tmp_path):
     with pytest.raises(ValueError, match="unknown option 'quit': did you mean 'quiet'"):
         sweep.sweep(tiny(), tmp_path / "run", quit=True)
-    with pytest.raises(ValueError, match="max_agents=-1: give a number >= 0"):
+    with pytest.raises(ValueError, match="max_agents=-1: give a whole number >= 0"):
         sweep.sweep(tiny(), tmp_path / "run", QUIET, max_agents=-1)
     assert not (tmp_path / "run").exists()
 
@@ -312,6 +312,21 @@ def test_a_begun_batch_goes_on_although_the_sweep_grew(finished, tmp_path):
     assert {i: new[i] for i in old} == old
 
 
+def test_a_checkpoint_of_another_batch_is_not_gone_on_with(tmp_path):
+    """Batches of one group have states of one shape: only what is in them tells them apart."""
+    run_dir = tmp_path / "mixed"
+    terminate_after_pieces(3, run_dir)
+    (begun,) = (run_dir / "batches").iterdir()
+    other = batch.make_batch("g", tiny().points[2:])
+    foreign = run_dir / "batches" / other.id
+    begun.rename(foreign)
+    note = {"group": experiment.groups(tiny().points)[0].id, "points": [p.id for p in other.points]}
+    (foreign / "batch.json").write_text(json.dumps(note))
+    with pytest.raises(ValueError, match=f"{foreign} has a checkpoint of another batch: delete"):
+        sweep.sweep(tiny(), run_dir, CAREFUL)
+    assert not list((run_dir / "parts").iterdir())
+
+
 # --- bad input ------------------------------------------------------------------------------------
 
 
@@ -331,7 +346,7 @@ def test_rows_that_would_not_compare_are_refused(finished):
     ("change", "message"),
     [
         ({"layout": "vmpa"}, "did you mean 'vmap'"),
-        ({"max_agents": -1}, "max_agents=-1: give a number >= 0"),
+        ({"max_agents": -1}, "max_agents=-1: give a whole number >= 0"),
     ],
 )
 def test_bad_options_are_refused(change, message):

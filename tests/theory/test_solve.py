@@ -235,13 +235,13 @@ GOOD = {
 }
 BAD = [
     ({"transition": np.full((2, 3, 3), 1 / 3)}, r"transition has shape \(2, 3, 3\)"),
-    ({"transition": np.full((2, 3, 2), 0.6)}, r"transition is no distribution.* sums to 1\.2"),
-    ({"transition": np.tile([1.5, -0.5], (2, 3, 1))}, r"smallest entry -0\.5"),
+    ({"transition": np.full((2, 3, 2), 0.6)}, r"rows of transition must .* sums to 1\.2"),
+    ({"transition": np.tile([1.5, -0.5], (2, 3, 1))}, r"smallest entry is -0\.5"),
     ({"reward": np.zeros((3, 2))}, r"reward has shape \(3, 2\)"),
-    ({"reward": np.full((2, 3), np.nan)}, "not finite"),
-    ({"start": [0.5, 0.4]}, r"start is no distribution.* sums to 0\.9"),
+    ({"reward": np.full((2, 3), np.nan)}, "reward has an entry nan"),
+    ({"start": [0.5, 0.4]}, r"rows of start must .* sums to 0\.9"),
     ({"start": [1.0]}, r"start has shape \(1,\)"),
-    ({"gamma": 1.0}, r"gamma is 1\.0: give a number in \[0, 1\)"),
+    ({"gamma": 1.0}, r"gamma is 1: give one in \[0, 1\)"),
     ({"gamma": np.nan}, "gamma is nan"),
 ]
 

@@ -151,24 +151,31 @@ def test_the_same_key_gives_the_same_episodes(indifferent):
     assert not np.array_equal(first, evaluate(jax.random.key(4), 256, False))
 
 
-def test_each_way_an_episode_ends():
-    """By itself after 3 steps; by its limit after 5; never, so that the limit caps it at 13."""
+def test_each_way_an_episode_ends(monkeypatch):
+    """By itself after 3 steps; by its limit after 5; never, and given up at twice the limit."""
+    monkeypatch.setattr(envs.vector, "NO_LIMIT", 20)
     three = probe_config(PROBE, base=1.0, length=3.0)
     five = probe_config(PROBE, base=1.0, max_steps_in_episode=5.0)
     never = probe_config(ENDLESS, base=1.0, max_steps_in_episode=13.0)
-    for case, steps, finished in [(three, 3, True), (five, 5, True), (never, 13, False)]:
+    for case, steps, finished in [(three, 3, True), (five, 5, True), (never, 26, False)]:
         state = INIT(case, jax.random.key(0))
         episodes = evaluation.evaluate_episodes(case, state, jax.random.key(1), 4, True)
         assert_array_equal(episodes.returns, np.full(4, float(steps)))
         assert_array_equal(episodes.lengths, np.full(4, steps))
         assert_array_equal(episodes.finished, np.full(4, finished))
         metrics = evaluation.evaluation_metrics(case, state, 4)
-        assert {name: float(x) for name, x in metrics.items()} == {
-            "eval/return_mean": steps,
-            "eval/return_std": 0.0,
-            "eval/length_mean": steps,
-            "eval/finished": float(finished),
+        known = {
+            name: float(x) if finished else np.nan
+            for name, x in [
+                ("eval/return_mean", steps),
+                ("eval/return_std", 0.0),
+                ("eval/length_mean", steps),
+            ]
         }
+        expected = {**known, "eval/finished": float(finished)}
+        assert metrics.keys() == expected.keys()
+        for name, x in expected.items():
+            assert_array_equal(metrics[name], x)
 
 
 def test_metrics_are_population_moments():

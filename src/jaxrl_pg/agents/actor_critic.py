@@ -19,6 +19,11 @@ A3C has workers that each send gradients when they are done. Here all environmen
 and one gradient is taken over all of them, so no gradient is computed with parameters that others
 have since changed, and a run is reproducible; nothing is gained from waiting for nobody, since in
 one compiled program no environment is later than another. Adam stands in for RMSProp.
+
+Box actions are clipped to their bounds, and a wide policy can gain by hiding behind one: its spread
+is then cut off. With the default standard deviation, half of the box, policies may end at a bound
+and stay. On rewards `-(a - 1)^2` with actions in [-2, 2] (100,000 steps, 4 seeds) the mean action
+was 2.00 with `log_std_init=0`, 1.06 to 1.10 with -1, and 0.99 to 1.00 with -2.
 """
 
 from __future__ import annotations

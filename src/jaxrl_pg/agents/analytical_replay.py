@@ -267,7 +267,9 @@ def _policy_step(
         policy, config, model, obs, actions, log_target
     )
     policy, policy_opt, norm = off_policy.gradient_step(config, policy, learner.policy_opt, grads)
-    rounds = learner.rounds + 1
+    # Whole periods are taken back long before an int32 is full.
+    periods = max(1, 2**29 // config.policy_period) * config.policy_period
+    rounds = learner.rounds + 1 - jnp.where(learner.rounds < 2**30, 0, periods)
     renewed = rounds % config.policy_period == 0
     learner = learner._replace(
         params=learner.params._replace(policy=policy),

@@ -29,6 +29,9 @@ from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
+# Beyond these the KL penalty's coefficient could not come back from 0 or infinity.
+_KL_COEF_RANGE = (2.0**-64, 2.0**64)
+
 
 class Config(EpochsConfig):
     """Hyper-parameters of PPO; floats are pytree leaves, everything else is static."""
@@ -47,16 +50,6 @@ class Config(EpochsConfig):
     """weight of the value loss"""
     normalize_advantage: bool = True
     """give every minibatch's advantages mean 0 and standard deviation 1"""
-
-    def check(self) -> None:
-        """Refuse rollouts whose rows cannot be counted."""
-        super().check()
-        if self.steps_per_iteration * self.num_epochs >= 2**31:
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
-                f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
-                "lower one of them"
-            )
 
 
 class Learner(NamedTuple):
@@ -176,7 +169,8 @@ def _adapted(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     if config.objective != "kl":
         return kl_coef
     factor = jnp.where(kl > 1.5 * config.penalty_kl, 2.0, 1.0)
-    return kl_coef * jnp.where(kl < config.penalty_kl / 1.5, 0.5, factor)
+    kl_coef = kl_coef * jnp.where(kl < config.penalty_kl / 1.5, 0.5, factor)
+    return jnp.clip(kl_coef, *_KL_COEF_RANGE)
 
 
 AGENT = Agent("ppo", Config, init, iterate, act, value)

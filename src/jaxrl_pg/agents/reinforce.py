@@ -23,6 +23,11 @@ Which episodes count. A rollout cuts off the last episode of each environment. L
 was cut would prefer short episodes, so an episode counts if it began at least a time limit before
 the rollout's end: whether it did is known before it begins. At the time limit itself `value` adds
 what the last observation is worth; without it (or undiscounted) the limit belongs to the task.
+
+Box actions are clipped to their bounds, and a wide policy can gain by hiding behind one: its spread
+is then cut off. With the default standard deviation, half of the box, policies may end at a bound
+and stay. On rewards `-(a - 1)^2` with actions in [-2, 2] (100,000 steps, 4 seeds) the mean action
+was 1.83 to 1.96 with `log_std_init=0`, 0.98 to 1.04 with -1, and 0.99 to 1.01 with -2.
 """
 
 from __future__ import annotations
@@ -213,13 +218,13 @@ def _score_products(
 
     def score(obs: jax.Array, action: jax.Array, weight: jax.Array) -> jax.Array:
         """`sum_t weight_t grad log pi(a_t|s_t)` of one environment, as a vector."""
-        _, pull_back = jax.vjp(
+        log_prob, pull_back = jax.vjp(
             lambda params: model.family.log_prob(
                 model.policy(learner._replace(params=params), obs), action
             ),
             learner.params,
         )
-        return ravel_pytree(pull_back(weight)[0])[0]
+        return ravel_pytree(pull_back(weight.astype(log_prob.dtype))[0])[0]
 
     along_envs = jax.vmap(score, in_axes=1)
     factor = weights.counted * weights.factor

@@ -10,7 +10,8 @@ and fits the policy to `p = q exp(delta / eta) / Z` by weighted likelihood. eta 
 every pass over the rollout (at its minimum the divergence is `kl_target`), V takes gradient steps.
 
 That is REPS proper: `critic="dual"` and `gae_lambda=0`, the defaults. The V that minimises the
-dual makes p a distribution that a policy can have. With a lambda above 0, weights are from that
+dual makes p a distribution that a policy can have, and is fixed up to a constant only: `value` then
+returns no estimate of the policy's value. With a lambda above 0, weights are from that
 V's generalised advantages. With `critic="returns"` V is fitted to the lambda-returns instead and is
 that of the policy; eta is then the C of the analytical update of taken actions by a KL target.
 

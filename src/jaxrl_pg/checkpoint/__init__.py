@@ -9,10 +9,10 @@ Each is a folder that plain Orbax opens as well: `orbax.checkpoint.v1.load(folde
 
 from types import ModuleType
 
-from jaxrl_pg.checkpoint.manifest import steps
+from jaxrl_pg.checkpoint.manifest import candidates, steps
 from jaxrl_pg.checkpoint.reading import Found, Restored, find, newest_host, place, restore
 from jaxrl_pg.checkpoint.single import host_of, is_checkpoint, load_tree, save_tree
-from jaxrl_pg.checkpoint.store import Checkpoints
+from jaxrl_pg.checkpoint.store import Checkpoints, never_saved, prepare, set_aside
 from jaxrl_pg.checkpoint.trees import spec
 from jaxrl_pg.lazy import submodule
 
@@ -20,14 +20,18 @@ __all__ = [
     "Checkpoints",
     "Found",
     "Restored",
+    "candidates",
     "find",
     "host_of",
     "is_checkpoint",
     "load_tree",
+    "never_saved",
     "newest_host",
     "place",
+    "prepare",
     "restore",
     "save_tree",
+    "set_aside",
     "spec",
     "steps",
 ]

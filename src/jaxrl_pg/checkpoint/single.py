@@ -1,10 +1,12 @@
 """One checkpoint at a path of its own, such as that of a policy: saved once, then only read."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from jaxrl_pg.checkpoint import manifest as manifests
 from jaxrl_pg.checkpoint import orbax_file, reading, writing
+from jaxrl_pg.checkpoint.added import with_added
 from jaxrl_pg.checkpoint.errors import DamagedError
 
 __all__ = ["host_of", "is_checkpoint", "load_tree", "save_tree"]
@@ -25,7 +27,7 @@ def save_tree(path: Path | str, tree: Any, host: Json, step: int = 0) -> None:
         ValueError: if there is something at the path, or a leaf is no array.
     """
     path = Path(path).absolute()
-    if path.exists():
+    if os.path.lexists(path):
         raise ValueError(f"{path} exists: choose another path, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
     orbax_file.clear_unfinished(path.parent, path.name)
@@ -34,7 +36,7 @@ def save_tree(path: Path | str, tree: Any, host: Json, step: int = 0) -> None:
 
 def is_checkpoint(path: Path | str) -> bool:
     """Return whether a folder is a checkpoint, good or damaged."""
-    return (Path(path) / "_CHECKPOINT_METADATA").is_file()
+    return (Path(path) / orbax_file.METADATA).is_file()
 
 
 def host_of(path: Path | str) -> Json:
@@ -58,9 +60,10 @@ def load_tree(path: Path | str, target: Any) -> Any:
     """
     path = Path(path).absolute()
     manifest = _manifest(path)
+    manifest["leaves"] = with_added(manifest["leaves"], target)
     reading.require_fit(manifest, target, str(path))
     try:
-        data = reading.read_arrays(path, manifest["leaves"])
+        data = reading.read_arrays(path, manifest["leaves"], target)
     except DamagedError as error:
         raise ValueError(f"{path} is damaged ({error}): save it again") from error
     result = reading.Found(manifest["step"], manifest["leaves"], data, manifest["host"], ())

@@ -5,7 +5,16 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["bytes_of", "described", "leaves_by_path", "nested", "place", "spec", "to_host"]
+__all__ = [
+    "bytes_of",
+    "described",
+    "leaves_by_path",
+    "nested",
+    "place",
+    "spec",
+    "stored",
+    "to_host",
+]
 
 Json = dict[str, Any]
 
@@ -63,6 +72,25 @@ def described(tree: Any, arrays: dict[str, np.ndarray]) -> Json:
             "stored_as": ".".join(_parts(path)),
         }
     return descriptions
+
+
+def stored(tree: Any) -> dict[str, tuple[np.dtype, tuple[int, ...], str | None]]:
+    """Return what `to_host` makes of each leaf: its type and shape, and a random key's kind."""
+    found: dict[str, tuple[np.dtype, tuple[int, ...], str | None]] = {}
+    kinds = []
+
+    def data_of(key: jax.Array) -> jax.Array:
+        kinds.append(str(jax.random.key_impl(key)))  # a struct does not say it, its trace does
+        return jax.random.key_data(key)
+
+    for name, leaf in leaves_by_path(tree).items():
+        if _is_key(leaf):
+            whole = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+            data = jax.eval_shape(lambda key: data_of(key), whole)  # a function of one trace
+            found[name] = np.dtype(data.dtype), data.shape, kinds.pop()
+        else:
+            found[name] = np.dtype(leaf.dtype), tuple(leaf.shape), None
+    return found
 
 
 def nested(tree: Any, arrays: dict[str, np.ndarray]) -> Any:

@@ -34,7 +34,7 @@ class Snapshot(NamedTuple):
     manifest: Json
 
 
-def take(tree: Any, host: Json, step: int, metric: float | None = None) -> Snapshot:
+def take(tree: Any, host: Json, step: int, metric: float | None = None, run: str = "") -> Snapshot:
     """Copy a tree, so that it may be donated or changed while it is written.
 
     Args:
@@ -42,6 +42,7 @@ def take(tree: Any, host: Json, step: int, metric: float | None = None) -> Snaps
         host: JSON values to keep beside it.
         step: names the checkpoint.
         metric: ranks it, higher is better; None, NaN and infinities never do.
+        run: the id of the run that saves it, "" for one without.
 
     Raises:
         ValueError: if a leaf is no array.
@@ -51,6 +52,7 @@ def take(tree: Any, host: Json, step: int, metric: float | None = None) -> Snaps
     manifest = {
         "format": manifests.FORMAT,
         "step": int(step),
+        **({"run": run} if run else {}),
         "metric": float(metric) if metric is not None and math.isfinite(metric) else None,
         "host": json.loads(json.dumps(host)),
         "leaves": trees.described(tree, arrays),

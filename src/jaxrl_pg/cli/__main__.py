@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxrl_pg.cli.commands import main
+from jaxrl_pg.cli import main
 
 __all__: list[str] = []
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import decimal
 import difflib
 import inspect
 import itertools
@@ -29,7 +30,7 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-__all__ = ["Help", "Positional", "read"]
+__all__ = ["Help", "Positional", "did_you_mean", "read"]
 
 # By type of a field: the name that the help gives its value, and what a message asks for.
 _TYPES: dict[Any, tuple[str, str]] = {
@@ -40,9 +41,11 @@ _TYPES: dict[Any, tuple[str, str]] = {
     Any: ("STR", "a text"),
     tuple[int, ...]: ("INT", "whole numbers"),
     tuple[tuple[int, ...], ...]: ("INT,INT[,INT[,INT]]", "groups of whole numbers, such as 32,8,4"),
-    dict[str, float]: ("NAME FLOAT", "pairs of a name and a number"),
+    dict[str, float]: ("NAME=FLOAT", "pairs of a name and a number, such as gravity=9.8"),
 }
 _SEVERAL = (tuple[int, ...], tuple[tuple[int, ...], ...], dict[str, float])
+_TRUTHS = {"true": True, "false": False, "none": None}
+_MAX_DIGITS = 20  # of a whole number: 1e999999999 would take all memory to be written out
 
 
 class Help(Exception):
@@ -118,10 +121,12 @@ def read(
     if {"-h", "--help"} & set(args):
         raise Help(parser.format_help())
     try:
-        namespace, unknown = parser.parse_known_intermixed_args([_dashed(arg) for arg in args])
+        switched = _without_truths([_dashed(arg) for arg in args], kinds)
+        namespace, unknown = parser.parse_known_intermixed_args(switched)
     except argparse.ArgumentError as error:  # the one that is left: an option without its value
         name = str(error.argument_name).split("/")[0].lstrip("-").replace("-", "_")
         raise ValueError(f"{name} has no value: give {kinds[name].expected}") from None
+    vars(namespace).pop("verbose", None)  # the command line as a whole looks for it
     words = vars(namespace).pop("positional", [])
     if positional and not positional.many:
         unknown += words[1:]
@@ -156,6 +161,9 @@ def _parser(
         parser.add_argument(
             "positional", nargs="*", metavar=positional.metavar, help=positional.doc
         )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="show where in the program an error arises"
+    )
     for source in sources:
         title = (source.__doc__ or "").partition("\n")[0].removesuffix(".")
         _add_options(parser if source is sources[0] else parser.add_argument_group(title), source)
@@ -172,10 +180,10 @@ def _add_options(group: argparse._ActionsContainer, source: type) -> None:
         option = f"--{field.name.replace('_', '-')}"
         notes = "; ".join(filter(None, [kind.allowed, f"default: {_default(field)}"]))
         text = f"{docs.get(field.name, '')} ({notes})".replace("%", "%%")
-        if kind == _Kind(bool):
+        nargs = "*" if kind.base in _SEVERAL else None
+        if kind.base is bool:
             group.add_argument(option, action=argparse.BooleanOptionalAction, help=text)
         else:
-            nargs = "*" if kind.base in _SEVERAL else None
             group.add_argument(option, nargs=nargs, metavar=kind.metavar, help=text)
 
 
@@ -183,22 +191,44 @@ def _value(name: str, kind: _Kind, given: Any) -> Any:
     """Return the value that the words of an option mean."""
     if isinstance(given, bool):
         return given
-    if kind.optional and given == "None":
+    if kind.optional and (given == "None" or (given == "none" and kind.base is not str)):
         return None
     try:
         if kind.base == tuple[int, ...]:
-            return tuple(map(int, given))
+            return tuple(_whole(word) for group in given for word in group.split(","))
         if kind.base == tuple[tuple[int, ...], ...]:
-            return tuple(tuple(map(int, group.split(","))) for group in given)
+            return tuple(tuple(map(_whole, group.split(","))) for group in given)
         if kind.base == dict[str, float]:
-            pairs = zip(given[::2], given[1::2], strict=True)
+            flat = [word for pair in given for word in pair.split("=", 1)]
+            pairs = list(zip(flat[::2], flat[1::2], strict=True))
+            if len(dict(pairs)) < len(pairs):
+                raise ValueError
             return {key: float(number) for key, number in pairs}
-        if kind.base is bool:
-            return {"True": True, "False": False}[given]
-        return kind.base(given) if kind.base in (int, float) else given
+        if kind.base is int:
+            return _whole(given)
+        return float(given) if kind.base is float else given
     except (KeyError, ValueError):
         words = given if isinstance(given, str) else " ".join(given)
         raise ValueError(f"{name}={words!r}: give {kind.expected}") from None
+
+
+def _whole(word: str) -> int:
+    """Read a whole number, which may be written as `1_000_000` or `1e6`.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        number = decimal.Decimal(word)
+    except decimal.InvalidOperation:
+        raise ValueError from None
+    if not number.is_finite() or number.adjusted() > _MAX_DIGITS or number != int(number):
+        raise ValueError
+    return int(number)
 
 
 def _kinds(source: type) -> dict[str, _Kind]:
@@ -241,6 +271,40 @@ def _dashed(arg: str) -> str:
     return f"{name.replace('_', '-')}{equals}{value}" if arg.startswith("--") else arg
 
 
+def _without_truths(args: list[str], kinds: dict[str, _Kind]) -> list[str]:
+    """Write switches without a value: `--no-quiet` for `--quiet=False` and `--quiet False`.
+
+    `None` leaves a switch that may be None as it is.
+    """
+    switches = {f"--{n.replace('_', '-')}": kind for n, kind in kinds.items() if kind.base is bool}
+    result: list[str] = []
+    while args:
+        arg, *args = args
+        if arg == "--":
+            return [*result, arg, *args]
+        name, equals, value = arg.partition("=")
+        kind = switches.get(name)
+        if kind is not None and not equals and args:
+            value = args[0]
+        truth = _TRUTHS.get(value.lower(), "") if kind is not None else ""
+        if kind is None or truth == "" or (truth is None and not kind.optional):
+            result.append(arg)
+            continue
+        if truth is not None:
+            result.append(name if truth else f"--no-{name.removeprefix('--')}")
+        if not equals:
+            args = args[1:]
+    return result
+
+
+def did_you_mean(given: str, allowed: Sequence[str]) -> str:
+    """Return `did you mean x? `, or nothing where nothing is like what was given."""
+    word = given.lower()
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    close += [name for name in allowed if len(word) > 1 and name.startswith(word)]
+    return f"did you mean {close[0]}? " if close else ""
+
+
 def _refuse_unknown(prog: str, unknown: list[str], kinds: dict[str, _Kind]) -> NoReturn:
     given = next((arg for arg in unknown if arg.startswith("--")), unknown[0])
     if not given.startswith("-"):
@@ -249,8 +313,5 @@ def _refuse_unknown(prog: str, unknown: list[str], kinds: dict[str, _Kind]) -> N
     switches = [
         f"--no-{name.replace('_', '-')}" for name, kind in kinds.items() if kind.base is bool
     ]
-    close = difflib.get_close_matches(
-        given.partition("=")[0], [*options, *switches], n=1, cutoff=0.6
-    )
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = did_you_mean(given.partition("=")[0], [*options, *switches])
     raise ValueError(f"unknown option {given}: {hint}`{prog} --help` lists all")

@@ -1,15 +1,16 @@
-"""The command line: arguments in, calls of the Python API, exit codes out."""
+"""The commands: arguments in, calls of the Python API, exit codes out."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from jaxrl_pg import AGENT_NAMES
-from jaxrl_pg.cli import arguments
+from jaxrl_pg.cli import arguments, exits, start_up
 
 if TYPE_CHECKING:
     from jaxrl_pg.running.loop import Result
@@ -30,6 +31,11 @@ commands:
   report RUN ...                                          figures, tables and a page of sweeps
 
 `jaxrl-pg COMMAND --help` (`jaxrl-pg train ppo --help`) lists every option.
+-v or --verbose shows where in the program an error arises.
+
+exit codes: 0 done, 1 diverged, 2 wrong arguments or input, 3 refused by the system (disk,
+permission, memory) or another process lost, 70 a mistake in jaxrl_pg, 130 interrupted (Ctrl-C),
+143 terminated (SIGTERM)
 
   jaxrl-pg train ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 1000000
 """
@@ -41,10 +47,30 @@ _RUN = arguments.Positional("RUN", "the run folder")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
+    What goes wrong is said in one line on stderr. Only a mistake in this package, or `--verbose`,
+    shows a traceback.
+
     Returns:
-        The exit code: 0 done, 1 diverged, 2 wrong arguments, 130 interrupted.
+        The exit code: 0 done; 1 diverged; 2 wrong arguments or input; 3 refused by the system
+        (full disk, permission, out of memory and the like) or another process of the run lost; 70
+        a mistake in this package; 130 interrupted. SIGTERM ends the process with 143.
     """
     args = list(sys.argv[1:] if argv is None else argv)
+    verbose = bool({"-v", "--verbose"} & set(args))
+    _print_everything()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        code = _run(args)
+        if sys.stdout is not None:  # it is None where the process was started without one
+            sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        return exits.report(error, verbose)
+
+
+def _run(args: list[str]) -> int:
+    while args and args[0] in ("-v", "--verbose"):
+        args = args[1:]
     commands = {
         "train": _train,
         "resume": _resume,
@@ -54,23 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     if not args or args[0] in ("-h", "--help", "help"):
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
-        return 0
+        return exits.DONE
     if args[0] not in commands:
-        return _refuse(f"unknown command {args[0]!r}: give one of: {', '.join(commands)}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        hint = arguments.did_you_mean(args[0], list(commands))
+        raise ValueError(f"unknown command {args[0]!r}: {hint}give one of: {', '.join(commands)}")
     try:
         return commands[args[0]](args[1:])
     except arguments.Help as shown:
         print(shown)
-        return 0
-    except ValueError as error:
-        return _refuse(str(error))
-    except FloatingPointError as error:
-        print(f"jaxrl-pg: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt as error:
-        print(f"interrupted: {error}" if str(error) else "interrupted", file=sys.stderr)
-        return 130
+        return exits.DONE
+
+
+def _print_everything() -> None:
+    """Print with escapes what a terminal's encoding lacks, such as an umlaut in a folder's name."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +113,8 @@ def _train(args: list[str]) -> int:
         args = [AGENT_NAMES[0], *args]
     agent, *args = args
     if agent not in AGENT_NAMES:
-        return _refuse(f"unknown agent {agent!r}: give one of: {', '.join(AGENT_NAMES)}")
+        hint = arguments.did_you_mean(agent, AGENT_NAMES)
+        raise ValueError(f"unknown agent {agent!r}: {hint}give one of: {', '.join(AGENT_NAMES)}")
     import jaxrl_pg
     from jaxrl_pg.running.options import Options, Processes
 
@@ -98,7 +124,7 @@ def _train(args: list[str]) -> int:
         f"jaxrl-pg train {agent}", args, sources
     )
     _prepare(config.num_devices, processes)
-    return _done(jaxrl_pg.run(config, flags.run_dir, flags.seed, options))
+    return _done(jaxrl_pg.run(config, flags.run_dir, flags.seed, options), options.quiet)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -121,26 +147,32 @@ def _resume(args: list[str]) -> int:
     )
     import jaxrl_pg
 
-    _prepare(_saved_num_devices(run, processes.coordinator is not None), processes)
+    num_devices, saved_quiet = _saved(run, processes.coordinator is not None)
+    _prepare(num_devices, processes)
     changes = {"tensorboard": flags.tensorboard, "quiet": flags.quiet}
     given = {name: x for name, x in changes.items() if x is not None}
-    return _done(jaxrl_pg.resume(run, flags.total_timesteps, **given))
+    result = jaxrl_pg.resume(run, flags.total_timesteps, **given)
+    return _done(result, bool(given.get("quiet", saved_quiet)))
 
 
-def _saved_num_devices(run: str, may_be_elsewhere: bool) -> int | None:
-    """Return the run's number of devices.
+def _saved(run: str, may_be_elsewhere: bool) -> tuple[int | None, bool]:
+    """Return the run's number of devices, and whether it is quiet.
 
-    It is None if the run's folder is not here: where a run has several hosts, not all need see it.
+    The number is None if the run's folder is not here: where a run has several hosts, not all need
+    see it. What is no number or no truth is refused by `resume`, in words.
     """
     from jaxrl_pg.running.run_folder import RunFolder
 
     try:
-        saved = RunFolder.open(run).config.get("config")
+        saved = RunFolder.open(run).config
     except ValueError:
         if may_be_elsewhere:
-            return None
+            return None, False
         raise
-    return saved.get("num_devices", 1) if isinstance(saved, dict) else 1
+    parts = [saved.get(part) for part in ("config", "options")]
+    config, options = (part if isinstance(part, dict) else {} for part in parts)
+    num_devices = config.get("num_devices", 1)
+    return num_devices if type(num_devices) is int else 1, options.get("quiet") is True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -167,14 +199,16 @@ def _evaluate(args: list[str]) -> int:
     from jaxrl_pg.running.run_folder import RunFolder
 
     RunFolder.open(run)
-    import jax
     import numpy as np
 
     import jaxrl_pg
+    from jaxrl_pg.running import memory_estimate
+    from jaxrl_pg.training import seeding
 
     _prepare(1)
+    key = seeding.key_of_seed(flags.seed)
     policy = jaxrl_pg.load(run, step=flags.checkpoint)
-    key = jax.random.key(flags.seed)
+    memory_estimate.require_evaluation(policy.config, flags.num_episodes)
     returns = np.asarray(
         jaxrl_pg.evaluate(
             policy.config, policy.state, key, flags.num_episodes, not flags.stochastic
@@ -215,7 +249,7 @@ def _sweep(args: list[str]) -> int:
     (path,), (flags, options) = arguments.read(
         "jaxrl-pg sweep", args, [_SweepFlags, SweepOptions], experiment_file
     )
-    _prepare(flags.num_devices or len(os.sched_getaffinity(0)))
+    _prepare(flags.num_devices or _num_cores())
     from jaxrl_pg import report
     from jaxrl_pg.sweeps import launch_ray, sweep
     from jaxrl_pg.sweeps.experiment import load
@@ -226,11 +260,21 @@ def _sweep(args: list[str]) -> int:
         return 0
     if flags.launcher == "ray":
         num_cpus = flags.num_devices or 1
+        start_up.raise_on_signals()  # Ray's own processes are to be ended, too
         folder = launch_ray.run_with_ray(experiment, flags.run_dir, options, num_cpus)
     else:
         folder = sweep.sweep(experiment, flags.run_dir, options)
-    print(f"results are in {folder / 'results.csv'}; report: {report.write([folder])}")
+    page = report.write([folder])
+    if not options.quiet:
+        print(f"results are in {folder / 'results.csv'}; report: {page}")
     return 0
+
+
+def _num_cores() -> int:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # only where the system can confine a process
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -256,9 +300,11 @@ def _report(args: list[str]) -> int:
 
 def _prepare(num_devices: int | None, processes: Processes | None = None) -> None:
     """Prepare JAX for so many devices, counted over all processes of the run."""
+    from jaxrl_pg.running import sizes
     from jaxrl_pg.training import devices
 
     if processes is None or processes.coordinator is None:
+        sizes.require_cpu_devices(num_devices or 1)
         devices.prepare(num_devices or 1)
         return
     from jaxrl_pg.running import hosts
@@ -267,18 +313,13 @@ def _prepare(num_devices: int | None, processes: Processes | None = None) -> Non
     hosts.start(processes, num_devices)
 
 
-def _done(result: Result) -> int:
+def _done(result: Result, quiet: bool) -> int:
     from jaxrl_pg.running import hosts
 
-    if not hosts.is_first():
+    if quiet or not hosts.is_first():
         return 0
     score = result.metrics.get("eval/return_mean")
     if score is not None and len(score):
         print(f"return {score[-1]:.2f} after {result.metrics['timesteps'][-1]:,} steps; ", end="")
     print(f"everything is in {result.run_dir}")
     return 0
-
-
-def _refuse(message: str) -> int:
-    print(f"jaxrl-pg: {message}", file=sys.stderr)
-    return 2

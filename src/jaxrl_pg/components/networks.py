@@ -193,7 +193,8 @@ class Conv(nn.Module):
         if height < 1 or width < 1:
             raise ValueError(
                 f"a convolution of {size}x{size} does not fit an image of "
-                f"{x.shape[1]}x{x.shape[2]}: give smaller kernels, or padding"
+                f"{x.shape[1]}x{x.shape[2]}: give conv_layers with smaller kernels or with "
+                "padding, or none and conv_features=0, which flattens images"
             )
         rows = [slice(i, i + stride * (height - 1) + 1, stride) for i in range(size)]
         columns = [slice(j, j + stride * (width - 1) + 1, stride) for j in range(size)]

@@ -46,8 +46,6 @@ __all__ = [
     "warmup_iterations",
 ]
 
-_UNCLIPPED = 1e30
-
 
 class OffPolicyConfig(BaseConfig):
     """Fields of every off-policy agent."""
@@ -76,7 +74,13 @@ class OffPolicyConfig(BaseConfig):
     """correlation of a Box action's noise with that of the step before, within an iteration"""
 
     def check(self) -> None:
-        """Refuse sizes that do not split over the devices."""
+        """Refuse sizes that do not split over the devices, or that no int32 can index."""
+        super().check()
+        if self.buffer_size + self.steps_per_iteration >= 2**31:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} and the {self.steps_per_iteration} steps of an "
+                "iteration are beyond the 2^31 rows that can be indexed: give a smaller buffer"
+            )
         for name in ("num_envs", "buffer_size", "batch_size"):
             if getattr(self, name) % self.num_devices:
                 raise ValueError(
@@ -238,13 +242,12 @@ def gradient_step(
     config: OffPolicyConfig, params: Params, opt_state: OptState, grads: Params
 ) -> tuple[Params, OptState, jax.Array]:
     """Take an Adam step on the devices' mean gradient; see `optim.apply_gradients`."""
-    max_norm = _UNCLIPPED if config.max_grad_norm is None else config.max_grad_norm
     return optim.apply_gradients(
         params,
         opt_state,
         collectives.mean(grads),
         config.learning_rate,
-        max_norm,
+        config.max_grad_norm,
         config.optimizer,
     )
 

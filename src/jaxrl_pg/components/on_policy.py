@@ -49,8 +49,8 @@ class OnPolicyConfig(BaseConfig):
     """Adam's step size, at the start if annealed"""
     anneal_lr: bool = True
     """let the learning rate fall linearly to 0 over total_timesteps"""
-    max_grad_norm: Annotated[float, Positive] = 0.5
-    """largest global norm of a gradient"""
+    max_grad_norm: Annotated[float, Positive] | None = 0.5
+    """largest global norm of a gradient; None does not clip it"""
     ent_coef: float = 0.01
     """weight of the entropy bonus"""
     normalize_obs: bool = False
@@ -60,10 +60,12 @@ class OnPolicyConfig(BaseConfig):
     shared_torso: bool = False
     """one torso for policy and value instead of two"""
     log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
-    """initial log standard deviation of continuous actions"""
+    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
+    where actions end at a bound"""
 
     def check(self) -> None:
         """Refuse environments that do not split over the devices."""
+        super().check()
         if self.num_envs % self.num_devices:
             raise ValueError(
                 f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
@@ -82,13 +84,24 @@ class EpochsConfig(OnPolicyConfig):
     """decay of the advantage estimate's trace"""
 
     def check(self) -> None:
-        """Refuse a rollout that does not split into minibatches."""
+        """Refuse a rollout that does not split into minibatches, or whose rows no int32 counts."""
         super().check()
-        if self.steps_per_iteration % (self.num_minibatches * self.num_devices):
+        rows = self.steps_per_iteration // self.num_devices
+        if rows % self.num_minibatches:
+            # Of at least two rows each, and not much further than what was asked for.
+            tried = range(1, max(1, min(rows // 2, 2 * self.num_minibatches)) + 1)
+            even = [n for n in tried if rows % n == 0]
+            near = sorted(sorted(even, key=lambda n: abs(n - self.num_minibatches))[:2])
             raise ValueError(
                 f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
-                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: "
-                "give an even split"
+                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: give "
+                f"an even split, such as num_minibatches={' or '.join(map(str, near))}"
+            )
+        if self.steps_per_iteration * self.num_epochs >= 2**31:
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
+                f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
+                "lower one of them"
             )
 
 

@@ -40,7 +40,7 @@ def apply_gradients(
     opt_state: OptState,
     grads: Params,
     learning_rate: jax.Array | float,
-    max_grad_norm: jax.Array | float,
+    max_grad_norm: jax.Array | float | None,
     optimizer: Optimizer | None = None,
 ) -> tuple[Params, OptState, jax.Array]:
     """Take one step on `grads`, scaled down to a global norm of at most `max_grad_norm`.
@@ -54,7 +54,7 @@ def apply_gradients(
         opt_state: from `init` with the same optimiser.
         grads: pytree like `params`.
         learning_rate: may be traced.
-        max_grad_norm: largest norm of a gradient; may be traced.
+        max_grad_norm: largest norm of a gradient; may be traced. None does not clip.
         optimizer: from a learning rate to an `optax.GradientTransformation`, such as `optax.adamw`;
             its state must have a shape that the learning rate does not change.
 
@@ -63,11 +63,12 @@ def apply_gradients(
     """
     flat, unravel = ravel_pytree(grads)
     norm = jnp.sqrt(jnp.sum(jnp.square(flat)))
-    scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
+    if max_grad_norm is not None:
+        flat = flat * jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
     if optimizer is not None:
-        steps, opt_state = optimizer(learning_rate).update(unravel(flat * scale), opt_state, params)
+        steps, opt_state = optimizer(learning_rate).update(unravel(flat), opt_state, params)
         return optax.apply_updates(params, steps), opt_state, norm
-    updates, opt_state = _ADAM.update(flat * scale, opt_state)
+    updates, opt_state = _ADAM.update(flat, opt_state)
     params = jax.tree.map(jnp.subtract, params, unravel(learning_rate * updates))
     return params, opt_state, norm
 

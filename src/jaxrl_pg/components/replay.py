@@ -90,6 +90,7 @@ def take(replay: Replay, places: jax.Array) -> Any:
 
 def _write(where: jax.Array, data: jax.Array, rows: jax.Array) -> jax.Array:
     # A scatter, because it is done in place; reading and writing back whole blocks made a copy.
+    rows = rows.astype(data.dtype)  # actions are float64 under jax_enable_x64
     return data.at[where].set(rows, unique_indices=True, mode="promise_in_bounds")
 
 

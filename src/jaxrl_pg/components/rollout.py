@@ -130,14 +130,16 @@ def episode_means(metrics: Metrics) -> Metrics:
     """Average metrics over the devices, and turn the sums of `collect` into means over episodes.
 
     `train/return_mean` and `train/length_mean` are NaN where `train/episodes` is 0: there is
-    nothing to report yet, and 0 would be a return like any other.
+    nothing to report yet, and 0 would be a return like any other. Under `jax_debug_nans`, which
+    stops at every NaN, they are 0 there.
     """
     metrics = dict(collectives.mean(metrics))
     episodes = metrics.pop("episodes")
     divisor = jnp.maximum(episodes, 1e-9)
+    unknown = 0.0 if jax.config.jax_debug_nans else jnp.nan  # type: ignore[attr-defined, unused-ignore]
     for name in ("return", "length"):
         mean = metrics.pop(f"{name}_sum") / divisor
-        metrics[f"train/{name}_mean"] = jnp.where(episodes > 0, mean, jnp.nan)
+        metrics[f"train/{name}_mean"] = jnp.where(episodes > 0, mean, unknown)
     return {**metrics, "train/episodes": episodes * collectives.num_devices()}
 
 

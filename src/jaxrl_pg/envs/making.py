@@ -55,7 +55,7 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     params, spec, values = parameters.defaults(core), spaces.spec(core), dict(env_params or {})
     if values:
         params = parameters.replace(core, env, params, values)
-        spaces.check_bounds(core, params)
+        spaces.check_bounds(core, params, values)
     # The suites' own need no trial, which takes up to a second; their parameters are tested.
     if not (isinstance(env, str) and (is_ours or gymnax.is_shipped(core))):
         trial.require_sound(core, tuple(sorted(values)))

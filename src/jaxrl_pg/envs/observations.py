@@ -37,17 +37,22 @@ def as_rows(env: Env, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
     try:
         obs = jnp.asarray(obs)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"obs={obs!r:.80} is no array: give {_wanted(space)}") from error
+        raise ValueError(
+            f"obs={obs!r:.80} is no array: give {_wanted(space)} or a batch of them"
+        ) from error
     outer = obs.shape[: max(obs.ndim - len(shape), 0)]
     if obs.shape != outer + shape:
-        raise ValueError(f"obs has shape {obs.shape}: give {_wanted(space)}")
+        raise ValueError(f"obs has shape {obs.shape}: give {_wanted(space)} or a batch of them")
     kinds = (jnp.integer,) if is_index else (jnp.integer, jnp.floating, jnp.bool_)
     if not any(jnp.issubdtype(obs.dtype, kind) for kind in kinds):
-        raise ValueError(f"obs is {obs.dtype}{list(obs.shape)}: give {_wanted(space)}")
+        raise ValueError(
+            f"obs is {obs.dtype}{list(obs.shape)}: give {_wanted(space)} or a batch of them"
+        )
     if is_index and not isinstance(obs, jax.core.Tracer):
-        outside = obs[(obs < 0) | (obs >= space.n)]
+        known = jax.device_get(obs)
+        outside = known[(known < 0) | (known >= space.n)]
         if outside.size:
-            raise ValueError(f"obs={outside[0]}: give {_wanted(space)}")
+            raise ValueError(f"obs={outside[0]}: give {_wanted(space)} or a batch of them")
     return readable(env, obs).reshape(-1, *env.spec.obs_shape), outer
 
 
@@ -86,5 +91,5 @@ def readable(env: Env, obs: Any) -> jax.Array:
 def _wanted(space: Any) -> str:
     """What an observation is, in words."""
     if gymnax.is_discrete(space):
-        return f"a whole number from 0 to {space.n - 1} or a batch of them"
-    return f"{tuple(space.shape)} or a batch of them"
+        return f"a whole number from 0 to {space.n - 1}"
+    return f"{tuple(space.shape)}"

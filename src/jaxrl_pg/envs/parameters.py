@@ -14,6 +14,7 @@ from jaxrl_pg.envs import spaces
 __all__ = ["LIMIT", "defaults", "replace", "shape_of"]
 
 LIMIT = "max_steps_in_episode"
+_MOST = 2.0**31
 
 
 def defaults(core: Any) -> Any:
@@ -82,8 +83,9 @@ def _cast(said: str, default: Any, value: Any) -> Any:
         return _as(kind, value)
     with contextlib.suppress(TypeError, ValueError, OverflowError), jax.ensure_compile_time_eval():
         given = jnp.asarray(float(value) if isinstance(value, int) else value)
-        exact = _as(kind, given)
-        if given.shape == shape and bool(jnp.all(exact.astype(given.dtype) == given)):
+        exact, is_real = _as(kind, given), jnp.issubdtype(kind, jnp.floating)
+        kept = (exact.astype(given.dtype) == given) & (is_real | (jnp.abs(given) < _MOST))
+        if given.shape == shape and bool(jnp.all(kept)):
             # A plain number stays one, which takes the type of what it is computed with.
             is_plain = isinstance(default, bool | int | float)
             return type(default)(value) if is_plain else exact.astype(kind)

@@ -47,8 +47,13 @@ def spec(core: Any) -> EnvSpec:
     return EnvSpec(obs_shape, False, shape[0], shape)
 
 
-def check_bounds(core: Any, params: Any) -> None:
-    """Refuse Box actions that some values of the parameters leave no room, unless they are traced.
+def check_bounds(core: Any, params: Any, values: dict[str, Any]) -> None:
+    """Refuse values of parameters that leave Box actions no room, unless they are traced.
+
+    Args:
+        core: the environment.
+        params: its parameters.
+        values: those of them that the user gave.
 
     Raises:
         ValueError: for a lower bound above its upper one, or a bound that is not a number.
@@ -58,7 +63,7 @@ def check_bounds(core: Any, params: Any) -> None:
     with jax.ensure_compile_time_eval():
         space = core.action_space(params)
     if gymnax.is_box(space):
-        _bounds(name_of(core), "actions", space)
+        _bounds(f"env_params={values!r:.80}: {name_of(core)}", "actions", space)
 
 
 def require_squashable(core: Any, params: Any, agent: str) -> None:

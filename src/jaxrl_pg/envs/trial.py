@@ -50,6 +50,8 @@ def require_sound(core: Any, given: tuple[str, ...] = ()) -> None:
             f"{name} cannot be given env_params {', '.join(map(repr, given))}: {error}. One of "
             "them shapes the program: make an environment object with other default_params"
         ) from error
+    except ValueError as error:  # once more, without what JAX adds to what is raised in a trace
+        raise ValueError(str(error)) from error.__cause__
     if _steps_with_resets(program.jaxpr):
         raise ValueError(
             f"{name}: step_env calls gymnax's step, which starts a new episode by itself, so that "

@@ -58,6 +58,7 @@ __all__ = [
 Scalar = jax.Array | float
 _NUM_HALVINGS = 22
 _LOG_SMALLEST, _LOG_LARGEST = -10.0, 15.0  # of C / scale, where a KL target is looked for
+_SMALLEST = 1e-12  # of C: advantages may all be 0, and so may gamma
 _SMALLEST_GAP = 1e-6  # of 1 - gamma, so that constants are finite for every discount
 
 
@@ -70,9 +71,10 @@ def log_target(log_policy: jax.Array, advantage: jax.Array, constant: Scalar) ->
     is the projection target of soft actor-critic.
 
     Args:
-        log_policy: `[..., A]` of the old policy, normalised or not.
+        log_policy: `[..., A]` of the old policy, normalised or not; -inf stays -inf.
         advantage: `[..., A]`, in units of reward.
-        constant: C > 0 `[]`, in units of reward.
+        constant: C > 0 `[]`, in units of reward; the functions here that choose one never return
+            0, not even where all advantages are 0.
 
     Returns:
         `[..., A]`, normalised.
@@ -132,7 +134,11 @@ def target_kl(log_target: jax.Array, log_policy: jax.Array) -> jax.Array:
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_target, log_policy])
-    terms = jnp.exp(log_policy) * _relative_entropy(log_target - log_policy)
+    new, old = jnp.exp(log_target), jnp.exp(log_policy)
+    log_ratio = jnp.where(new > 0, log_target, 0.0) - jnp.where(new > 0, log_policy, 0.0)
+    near = log_ratio < 0.5 * math.log(jnp.finfo(log_ratio.dtype).max)
+    terms = old * _relative_entropy(jnp.where(near & (new > 0), log_target - log_policy, 0.0))
+    terms = jnp.where(new > 0, jnp.where(near, terms, new * log_ratio - new + old), old)
     return jnp.mean(jnp.sum(terms, axis=-1))
 
 
@@ -195,7 +201,7 @@ def constant_for_kl(
     Returns:
         `[]` in the units of `scale`.
     """
-    scale = jnp.maximum(scale, 1e-12)
+    scale = jnp.maximum(scale, _SMALLEST)
 
     def halve(bracket: tuple[jax.Array, jax.Array], _: None) -> tuple[Any, None]:
         low, high = bracket
@@ -221,7 +227,8 @@ def scheduled_constant(start: Scalar, end: Scalar, progress: Scalar, eps: Scalar
         `[]` in units of reward.
     """
     share = jnp.minimum(progress, 1.0)
-    return jnp.exp((1.0 - share) * jnp.log(start) + share * jnp.log(end)) * eps
+    scale = jnp.exp((1.0 - share) * jnp.log(start) + share * jnp.log(end))
+    return jnp.maximum(scale * eps, _SMALLEST)
 
 
 def paper_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
@@ -236,7 +243,7 @@ def paper_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
     Returns:
         `[]` in units of reward; finite for gamma = 1, too.
     """
-    return jnp.square(gamma) * eps / _gap(gamma) ** 3
+    return jnp.maximum(jnp.square(gamma) * eps / _gap(gamma) ** 3, _SMALLEST)
 
 
 def proved_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
@@ -252,7 +259,8 @@ def proved_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
     Returns:
         `[]` in units of reward; finite for gamma = 1, too.
     """
-    return (4.0 * gamma + (1.0 - gamma) * 2.0 / math.log(2.0)) * eps / _gap(gamma)
+    constant = (4.0 * gamma + (1.0 - gamma) * 2.0 / math.log(2.0)) * eps / _gap(gamma)
+    return jnp.maximum(constant, _SMALLEST)
 
 
 def certificate(
@@ -274,7 +282,8 @@ def certificate(
     Returns:
         `[]` in units of the return.
     """
-    return (gain - constant * divergence) / _gap(gamma)
+    cost = jnp.where(constant == 0, 0.0, constant * divergence)
+    return (gain - cost) / _gap(gamma)
 
 
 def surrogate_gain(log_ratio: jax.Array, advantage: jax.Array, gamma: Scalar) -> jax.Array:
@@ -295,7 +304,8 @@ def surrogate_gain(log_ratio: jax.Array, advantage: jax.Array, gamma: Scalar) ->
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_ratio, advantage])
-    return jnp.mean(jnp.expm1(log_ratio) * advantage) / _gap(gamma)
+    excess = jnp.expm1(jnp.where(advantage == 0, 0.0, log_ratio))
+    return jnp.mean(excess * advantage) / _gap(gamma)
 
 
 def all_action_advantage(
@@ -355,7 +365,8 @@ def centred(q: jax.Array, log_policy: jax.Array) -> jax.Array:
 
 def _relative_entropy(log_ratio: jax.Array) -> jax.Array:
     """Return `r log r - r + 1`, never negative; its mean is that of `r log r` if r's is 1."""
-    return jnp.exp(log_ratio) * log_ratio - jnp.expm1(log_ratio)
+    ratio = jnp.exp(log_ratio)
+    return ratio * jnp.where(ratio > 0, log_ratio, 0.0) - jnp.expm1(log_ratio)
 
 
 def _gap(gamma: Scalar) -> jax.Array:

@@ -82,7 +82,12 @@ def mean(tree: Any) -> Any:
 
 
 def standardize(rows: jax.Array) -> jax.Array:
-    """Give each row `[R, N]`, continued on the other devices, mean 0 and standard deviation 1."""
+    """Give each row `[R, N]`, continued on the other devices, mean 0 and standard deviation 1.
+
+    A row of a single number has no spread, and stays as it is: it would become 0 whatever it was.
+    """
+    if rows.shape[1] * num_devices() == 1:
+        return rows
     average = mean(jnp.mean(rows, axis=1, keepdims=True))
     spread = mean(jnp.mean(jnp.square(rows - average), axis=1, keepdims=True))
     return (rows - average) / (jnp.sqrt(spread) + 1e-8)

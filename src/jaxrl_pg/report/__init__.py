@@ -15,11 +15,11 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxrl_pg import files
 from jaxrl_pg.report import export, pages, tables
 from jaxrl_pg.report.drawing import figures
 from jaxrl_pg.report.sources import load
 from jaxrl_pg.report.summary import summarise
-from jaxrl_pg.running import files
 
 __all__ = ["write"]
 
@@ -49,29 +49,36 @@ def write(
             cannot be written.
     """
     merged, sources = load(run_dirs)
-    folder = Path(out).expanduser() if out is not None else Path(sources[0].path) / "report"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(None, "no permission to write there")
-    except OSError as error:
-        raise ValueError(f"cannot write {folder} ({error.strerror}): give another --out") from None
+    folder = _folder(out, Path(sources[0].path))
     results = summarise(merged, sources)
     title = " and ".join(source.name for source in sources[:4])
     title += f" and {len(sources) - 4} more" if len(sources) > 4 else ""
     command = shlex.join(["jaxrl-pg", "report", *(source.path for source in sources)])
     command += f" --out {shlex.quote(str(folder))}" if out is not None else ""
+    runs = export.runs(merged) if jsonl or tensorboard else []
     sheets, drawn = tables.sheets(results), figures(results)
     for key in _FIGURES:  # an earlier report may have more of them
-        (folder / f"{key}.png").unlink(missing_ok=True)
+        files.remove_file(folder / f"{key}.png")
     for figure in drawn:
-        (folder / f"{figure.key}.png").write_bytes(figure.png)
+        files.write_atomic(folder / f"{figure.key}.png", figure.png)
     files.write_atomic(folder / "table.md", tables.markdown(sheets, title))
     files.write_atomic(folder / "table.tex", tables.latex(sheets, title))
     if jsonl:
-        export.write_jsonl(merged, folder / "agents")
+        export.write_jsonl(runs, folder / "agents")
     if tensorboard:
-        export.write_tensorboard(merged, folder / "tensorboard")
+        export.write_tensorboard(runs, merged.hyper, folder / "tensorboard")
     path = folder / "report.html"
     files.write_atomic(path, pages.page(title, results, drawn, sheets, command))
     return path
+
+
+def _folder(out: str | os.PathLike[str] | None, first: Path) -> Path:
+    """Make the folder to write into: the one given, or `report` in the first of the sources."""
+    folder = Path(out).expanduser() if out is not None else first / "report"
+    try:
+        files.make_folder(folder, within=None if out is not None else first)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(None, "no permission to write there")
+    except OSError as error:
+        raise ValueError(f"cannot write {folder} ({error.strerror}): give another --out") from None
+    return folder

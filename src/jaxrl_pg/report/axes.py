@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxrl_pg.report import statistics
+from jaxrl_pg.report.escaping import one_line
 from jaxrl_pg.report.summary import Summary, curve, improvement, interval
 
 __all__ = [
@@ -116,7 +117,7 @@ def _draw_chance_table(
     axes.set_xticks(range(len(names)), [str(i) for i in range(1, len(names) + 1)], fontsize=8)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
+    axes.set_title(one_line(title), loc="left", fontsize=11, parse_math=False)
     axes.set_xlabel("probability that row > column", fontsize=9)
 
 
@@ -156,7 +157,7 @@ def draw_sensitivity(summaries: Sequence[Summary], env: str, name: str, axes: An
     if ticks is None:
         _set_scale(sorted(positions.values()), axes)
     else:
-        axes.set_xticks(list(positions.values()), ticks, fontsize=9)
+        axes.set_xticks(list(positions.values()), [wrapped(x) for x in ticks], fontsize=9)
         axes.set_xlim(-0.5, len(ticks) - 0.5)
 
 
@@ -213,8 +214,8 @@ def _short(count: float, _: int) -> str:
 
 
 def _finish(axes: Any, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_title(title, loc="left", fontsize=11, parse_math=False)
-    axes.set_xlabel(xlabel, parse_math=False)
+    axes.set_title(one_line(title), loc="left", fontsize=11, parse_math=False)
+    axes.set_xlabel(one_line(xlabel), parse_math=False)
     axes.set_ylabel(ylabel)
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -222,4 +223,4 @@ def _finish(axes: Any, title: str, xlabel: str, ylabel: str) -> None:
 
 def wrapped(label: str, width: int = 46) -> str:
     """Return a label for matplotlib: without mathematics, in lines of at most some width."""
-    return "\n".join(textwrap.wrap(label, width)).replace("$", r"\$").lstrip("_") or "-"
+    return "\n".join(textwrap.wrap(one_line(label), width)).replace("$", r"\$").lstrip("_") or "-"

@@ -7,31 +7,69 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl_pg import files
 from jaxrl_pg.sweeps.results import Table
 
-__all__ = ["write_jsonl", "write_tensorboard"]
+__all__ = ["Run", "runs", "write_jsonl", "write_tensorboard"]
 
 Row = dict[str, Any]
 
 _SCALARS = ("return_mean", "return_std", "length_mean")
 
 
-def write_jsonl(results: Table, folder: Path) -> None:
-    """Write each run's rows as JSON objects to `<folder>/<id>.jsonl`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in _runs(results):
+class Run(NamedTuple):
+    """One run of a table.
+
+    Attributes:
+        name: the run's id, with a number where two folders share it: the name of its files.
+        rows: its rows, in the table's order, with None for what is not finite.
+    """
+
+    name: str
+    rows: list[Row]
+
+
+def runs(results: Table) -> list[Run]:
+    """Return every run of a table under a name of its own.
+
+    Raises:
+        ValueError: for an id that is no name of a file.
+    """
+    rows_of: dict[tuple[str, str], list[Row]] = {}
+    for i, source in enumerate(results.sources):
+        row = {name: _plain(column[i]) for name, column in results.columns.items()}
+        files.file_name(row["id"], f"{source}: id")
+        rows_of.setdefault((row["id"], source), []).append(row)
+    # Names that differ in case only would be one file on some systems.
+    taken = {name.casefold() for name, _ in rows_of}
+    found, seen = list[Run](), set[str]()
+    for (name, _), rows in rows_of.items():
+        own, number = name, 1
+        while own.casefold() in (seen if number == 1 else seen | taken):
+            number += 1
+            own = f"{name}-{number}"
+        seen.add(own.casefold())
+        found.append(Run(own, rows))
+    return found
+
+
+def write_jsonl(some: Sequence[Run], folder: Path) -> None:
+    """Write each run's rows as JSON objects to `<folder>/<name>.jsonl`."""
+    files.make_folder(folder)
+    for name, rows in some:
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+        files.write_atomic(folder / f"{name}.jsonl", text)
 
 
-def write_tensorboard(results: Table, folder: Path) -> None:
-    """Write each run's evaluations and hyper-parameters to `<folder>/<id>/`.
+def write_tensorboard(some: Sequence[Run], hyper: Sequence[str], folder: Path) -> None:
+    """Write each run's evaluations and hyper-parameters to `<folder>/<name>/`.
 
     Raises:
         ValueError: if tensorboardX is not installed.
@@ -43,9 +81,9 @@ def write_tensorboard(results: Table, folder: Path) -> None:
         raise ValueError(
             'tensorboard=True needs the extra: pip install "jaxrl-pg[tensorboard]"'
         ) from None
-    named = ("study", "agent", "env", "seed", *results.hyper)
-    for name, rows in _runs(results):
-        writer = SummaryWriter(str(folder / name))
+    named = ("study", "agent", "env", "seed", *hyper)
+    for name, rows in some:
+        writer = SummaryWriter(os.fspath(files.make_folder(folder / name, within=folder.parent)))
         values = {key: rows[0][key] for key in named if rows[0][key] is not None}
         for summary in hparams(values, {"final/return_mean": None}):
             writer.file_writer.add_summary(summary)
@@ -58,18 +96,6 @@ def write_tensorboard(results: Table, folder: Path) -> None:
             last = known[-1]
             writer.add_scalar("final/return_mean", last["return_mean"], last["timesteps"])
         writer.close()
-
-
-def _runs(results: Table) -> Iterator[tuple[str, list[Row]]]:
-    """Yield every run's id and rows, with None for NaN; number the ids that two folders share."""
-    rows_of: dict[tuple[str, str], list[Row]] = {}
-    for i, source in enumerate(results.sources):
-        row = {name: _plain(column[i]) for name, column in results.columns.items()}
-        rows_of.setdefault((row["id"], source), []).append(row)
-    seen: dict[str, int] = {}
-    for (name, _), rows in rows_of.items():
-        seen[name] = seen.get(name, 0) + 1
-        yield name if seen[name] == 1 else f"{name}-{seen[name]}", rows
 
 
 def _plain(value: Any) -> Any:

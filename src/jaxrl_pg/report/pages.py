@@ -7,11 +7,11 @@ in front of the column for descending), which sorts the page in the same way whe
 from __future__ import annotations
 
 import base64
-import html
 import math
 from collections.abc import Sequence
 
 from jaxrl_pg.report.drawing import Figure
+from jaxrl_pg.report.escaping import in_html
 from jaxrl_pg.report.sources import Source, as_toml
 from jaxrl_pg.report.style import SCRIPT, STYLE
 from jaxrl_pg.report.summary import Results
@@ -49,19 +49,19 @@ def page(
         blocks.append((figure.key, figure.title, _figure(figure) + beside))
     blocks.append(("method", "How it was computed", _method(results)))
     blocks.append(("sources", "How it was made", _sources(results, command)))
-    links = "".join(f'<a href="#{key}">{_text(name)}</a>' for key, name, _ in blocks)
+    links = "".join(f'<a href="#{key}">{in_html(name)}</a>' for key, name, _ in blocks)
     body = "".join(
-        f'<section id="{key}"><h2>{_text(name)}</h2>{inside}</section>'
+        f'<section id="{key}"><h2>{in_html(name)}</h2>{inside}</section>'
         for key, name, inside in blocks
     )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{_text(title)}</title><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head>\n<body><header><h1>{_text(title)}</h1>"
-        f'<p class="soft">{_text(_in_short(results))}</p>{_best(results, first)}<nav>{links}</nav>'
-        f"</header>\n<main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"
+        f'<title>{in_html(title)}</title><link rel="icon" href="data:,">'
+        f"<style>{STYLE}</style></head>\n<body><header><h1>{in_html(title)}</h1>"
+        f'<p class="soft">{in_html(_in_short(results))}</p>{_best(results, first)}'
+        f"<nav>{links}</nav></header>\n<main>{body}</main>\n<script>{SCRIPT}</script></body></html>\n"
     )
 
 
@@ -87,8 +87,8 @@ def _best(results: Results, sheet: Sheet) -> str:
     for env, summaries in list(results.by_env.items())[:_MAX_CARDS]:
         row = next(row for row in sheet.rows if row[0].text == env)
         cards.append(
-            f"<div><small>{_text(env)}</small><b>{_text(row[at].text)}</b>"
-            f"<small>{_text(row[reach].text)}</small><small>{_text(summaries[0].label)}</small></div>"
+            f"<div><small>{in_html(env)}</small><b>{in_html(row[at].text)}</b>"
+            f"<small>{in_html(row[reach].text)}</small><small>{in_html(summaries[0].label)}</small></div>"
         )
     return f'<div class="best">{"".join(cards)}</div>'
 
@@ -96,8 +96,8 @@ def _best(results: Results, sheet: Sheet) -> str:
 def _figure(figure: Figure) -> str:
     data = base64.b64encode(figure.png).decode()
     return (
-        f'<p class="soft">{_text(figure.note)}</p><figure><img width="{figure.width}" '
-        f'alt="{_text(figure.title)}" src="data:image/png;base64,{data}"></figure>'
+        f'<p class="soft">{in_html(figure.note)}</p><figure><img width="{figure.width}" '
+        f'alt="{in_html(figure.title)}" src="data:image/png;base64,{data}"></figure>'
     )
 
 
@@ -107,7 +107,7 @@ def _sheet(sheet: Sheet) -> str:
     ]
     kinds = [' class="number"' if number else "" for number in numbers]
     heads = "".join(
-        f'<th scope="col"{kind}><button type="button">{_text(name)}</button></th>'
+        f'<th scope="col"{kind}><button type="button">{in_html(name)}</button></th>'
         for name, kind in zip(sheet.header, kinds, strict=True)
     )
     lines = []
@@ -115,11 +115,12 @@ def _sheet(sheet: Sheet) -> str:
         cells = []
         for cell, kind in zip(row, kinds, strict=True):
             value = "" if cell.value is None else f' data-value="{_javascript(cell.value)}"'
-            text = f"<b>{_text(cell.text)}</b>" if cell.best else _text(cell.text)
+            text = f"<b>{in_html(cell.text)}</b>" if cell.best else in_html(cell.text)
             cells.append(f"<td{kind}{value}>{text}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
     return (
-        f'<p class="soft">{_text(sheet.note)}</p><div class="scroll"><table id="table-{sheet.key}">'
+        f'<p class="soft">{in_html(sheet.note)}</p>'
+        f'<div class="scroll"><table id="table-{sheet.key}">'
         f"<thead><tr>{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
 
@@ -140,20 +141,20 @@ def _method(results: Results) -> str:
         "environment showed. A seed that was not trained to the end has no score."
     )
     unlucky = any(s.setting.diverged.any() or s.num_unfinished for s in results.summaries)
-    return f"<p>{_text(words)}</p>" + (f"<p>{_text(lost)}</p>" if unlucky else "")
+    return f"<p>{in_html(words)}</p>" + (f"<p>{in_html(lost)}</p>" if unlucky else "")
 
 
 def _sources(results: Results, command: str) -> str:
-    parts = [f"<p>This report: <code>{_text(command)}</code></p>"]
+    parts = [f"<p>This report: <code>{in_html(command)}</code></p>"]
     for source in results.sources:
         facts = {"command": source.command, "folder": source.path}
         facts |= {"seeds": _ranges(source.seeds), **_facts(source)}
-        listed = "".join(f"<dt>{_text(k)}</dt><dd>{_text(v)}</dd>" for k, v in facts.items())
+        listed = "".join(f"<dt>{in_html(k)}</dt><dd>{in_html(v)}</dd>" for k, v in facts.items())
         what = source.facts.get("experiment" if source.is_sweep else "config", {})
-        shown = as_toml(what) if isinstance(what, dict) and what else ""
+        shown = "\n".join(map(in_html, as_toml(what).split("\n")))
         parts.append(
-            f"<h3>{_text(source.name)}</h3><dl>{listed}</dl>"
-            + (f"<pre><code>{_text(shown)}</code></pre>" if shown else "")
+            f"<h3>{in_html(source.name)}</h3><dl>{listed}</dl>"
+            + (f"<pre><code>{shown}</code></pre>" if shown else "")
         )
     return "".join(parts)
 
@@ -194,7 +195,3 @@ def _count(number: int, what: str) -> str:
 
 def _javascript(number: float) -> str:
     return repr(number) if math.isfinite(number) else ("-" if number < 0 else "") + "Infinity"
-
-
-def _text(text: str) -> str:
-    return html.escape(text, quote=True)

@@ -4,21 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
+from jaxrl_pg.files import schema
 from jaxrl_pg.ops.metric_names import is_watched
+from jaxrl_pg.running import hints
 from jaxrl_pg.running.rows import known_return
 from jaxrl_pg.running.run_folder import RunFolder
-from jaxrl_pg.sweeps import results
+from jaxrl_pg.sweeps import formats, results
 from jaxrl_pg.sweeps.results import Table
 
 __all__ = ["Source", "as_toml", "load", "run_table"]
 
 Row = dict[str, Any]
 
+_DELETE = "delete that row, or leave the run out"
 _MEASURED = ("return_mean", "return_std", "length_mean", "num_episodes")
+
+
+class _Described(TypedDict):
+    """What a run's config.json must hold for a report."""
+
+    agent: str
+    env: str
+    seed: schema.Count
+    config: dict[str, formats.Value]
+
+
+class _Config(TypedDict, total=False):
+    env_params: dict[str, formats.Value] | None
+
+
+_Evaluated = TypedDict(
+    "_Evaluated",
+    {
+        "timesteps": schema.Count,
+        "eval/return_mean": NotRequired[float | None],
+        "eval/return_std": NotRequired[float | None],
+        "eval/length_mean": NotRequired[float | None],
+        "eval/num_episodes": NotRequired[float | None],
+    },
+)
 
 
 class Source(NamedTuple):
@@ -80,20 +109,22 @@ def run_table(run_dir: str | os.PathLike[str]) -> Table:
         ValueError: no run is there.
     """
     folder = RunFolder.open(run_dir)
-    described = folder.config
-    config = dict(described.get("config", {}))
+    described = _described(folder)
+    config = dict(described["config"])
     params = config.pop("env_params", None) or {}
     hyper = {k: value for k, value in config.items() if k not in ("env", "num_devices")}
     same = {
         "id": folder.path.absolute().name,
         "study": "",
-        "agent": described.get("agent", ""),
-        "env": described.get("env", ""),
-        "seed": described.get("seed", 0),
+        "agent": described["agent"],
+        "env": described["env"],
+        "seed": described["seed"],
         **hyper,
         **{f"env_params.{name}": value for name, value in params.items()},
     }
     every_row = folder.rows()
+    for number, row in enumerate(every_row, start=1):
+        schema.check(row, _Evaluated, folder.path / "metrics.jsonl", f"row {number}", _DELETE)
     rows = [same | _evaluation(row) for row in every_row if known_return(row, "eval") is not None]
     if every_row and _is_diverged(every_row[-1]):
         empty = dict.fromkeys(_MEASURED)
@@ -109,13 +140,23 @@ def as_toml(values: dict[str, Any], prefix: str = "") -> str:
         for k, x in values.items()
         if isinstance(x, list) and x and all(isinstance(y, dict) for y in x)
     }
-    lines = [f"{k} = {_value(x)}" for k, x in values.items() if k not in tables and k not in lists]
+    lines = [_line(k, x) for k, x in values.items() if k not in tables and k not in lists]
     for name, inner in tables.items():
-        lines += ["", f"[{prefix}{name}]", *(f"{k} = {_value(x)}" for k, x in inner.items())]
+        lines += ["", f"[{prefix}{_key(name)}]", *(_line(k, x) for k, x in inner.items())]
     for name, blocks in lists.items():
         for block in blocks:
-            lines += ["", f"[[{prefix}{name}]]", as_toml(block, f"{prefix}{name}.")]
+            lines += ["", f"[[{prefix}{_key(name)}]]", as_toml(block, f"{prefix}{_key(name)}.")]
     return "\n".join(lines).strip("\n")
+
+
+def _described(folder: RunFolder) -> Row:
+    """Return what a run's config.json says, checked; the seed is 0 where an old one has none."""
+    described = {"seed": 0, **folder.config}
+    remedy = "restore the file, or leave the run out"
+    path = folder.path / "config.json"
+    schema.check(described, _Described, path, "", remedy)
+    schema.check(described["config"], _Config, path, "config", remedy)
+    return described
 
 
 def _evaluation(row: Row) -> Row:
@@ -128,22 +169,19 @@ def _is_diverged(row: Row) -> bool:
 
 
 def _sweep_source(path: Path, table: Table) -> Source:
-    try:
-        facts = dict(json.loads((path / "sweep.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        facts = {}  # the table says all that the figures need
-    name = str(facts.get("name", path.absolute().name))
-    command = str(facts.get("command", f"jaxrl-pg sweep {name}"))
+    facts: Row = {**(formats.read_facts(path) or {})}  # the table has all that the figures need
+    name = facts.get("name", path.absolute().name)
+    command = facts.get("command", hints.command("sweep", name))
     return Source(name, os.fspath(path), command, facts, is_sweep=True, seeds=_seeds(table))
 
 
 def _run_source(path: Path, table: Table) -> Source:
-    facts = RunFolder.open(path).config
-    command = f"jaxrl-pg train {facts.get('agent')} --env {facts.get('env')}"
+    facts = _described(RunFolder.open(path))
+    agent, env, seed = (str(facts[key]) for key in ("agent", "env", "seed"))
     return Source(
         path.absolute().name,
         os.fspath(path),
-        f"{command} --seed {facts.get('seed', 0)}",
+        hints.command("train", agent, "--env", env, "--seed", seed),
         facts,
         is_sweep=False,
         seeds=_seeds(table),
@@ -167,11 +205,19 @@ def _neither(path: Path) -> str:
     return f"{message}: give one of those in {beside}: {', '.join(sorted(names)[:8])}"
 
 
+def _line(key: str, value: Any) -> str:
+    return f"{_key(key)} = {_value(value)}"
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_.-]+", key) else json.dumps(key)
+
+
 def _value(value: Any) -> str:
     if value is None:
         return '"none"'
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, dict):
-        return f"{{ {', '.join(f'{k} = {_value(x)}' for k, x in value.items())} }}"
+        return f"{{ {', '.join(_line(k, x) for k, x in value.items())} }}"
     return json.dumps(value, ensure_ascii=False, default=str)

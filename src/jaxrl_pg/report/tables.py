@@ -8,18 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl_pg.report.escaping import in_latex, in_markdown, one_line
 from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.report.summary import Across, Results, Summary, improvement
 
-__all__ = ["Cell", "Sheet", "latex", "markdown", "sheets"]
+__all__ = ["Cell", "Sheet", "decimals", "estimate", "fixed", "latex", "markdown", "sheets"]
 
 _MAX_PAIRS = 8  # settings that are compared with the best of their environment
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
 
 
 class Cell(NamedTuple):
@@ -65,29 +60,27 @@ def sheets(results: Results) -> list[Sheet]:
 
 def markdown(some: Sequence[Sheet], title: str) -> str:
     """Write tables as Markdown; a bold number is the best of its environment."""
-    parts = [f"# {_markdown_text(title)}\n"]
+    parts = [f"# {in_markdown(title)}\n"]
     for sheet in some:
         numeric = _numeric(sheet)
         rule = ["---:" if right else "---" for right in numeric]
         rows = [[_markdown_cell(cell) for cell in row] for row in sheet.rows]
-        lines = [[_markdown_text(name) for name in sheet.header], rule, *rows]
+        lines = [[in_markdown(name) for name in sheet.header], rule, *rows]
         body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append(
-            f"## {_markdown_text(sheet.title)}\n\n{_markdown_text(sheet.note)}\n\n{body}\n"
-        )
+        parts.append(f"## {in_markdown(sheet.title)}\n\n{in_markdown(sheet.note)}\n\n{body}\n")
     return "\n".join(parts)
 
 
 def latex(some: Sequence[Sheet], title: str) -> str:
     """Write tables as LaTeX tabulars that need no package."""
-    parts = [f"% {title}".replace("\n", " ")]
+    parts = [f"% {one_line(title)}"]
     for sheet in some:
         columns = "".join("r" if right else "l" for right in _numeric(sheet))
         rows = [" & ".join(_latex_cell(cell) for cell in row) for row in sheet.rows]
-        header = " & ".join(_latex_text(name) for name in sheet.header)
+        header = " & ".join(in_latex(name) for name in sheet.header)
         lines = [rf"\hline {header} \\ \hline", *(rf"{row} \\" for row in rows)]
         body = "\n".join(lines)
-        note = f"% {sheet.title}: {sheet.note}".replace("\n", " ")
+        note = f"% {one_line(sheet.title)}: {one_line(sheet.note)}"
         parts.append(f"{note}\n\\begin{{tabular}}{{{columns}}}\n{body} \\hline\n\\end{{tabular}}")
     return "\n\n".join(parts) + "\n"
 
@@ -109,7 +102,7 @@ def _settings_sheet(results: Results) -> Sheet:
     shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
     rows: list[list[Cell]] = []
     for env, summaries_here in results.by_env.items():
-        digits = _decimals([s.scores for s in summaries_here])
+        digits = decimals([s.scores for s in summaries_here])
         for rank, summary in enumerate(summaries_here):
             i = len(rows)
             setting = summary.setting
@@ -197,22 +190,28 @@ def _number_cell(value: Any, digits: int, best: bool = False) -> Cell:
     number = float(value)
     if not math.isfinite(number):
         return Cell("-", -math.inf)
-    return Cell(_fixed(number, digits), number, best)
+    return Cell(fixed(number, digits), number, best)
 
 
 def _interval_cell(interval: Interval, digits: int) -> Cell:
     low, high = float(interval.low), float(interval.high)
     if not math.isfinite(low):
         return Cell("-", -math.inf)
-    return Cell(f"[{_fixed(low, digits)}, {_fixed(high, digits)}]", low)
+    return Cell(f"[{fixed(low, digits)}, {fixed(high, digits)}]", low)
 
 
-def _fixed(number: float, digits: int) -> str:
+def estimate(interval: Interval, digits: int) -> str:
+    """Write an estimate with its interval, such as `10.5 [9.2, 11.8]`."""
+    return f"{fixed(float(interval.value), digits)} {_interval_cell(interval, digits).text}"
+
+
+def fixed(number: float, digits: int) -> str:
+    """Write a number with some digits after the point, and commas between thousands."""
     text = f"{number:,.{digits}f}"
     return text.removeprefix("-") if not text.strip("-0.,") else text  # no -0.0
 
 
-def _decimals(scores: Sequence[np.ndarray]) -> int:
+def decimals(scores: Sequence[np.ndarray]) -> int:
     """Return how many digits after the point suit the largest of some scores."""
     known = np.abs(np.concatenate(scores))
     largest = known.max(initial=0.0)
@@ -228,23 +227,13 @@ def _numeric(sheet: Sheet) -> list[bool]:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = _markdown_text(cell.text)
+    text = in_markdown(cell.text)
     return f"**{text}**" if cell.best else text
-
-
-def _markdown_text(text: str) -> str:
-    for character in "\\|*_`<[":
-        text = text.replace(character, f"\\{character}")
-    return text.replace("\n", " ")
 
 
 def _latex_cell(cell: Cell) -> str:
     if cell.value is None or cell.text == "-":
-        text = _latex_text(cell.text)
+        text = in_latex(cell.text)
         return rf"\textbf{{{text}}}" if cell.best else text
     text = cell.text.replace(",", "{,}") if not cell.text.startswith("[") else cell.text
     return rf"$\mathbf{{{text}}}$" if cell.best else f"${text}$"
-
-
-def _latex_text(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text.replace("\n", " "))

@@ -1,5 +1,6 @@
 """The learning curve of a run, as a PNG."""
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxrl_pg import files
 from jaxrl_pg.running.rows import Row, known_return
 
 if TYPE_CHECKING:  # imported only where a curve is drawn
@@ -44,10 +46,9 @@ def save_curve(rows: Sequence[Row], path: str | os.PathLike[str], title: str) ->
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlim(0, 1.02 * max([1, *(row["timesteps"] for row in rows)]))
     axes.spines[["top", "right"]].set_visible(False)
-    target = Path(path)
-    new = target.with_name(target.name + ".tmp")
-    FigureCanvasAgg(figure).print_png(new)
-    os.replace(new, target)
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    files.write_atomic(Path(path), png.getvalue())
 
 
 def _draw_train(axes: "Axes", rows: Sequence[Row]) -> None:

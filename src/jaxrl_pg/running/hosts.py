@@ -8,9 +8,6 @@ process nothing is sent, and every function here returns at once.
 from __future__ import annotations
 
 import json
-import pickle
-import socket
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -19,9 +16,12 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jaxrl_pg.running import lost_process, rendezvous, sizes
+from jaxrl_pg.running.messages import PeerError, pack, unpack
 from jaxrl_pg.running.options import Processes
 
 __all__ = [
+    "PeerError",
     "alone",
     "from_first",
     "gather",
@@ -36,7 +36,7 @@ __all__ = [
 T = TypeVar("T")
 
 _MESSAGE_BYTES = 1 << 26  # sent at once
-_STARTUP_SECONDS = 300  # how long processes wait for each other when they start
+_CONNECT_SECONDS = 60  # for JAX to connect processes that have met
 _SHUTDOWN_SECONDS = 60  # how long a process that ends waits for the others
 
 
@@ -49,8 +49,9 @@ def start(processes: Processes, num_devices: int | None) -> None:
             into this process's share; None leaves it as it is.
 
     Raises:
-        ValueError: if the processes cannot have equal shares, no cluster manager is there to
-            ask, or the others cannot be reached.
+        ValueError: if the processes cannot have equal shares, two have one id, or no cluster
+            manager is there to ask.
+        PeerError: if the others do not come in time.
     """
     count = processes.num_processes
     if num_devices is not None and count is not None:
@@ -60,19 +61,26 @@ def start(processes: Processes, num_devices: int | None) -> None:
                 "multiple (devices are counted over all processes)"
             )
         if num_devices > count:
+            sizes.require_cpu_devices(num_devices // count)
             jax.config.update("jax_num_cpu_devices", num_devices // count)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # The run handles SIGTERM itself; JAX's handler would swallow it.
     jax.config.update("jax_enable_preemption_service", False)
     automatic = processes.coordinator == "auto"
-    if processes.coordinator and not automatic and processes.process_id:
-        _wait_for_first(processes.coordinator)
+    seconds: float = processes.join_seconds
+    if processes.coordinator and not automatic:
+        assert count is not None
+        assert processes.process_id is not None
+        rendezvous.meet(processes.coordinator, count, processes.process_id, seconds)
+        seconds = _CONNECT_SECONDS
+        if processes.process_id:
+            rendezvous.wait_for_port(processes.coordinator, seconds)
     try:
         jax.distributed.initialize(
             None if automatic else processes.coordinator,
             count,
             processes.process_id,
-            initialization_timeout=_STARTUP_SECONDS,
+            initialization_timeout=int(seconds),
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (RuntimeError, ValueError) as error:
@@ -81,6 +89,8 @@ def start(processes: Processes, num_devices: int | None) -> None:
         raise ValueError(
             f"coordinator={processes.coordinator}: the processes did not meet ({reason}): {advice}"
         ) from error
+    if processes.process_id != 0:
+        lost_process.end_instead_of_aborting()
 
 
 def alone() -> bool:
@@ -112,9 +122,14 @@ def from_first(fn: Callable[..., T], *args: Any) -> T:
             value = fn(*args)
         except Exception as raised:
             error = raised
-    data = _from_first(_pickled(value, error))
+    try:
+        data = pack(value, error)
+    except TypeError as raised:  # so that no process waits for what cannot be sent
+        error = raised
+        data = pack(None, error)
+    data = _from_first(data)
     if not is_first():
-        value, error = pickle.loads(data)
+        value, error = unpack(data)
     if error is not None:
         raise error
     return value
@@ -200,41 +215,15 @@ def gather(tree: Any) -> Any:
     return tree if alone() else jax.tree.map(whole, tree)
 
 
-def _wait_for_first(address: str) -> None:
-    """Wait until process 0 listens; JAX itself would end this process without a message."""
-    host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise ValueError(
-                    f"coordinator={address}: no answer in {_STARTUP_SECONDS} seconds ({error}): "
-                    "start process 0, and give its HOST:PORT to all"
-                ) from error
-        time.sleep(0.5)
-
-
 def _identity(x: jax.Array) -> jax.Array:
     """Return x. A function of the module, so that a save compiles nothing that the last one did."""
     return x
 
 
-def _pickled(value: Any, error: Exception | None) -> bytes:
-    """Pickle an outcome; an error that cannot be rebuilt from its message becomes another one."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    return pickle.dumps((value, error))
-
-
 def _from_first(data: bytes) -> bytes:
     """Return the first process's bytes on all: as 32-bit words, since JAX sends them by adding."""
-    sizes = np.array(divmod(len(data), _MESSAGE_BYTES), np.int32)
-    full, rest = (int(size) for size in multihost_utils.broadcast_one_to_all(sizes))
+    lengths = np.array(divmod(len(data), _MESSAGE_BYTES), np.int32)
+    full, rest = (int(size) for size in multihost_utils.broadcast_one_to_all(lengths))
     received = []
     for number, size in enumerate([_MESSAGE_BYTES] * full + [rest]):
         words = np.zeros(-(-size // 4), np.uint32)
@@ -248,8 +237,8 @@ def _from_first(data: bytes) -> bytes:
 def _exchange(text: str) -> list[str]:
     """Return every process's text on all of them, in order."""
     data = np.frombuffer(text.encode(), np.uint8)
-    sizes = multihost_utils.process_allgather(np.array(data.size, np.int32))
-    padded = np.zeros(int(sizes.max()), np.uint8)
+    lengths = multihost_utils.process_allgather(np.array(data.size, np.int32))
+    padded = np.zeros(int(lengths.max()), np.uint8)
     padded[: data.size] = data
     rows = multihost_utils.process_allgather(padded)
-    return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
+    return [row[:size].tobytes().decode() for row, size in zip(rows, lengths, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -11,7 +12,7 @@ from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts
 from jaxrl_pg.running.run_folder import RunFolder
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, seeding
 from jaxrl_pg.types import TrainState
 
 __all__ = ["fresh", "restored"]
@@ -20,7 +21,8 @@ __all__ = ["fresh", "restored"]
 def fresh(config: BaseConfig, seed: int) -> TrainState[Any]:
     """Return the state that a run of this seed starts from, laid out over its devices."""
     shardings = devices.state_shardings(config.num_devices)
-    return jax.jit(agent_of(config).init, out_shardings=shardings)(config, jax.random.key(seed))
+    key = seeding.key_of_seed(seed)
+    return jax.jit(agent_of(config).init, out_shardings=shardings)(config, key)
 
 
 def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Restored:
@@ -36,7 +38,7 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
     if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
         return checkpoint.Restored(0, fresh(config, seed), {"seconds": 0.0}, (line,))
-    if jax.tree.leaves(shapes.memory) and not any(k.startswith("memory/") for k in found.leaves):
+    if jax.tree.leaves(shapes.memory) and not found.has("memory"):
         replay = fresh(config, seed).memory
         state = checkpoint.place(found, shapes._replace(memory=()))._replace(memory=replay)
         line = f"checkpoint {found.step} was saved without the replay: filling a new one first"
@@ -49,13 +51,45 @@ def _find(
     config: BaseConfig, folder: RunFolder, shapes: TrainState[Any]
 ) -> checkpoint.Found | None:
     """Read the newest good checkpoint, if the run's config is still the one it was saved with."""
-    if not checkpoint.steps(folder.checkpoints_dir):
+    if not checkpoint.candidates(folder.checkpoints_dir):
+        _require_nothing_lost(folder)
         return None
-    saved = checkpoint.newest_host(folder.checkpoints_dir).get("config", {})
+    run = folder.run_id
+    saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config")
+    saved = saved if isinstance(saved, dict) else {}
     now = configs.to_dict(config)
     differ = [k for k in saved if k in now and saved[k] != now[k]]
     differ = [k for k in differ if k not in ("total_timesteps", "env")]
     if saved and differ:
         lines = "; ".join(f"{k}: checkpoint {saved.get(k)!r}, config {now[k]!r}" for k in differ)
         raise ValueError(f"{folder.path}/config.json does not fit its checkpoint: {lines}")
-    return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    try:
+        return checkpoint.find(folder.checkpoints_dir, shapes, optional="memory", run=run)
+    except ValueError:
+        _require_same_precision(config, folder)
+        raise
+
+
+def _require_nothing_lost(folder: RunFolder) -> None:
+    """Refuse to begin a run again that has had checkpoints, and rows that would be lost."""
+    rows = folder.rows()
+    if rows and not checkpoint.never_saved(folder.checkpoints_dir):
+        raise ValueError(
+            f"no checkpoint in {folder.checkpoints_dir}, though the run has rows up to iteration "
+            f"{rows[-1]['iteration']}: put the checkpoints back, or train again with another "
+            "--run-dir"
+        )
+
+
+def _require_same_precision(config: BaseConfig, folder: RunFolder) -> None:
+    """Refuse a run whose checkpoint fits once `jax_enable_x64` is set the other way."""
+    wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined, unused-ignore]
+    found = None
+    with jax.enable_x64(not wide), contextlib.suppress(ValueError):
+        shapes = devices.state_shapes(config, config.num_devices)
+        found = checkpoint.find(folder.checkpoints_dir, shapes, optional="memory")
+    if found is not None:
+        raise ValueError(
+            f"{folder.path} was trained with jax_enable_x64={not wide} and it is {wide} here: set "
+            f"JAX_ENABLE_X64={int(not wide)}, or train again in a new folder"
+        )

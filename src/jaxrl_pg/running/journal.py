@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from jaxrl_pg import checkpoint
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running.curve import save_curve
+from jaxrl_pg.running.divergence import (
+    DivergedError,
+    Search,
+    diverged,
+    first_fault,
+    unsound_evaluation,
+)
 from jaxrl_pg.running.hooks import Callback, Hooks, Loggers
 from jaxrl_pg.running.loggers import TensorBoard
 from jaxrl_pg.running.options import Options
@@ -21,11 +28,7 @@ from jaxrl_pg.running.rows import Row, first_not_finite
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.types import TrainState
 
-__all__ = ["Decision", "DivergedError", "Journal", "diverged"]
-
-
-class DivergedError(FloatingPointError):
-    """The loss or the gradient is no longer a finite number."""
+__all__ = ["Decision", "DivergedError", "Journal"]
 
 
 class Decision(NamedTuple):
@@ -78,7 +81,9 @@ class Journal(AbstractContextManager["Journal"]):
         """Open what is written to."""
         with ExitStack() as stack:
             saves = checkpoint.Checkpoints(
-                self._folder.checkpoints_dir, keep_last=self._options.keep_last
+                self._folder.checkpoints_dir,
+                keep_last=self._options.keep_last,
+                run=self._folder.run_id,
             )
             self._saves = stack.enter_context(saves)
             self._saves.rewind(self._iteration)
@@ -92,28 +97,39 @@ class Journal(AbstractContextManager["Journal"]):
         """Wait for the save in progress, and close."""
         self._stack.close()
 
-    def require_finite(self, rows: list[Row]) -> None:
+    def require_finite(
+        self, rows: list[Row], state: TrainState[Any] | None = None, search: Search | None = None
+    ) -> None:
         """Go on only while every loss and every gradient norm is finite.
+
+        Args:
+            rows: of a chunk.
+            state: after it; if something is wrong, the cause is looked for there.
+            search: looks for the cause in the environments, see `divergence.diverged`.
 
         Raises:
             DivergedError: naming the first that is not; the rows up to it are kept.
         """
         bad = first_not_finite(rows)
-        if bad is None:
-            return
-        number, name = bad
-        self._folder.append(rows[: number + 1])
-        self._saves.wait()
-        good = self._saves.steps()
-        last = f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
-        raise diverged(rows[number], name, last)
+        if bad is not None:
+            self._folder.append(rows[: bad[0] + 1])
+            raise diverged(rows, *bad, self._last_good(), state, search)
+
+    def waited(self, seconds: float) -> None:
+        """Leave time that went into compiling out of the speed that is shown."""
+        self._progress.leave_out(seconds)
 
     def report(self, rows: list[Row]) -> None:
-        """Keep and show the rows of a chunk, and call what the user handed in."""
+        """Keep and show the rows of a chunk, and call what the user handed in.
+
+        An evaluation that is not finite is said in one line, and ends nothing: training is sound.
+        """
         self._folder.append(rows)
         self._loggers.write(rows)
         timesteps = rows[-1]["timesteps"]
         self._progress.update(timesteps, {**rows[0], **rows[-1]})
+        for said in filter(None, map(unsound_evaluation, rows)):
+            self._progress.warn(said)
         self._callback(rows)
         if self._callback.stop and self._callback.error is None:
             reason = f": {self._callback.reason}" if self._callback.reason else ""
@@ -135,11 +151,26 @@ class Journal(AbstractContextManager["Journal"]):
             state: what to save.
             seconds: wall-clock time of the run so far.
             score: ranks the checkpoint, higher is better; None if the state was not evaluated.
+
+        Raises:
+            DivergedError: if the state is not finite throughout, see `divergence.first_fault`.
         """
+        fault = first_fault(state)
+        if fault is not None:
+            raise DivergedError(
+                f"{fault} after iteration {int(state.iteration)}, whose state is therefore not "
+                f"saved; {self._last_good()}"
+            )
         self._folder.sync()
         host = {"seconds": seconds, "config": configs.to_dict(self._config)}
         self._saves.save(int(state.iteration), state, host, score)
         self._saved_at = time.monotonic()
+
+    def _last_good(self) -> str:
+        """Say which checkpoint to go back to, once the save in progress is done."""
+        self._saves.wait()
+        good = self._saves.steps()
+        return f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
 
     def finish(self, title: str) -> list[Row]:
         """Wait for the last save, draw the curve, and return every row of the run so far.
@@ -149,16 +180,7 @@ class Journal(AbstractContextManager["Journal"]):
         """
         self._stack.close()
         rows = self._folder.rows()
-        save_curve(rows, self._folder.path / "curve.png", title)
+        save_curve(rows, self._folder.curve_path, title)
         if self._callback.error is not None:
             raise self._callback.error
         return rows
-
-
-def diverged(row: Row, name: str, last: str) -> DivergedError:
-    """Return the error for a metric that is not finite; `last` says where the last save is."""
-    return DivergedError(
-        f"{name} is {row[name]} in iteration {row['iteration']}; {last}. Likely "
-        "causes: learning_rate too high, max_grad_norm too high, rewards too large "
-        "(try normalize_reward) or observations too large (try normalize_obs)"
-    )

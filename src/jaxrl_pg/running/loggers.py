@@ -10,6 +10,7 @@ between compiled chunks.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -20,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
 from jaxrl_pg.running.rows import Row
 
 __all__ = ["CSV", "Logger", "MLflow", "TensorBoard", "Wandb", "require_extra"]
@@ -76,7 +77,7 @@ class TensorBoard:
         from tensorboardX import SummaryWriter
 
         self._writer = SummaryWriter(
-            os.fspath(run_dir / "tensorboard"),
+            os.fspath(files.make_folder(run_dir / "tensorboard")),
             purge_step=timesteps + 1 if timesteps else None,
             flush_secs=30,
             filename_suffix=f".{time.time_ns()}",  # two sessions within a second: two files
@@ -106,8 +107,8 @@ class CSV:
         """Append the rows; where they bring a new column, the file is written anew with it."""
         new = list(dict.fromkeys(key for row in rows for key in row))
         if set(new) <= set(self._columns):
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write(self._lines(rows))
+            with contextlib.closing(files.GrowingFile(self._path)) as file:
+                file.append(self._lines(rows).encode("utf-8"))
         else:
             before = self._read() if self._path.exists() else []
             self._columns = list(dict.fromkeys([*self._columns, *new]))
@@ -118,7 +119,7 @@ class CSV:
 
     def _read(self) -> list[Row]:
         """Return every whole line of the file, and take over its columns."""
-        text = self._path.read_text(encoding="utf-8")
+        text = files.read_text(self._path)
         reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))
         self._columns = list(reader.fieldnames or [])
         return list(reader)
@@ -157,6 +158,7 @@ class Wandb:
         import wandb
 
         known = _recorded_id(run_dir / "wandb_run.txt")
+        files.require_no_link(run_dir / "wandb")
         settings = {
             # Absolute, as wandb's files are written by a process with a folder of its own.
             "dir": os.fspath(run_dir.resolve()),
@@ -167,7 +169,7 @@ class Wandb:
             **({"id": known, "resume": "allow"} if known else {}),
         }
         self.run = wandb.init(**{**settings, **self._init})
-        (run_dir / "wandb_run.txt").write_text(self.run.id, encoding="utf-8")
+        files.write_atomic(run_dir / "wandb_run.txt", self.run.id)
 
     def write(self, rows: list[Row]) -> None:
         """Log the finite numbers of the rows. wandb ignores steps that it has already."""
@@ -216,7 +218,7 @@ class MLflow:
         given = [Param(key, str(value)) for key, value in _hyper_parameters(config).items()]
         for start in range(0, len(given), _MLFLOW_PARAMS):
             self._client.log_batch(self._id, params=given[start : start + _MLFLOW_PARAMS])
-        (run_dir / "mlflow_run.txt").write_text(self._id, encoding="utf-8")
+        files.write_atomic(run_dir / "mlflow_run.txt", self._id)
 
     def write(self, rows: list[Row]) -> None:
         """Log the finite numbers of the rows."""
@@ -253,4 +255,4 @@ def _hyper_parameters(config: dict[str, Any]) -> dict[str, Any]:
 
 def _recorded_id(path: Path) -> str | None:
     """Return the id that an earlier session of the run left behind."""
-    return path.read_text(encoding="utf-8") if path.exists() else None
+    return files.read_text(path, limit=1000) if os.path.lexists(path) else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,17 +18,18 @@ import numpy as np
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.running import hosts, initial_state, memory_estimate
+from jaxrl_pg.running import culprit, hints, hosts, initial_state, memory_estimate, resuming
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.loggers import Logger, require_extra
-from jaxrl_pg.running.options import Options, saved_options, with_changes
-from jaxrl_pg.running.rows import Row, columns
+from jaxrl_pg.running.options import Options, with_changes
+from jaxrl_pg.running.rows import Row, columns, known
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.together import SharedJournal, journal_of
 from jaxrl_pg.running.trained_policy import Policy
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, seeding
+from jaxrl_pg.training.arguments import require_config
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.training.program import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
@@ -68,8 +71,8 @@ def run(
 ) -> Result:
     """Train, with progress on the screen and everything kept in a run folder.
 
-    The learned parameters are those of `train(config, jax.random.key(seed))`. It runs on the host,
-    so nothing may be traced.
+    The learned parameters are those of `train(config, jax.random.key(seed))`; for seeds from 2^32
+    on see `training.seeding`. It runs on the host, so nothing may be traced.
 
     Args:
         config: an agent's config.
@@ -87,12 +90,13 @@ def run(
     Raises:
         Exception: what `on_rows` raises, after saving.
         ValueError: for anything wrong with the arguments, before anything is compiled or written.
-        DivergedError: when the loss is no longer finite.
+        DivergedError: when the loss is no longer finite, or a state that is to be saved. An
+            evaluation that is not finite is said in a line on stderr and ends nothing.
         KeyboardInterrupt: on Ctrl-C, after saving.
     """
     options = with_changes(options or Options(), changes)
-    if not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise ValueError(f"seed={seed!r}: give a whole number from 0 to 2^63 - 1")
+    require_config(config)
+    seed = seeding.require_seed(seed)
     description = _describe(config, seed, options)
     hooks = Hooks(on_rows, loggers)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
@@ -141,8 +145,10 @@ def resume(
     config = config_of(folder.path, saved, env=env, network=network, optimizer=optimizer)
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
-    options = with_changes(options or saved_options(saved["options"]), changes)
+    options = with_changes(options or resuming.saved_options_of(folder, saved), changes)
     description = _describe(config, saved["seed"], options)
+    if "run" in saved:  # earlier versions wrote none
+        description["run"] = saved["run"]
     hooks = Hooks(on_rows, loggers)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
     with _locked(folder), Interrupt() as interrupt:
@@ -153,12 +159,13 @@ def resume(
                 f"total_timesteps={total_timesteps:,} but {folder.path} has done {done:,} steps: "
                 "give more, or leave it out"
             )
+        # Whatever can go wrong does so before anything is cut.
+        seconds = resuming.seconds_of(restored, folder)
+        lines = hosts.from_first(resuming.prepare, folder, restored.step)
         hosts.from_first(folder.write_config, description)
-        hosts.from_first(folder.drop_after, restored.step)
-        if hosts.is_first() and not options.quiet:
-            for line in restored.skipped:
-                print(line)
-        seconds = restored.host["seconds"]
+        lines += hosts.from_first(resuming.cut, folder, restored.step, restored.skipped)
+        if hosts.is_first():
+            resuming.show(lines, restored.skipped, options.quiet)
         return _go_on(config, folder, restored.state, options, hooks, interrupt, seconds)
 
 
@@ -177,7 +184,8 @@ def _go_on(
     """
     iteration = int(state.iteration)
     with journal_of(config, folder, options, iteration, hooks) as journal:
-        session = _Session(config, options, journal, seconds)
+        has_replay = bool(jax.tree.leaves(state.memory))
+        session = _Session(config, options, journal, seconds, has_replay)
         while iteration < config.num_iterations:
             state, score = session.advance(state)
             iteration = int(state.iteration)
@@ -190,7 +198,7 @@ def _go_on(
             if decision.signal or decision.stop:
                 break
         rows = hosts.from_first(journal.finish, _title(config))
-    message = f"saved; go on with: jaxrl-pg resume {folder.path}"
+    message = f"saved; go on with: {hints.command('resume', folder.path)}"
     interrupt.raise_if_received(message if hosts.is_first() else "")
     return Result(state, columns(rows), config, folder.path)
 
@@ -204,12 +212,18 @@ class _Session:
         options: Options,
         journal: Journal | SharedJournal,
         seconds: float,
+        has_replay: bool,
     ) -> None:
         self.config, self.options, self.journal = config, options, journal
         self.began = time.monotonic() - seconds
         self.length = chunk_length(config, options.num_evals)
         self.points = set(evaluation_iterations(config, options.num_evals))
-        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=1)
+        self.compiled: set[tuple[Any, int]] = set()
+        # A replay is changed in its place. Without one, the small state that a chunk begins with is
+        # kept, so that the iteration in which a loss diverges can be looked at again.
+        self.searches = not has_replay and config.num_devices == 1
+        donated = () if self.searches else (1,)
+        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=donated)
         self.evaluate = jax.jit(
             evaluation_metrics,
             static_argnums=2,
@@ -223,24 +237,31 @@ class _Session:
 
     def advance(self, state: TrainState) -> tuple[TrainState, float | None]:
         """Train one chunk, evaluate where that is due, report both; return the score if any."""
-        start, steps = int(state.iteration), self.config.steps_per_iteration
+        before, start, steps = state, int(state.iteration), self.config.steps_per_iteration
         # The first chunk of a resumed run may have to catch up with the chunks' grid.
-        state, metrics = self.train(self.config, state, self.length - start % self.length)
+        length = self.length - start % self.length
+        self._compile(self.train, state, length)
+        state, metrics = self.train(self.config, state, length)
         metrics = jax.device_get(metrics)
         seconds = round(self.seconds, 3)
         rows = [
             {
                 "iteration": start + i + 1,
-                **{name: values[i].item() for name, values in metrics.items()},
+                **known({name: values[i].item() for name, values in metrics.items()}),
                 "timesteps": (start + i + 1) * steps,
                 "seconds": seconds,
             }
             for i in range(len(metrics["timesteps"]))
         ]
-        self.journal.require_finite(rows)
+        self.journal.require_finite(
+            rows,
+            state,
+            lambda number: culprit.find(self.config, before, number) if self.searches else None,
+        )
         iteration = start + len(rows)
         if iteration in self.points:
             num_episodes = self.options.num_eval_episodes
+            self._compile(self.evaluate, state, num_episodes)
             evaluated = jax.device_get(self.evaluate(self.config, state, num_episodes))
             rows.append(
                 {
@@ -253,14 +274,26 @@ class _Session:
         self.journal.report(rows)
         return state, rows[-1].get("eval/return_mean")
 
+    def _compile(self, program: Any, state: TrainState[Any], number: int) -> None:
+        """Compile a program before it is first called; refuse what would not fit in memory."""
+        if (program, number) in self.compiled:
+            return
+        began = time.monotonic()
+        compiled = program.lower(self.config, state, number).compile()
+        memory_estimate.require_compiled(compiled, self.config)
+        self.compiled.add((program, number))
+        self.journal.waited(time.monotonic() - began)
+
 
 def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
     """Make a run folder, named after the run and the time unless a name is given."""
-    if run_dir is None:
-        env = str(description["env"]).rsplit(":", 1)[-1]
-        name = f"{description['agent']}-{env}-{description['seed']}"
-        run_dir = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return str(RunFolder.create(run_dir, description).path)
+    description = {**description, "run": secrets.token_hex(8)}
+    if run_dir is not None:
+        return str(RunFolder.create(run_dir, description).path)
+    env = str(description["env"]).rsplit(":", 1)[-1]
+    name = f"{description['agent']}-{env}-{description['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = re.sub(r"[^\w.-]+", "-", name)
+    return str(RunFolder.create_beside(Path("runs") / name, description).path)
 
 
 @contextmanager
@@ -275,13 +308,10 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     """Refuse what cannot run, before anything is compiled or written."""
-    batched = [p for p, x in jax.tree_util.tree_leaves_with_path(config) if np.ndim(x) > 0]
-    if batched:
-        raise ValueError(f"config{jax.tree_util.keystr(batched[0])} is an array: give a number")
     envs.make(config.env, config.env_params)
     devices.require_devices(config.num_devices)
     hosts.require_all_devices(config.num_devices)
-    memory_estimate.require(config)
+    memory_estimate.require(config, options.num_eval_episodes if options.num_evals else 0)
     if options.tensorboard:
         require_extra("tensorboardX", "tensorboard")
     require_hooks(hooks)

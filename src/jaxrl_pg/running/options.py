@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
-from jaxrl_pg.config import nearest
+from jaxrl_pg.config import Positive, Range, nearest
+from jaxrl_pg.fields import settle
+from jaxrl_pg.running import sizes
 
 __all__ = ["Options", "Processes", "saved_options", "with_changes"]
+
+_LONGEST_WAIT = 86_400  # a day, in seconds
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -16,11 +20,11 @@ class Options:
 
     num_evals: int = 10
     """evaluations, evenly spread over the run"""
-    num_eval_episodes: int = 128
+    num_eval_episodes: Annotated[int, Positive] = 128
     """episodes in each evaluation"""
     checkpoint_seconds: float = 300.0
     """save at every evaluation, and when this many seconds have passed since the last save"""
-    keep_last: int = 3
+    keep_last: Annotated[int, Positive] = 3
     """newest checkpoints to keep, beside the best"""
     save_replay: bool = True
     """keep the replay buffer in checkpoints; if not, a resumed run fills a new one first"""
@@ -30,14 +34,16 @@ class Options:
     """print nothing but what goes wrong"""
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are too low, or of the wrong kind."""
-        for name, low in (("num_evals", 0), ("num_eval_episodes", 1), ("keep_last", 1)):
-            given = getattr(self, name)
-            if not isinstance(given, int) or given < low:
-                raise ValueError(f"{name}={given!r}: give a whole number >= {low}")
-        seconds = self.checkpoint_seconds
-        if not isinstance(seconds, int | float) or not seconds >= 0:  # NaN is not >= 0
-            raise ValueError(f"checkpoint_seconds={seconds!r}: give a number >= 0")
+        """Refuse numbers that are too low or too high, and values of the wrong kind."""
+        settle(self)
+        limits = {
+            "num_evals": sizes.MAX_EVALS,
+            "num_eval_episodes": sizes.LARGEST,
+            "keep_last": sizes.LARGEST,
+        }
+        for name, high in limits.items():
+            if getattr(self, name) > high:
+                raise ValueError(f"{name}={getattr(self, name)}: give at most {high:,}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,24 +52,29 @@ class Processes:
 
     coordinator: str | None = None
     """HOST:PORT of process 0, where all meet; auto: ask Slurm, Open MPI, Kubernetes or the TPU"""
-    num_processes: int | None = None
+    num_processes: Annotated[int, Positive] | None = None
     """number of processes; with auto, needed on a CPU only, to divide num_devices among them"""
     process_id: int | None = None
     """which of them this is, from 0; auto knows it"""
+    join_seconds: Annotated[int, Range(1, _LONGEST_WAIT)] = 300
+    """seconds to wait for all of them to be there"""
 
     def __post_init__(self) -> None:
         """Refuse a description from which the processes could not find each other."""
+        settle(self)
         count, number = self.num_processes, self.process_id
         if self.coordinator is None:
             if count is not None or number is not None:
                 name, value = ("num_processes", count) if number is None else ("process_id", number)
                 raise ValueError(f"{name}={value} without coordinator: give HOST:PORT of process 0")
             return
-        if count is not None and count < 1:
-            raise ValueError(f"num_processes={count}: give a whole number >= 1")
-        if number is not None and not 0 <= number < (count or number + 1):
-            limit = "" if count is None else f" to {count - 1} (num_processes={count})"
-            raise ValueError(f"process_id={number}: give a whole number from 0{limit}")
+        if count is not None and count > sizes.MAX_PROCESSES:
+            raise ValueError(f"num_processes={count}: give at most {sizes.MAX_PROCESSES:,}")
+        if number is not None and count is not None and number >= count:
+            raise ValueError(
+                f"process_id={number}: give a whole number from 0 to {count - 1} "
+                f"(num_processes={count})"
+            )
         if self.coordinator == "auto":
             return
         host, _, port = self.coordinator.rpartition(":")

@@ -35,6 +35,7 @@ class Progress:
         self._shown: tuple[float, int] | None = None  # time and timesteps of the last plain line
         self._began = time.monotonic()
         self._marks = deque([(self._began, start)], maxlen=32)  # (time, timesteps): the speed
+        self._waits_for_compiler = True  # until the first steps are done, or said to be left out
 
     def __enter__(self) -> Self:
         """Start the clock and, on a terminal, the live line."""
@@ -63,10 +64,11 @@ class Progress:
                 value, and is shown as "-" until it has had one.
         """
         if timesteps > self.done:
-            if len(self._marks) == 2 and self._marks[0][0] == self._began:
-                self._marks.popleft()  # the first steps waited for the compiler
             self.done = timesteps
             self._marks.append((time.monotonic(), timesteps))
+            if self._waits_for_compiler:
+                self._marks.popleft()
+                self._waits_for_compiler = False
         for kind in self.returns:
             value = known_return(row, kind)
             if value is not None:
@@ -74,6 +76,12 @@ class Progress:
         due = self._shown is None or time.monotonic() - self._shown[0] >= self.interval
         if self._live is None and (due or "eval/return_mean" in row):
             self._print_plain()
+
+    def leave_out(self, seconds: float) -> None:
+        """Leave time in which nothing was trained, such as compiling, out of speed and ETA."""
+        self._waits_for_compiler = False
+        moved = [(moment + seconds, steps) for moment, steps in self._marks]
+        self._marks = deque(moved, maxlen=self._marks.maxlen)
 
     def message(self, text: str) -> None:
         """Print one line, above the live line where there is one."""
@@ -93,7 +101,8 @@ class Progress:
         """Return the state as one line of text; `count` formats numbers of timesteps."""
         (time_0, steps_0), (time_1, steps_1) = self._marks[0], self._marks[-1]
         speed = (steps_1 - steps_0) / (time_1 - time_0) if time_1 > time_0 else None
-        eta = "-" if not speed else _clock(max(self.total - self.done, 0) / speed)
+        left = max(self.total - self.done, 0)
+        eta = _clock(left / speed) if speed else "-" if left else _clock(0)
         train, evaluated = (_number(value) for value in self.returns.values())
         return (
             f"{self.done / max(self.total, 1):4.0%}  {count(self.done)}/{count(self.total)}  "

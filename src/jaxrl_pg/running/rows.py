@@ -1,15 +1,26 @@
 """Metric rows: one flat dict of scalars for each iteration and for each evaluation."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
 
 from jaxrl_pg.ops.metric_names import is_watched
 
-__all__ = ["Row", "columns", "first_not_finite", "known_return"]
+__all__ = ["Row", "columns", "first_not_finite", "known", "known_return"]
 
 Row = dict[str, Any]
+
+
+def known(row: Row) -> Row:
+    """Return a training row with NaN for the means over episodes where none ended.
+
+    They are so already, unless `jax_debug_nans` forbids the compiled program to make a NaN.
+    """
+    if row.get("train/episodes") != 0:
+        return row
+    return {**row, **{k: math.nan for k in row if re.fullmatch(r"train/(return|length)_mean", k)}}
 
 
 def known_return(row: Row, kind: str) -> float | None:

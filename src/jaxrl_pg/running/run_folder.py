@@ -13,23 +13,47 @@ Reading a folder needs no JAX: reports open many, and should start at once.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import math
 import os
 import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
 
 import numpy as np
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
+from jaxrl_pg.files import schema
+from jaxrl_pg.running.metrics_file import MetricsFile
 from jaxrl_pg.running.rows import Row
 
 if TYPE_CHECKING:
     from jaxrl_pg.config import BaseConfig
 
 __all__ = ["RunFolder", "config_of"]
+
+_RESTORE = "restore it, or choose another run"
+
+
+class _Values(TypedDict):
+    """What is read of the agent's config before the agent is known."""
+
+    env: NotRequired[str]
+    num_devices: NotRequired[schema.Positive]
+
+
+class _Config(TypedDict):
+    """The content of config.json; a part that a caller needs, it asks for."""
+
+    agent: NotRequired[str]
+    config_class: NotRequired[str]
+    env: NotRequired[str]
+    seed: NotRequired[schema.Count]
+    run: NotRequired[str]
+    config: NotRequired[_Values]
+    options: NotRequired[dict[str, Any]]
 
 
 class RunFolder:
@@ -40,8 +64,10 @@ class RunFolder:
         self.path = Path(path).expanduser()
         self.checkpoints_dir = self.path / "checkpoints"
         self._config_path = self.path / "config.json"
-        self._metrics_path = self.path / "metrics.jsonl"
+        self.curve_path = self.path / "curve.png"
+        self._metrics = MetricsFile(self.path / "metrics.jsonl")
         self._lock: files.Lock | None = None
+        self._held: files.HeldFolder | None = None
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], config: Row) -> Self:
@@ -70,6 +96,24 @@ class RunFolder:
         except OSError as error:
             raise files.unwritable(run.path, error.strerror) from error
         return run
+
+    @classmethod
+    def create_beside(cls, path: str | os.PathLike[str], config: Row) -> Self:
+        """Make the folder of a new run, with a number added to its name where that is taken.
+
+        Of several processes that ask for the same name at once, each gets a folder of its own.
+        """
+        _plain(config, "config", finite=True)
+        path = Path(path)
+        files.require_writable(path)
+        for number in itertools.count(1):
+            name = path if number == 1 else path.with_name(f"{path.name}-{number}")
+            try:
+                files.make_new_folder(name)
+            except FileExistsError:
+                continue
+            return cls.create(name, config)
+        raise AssertionError  # numbers do not end
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -101,22 +145,28 @@ class RunFolder:
         self.unlock()
 
     def lock(self) -> None:
-        """Take the lock, and cut a last row that a killed process left half written.
+        """Take the lock.
 
         Raises:
-            ValueError: if another process holds the lock, or the folder cannot be written.
+            ValueError: if another process holds the lock, or a link is where a file or a folder
+                of the run is expected.
+            OSError: if the folder cannot be written.
         """
+        for path in (self._config_path, self._metrics.path, self.curve_path, self.checkpoints_dir):
+            files.require_no_link(path)
+        self._lock = files.lock(self.path)
         try:
-            self._lock = files.lock(self.path)
-            if self._metrics_path.exists():
-                with self._metrics_path.open("r+b") as file:
-                    file.truncate(file.read().rfind(b"\n") + 1)
-        except OSError as error:
+            files.clear_leftovers(self.path)
+            self._held = files.HeldFolder(self.path)
+        except BaseException:
             self.unlock()
-            raise files.unwritable(self.path, error.strerror) from error
+            raise
 
     def unlock(self) -> None:
         """Free the lock; does nothing if it is not held."""
+        self._metrics.close()
+        if self._held is not None:
+            self._held.close()
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -124,16 +174,13 @@ class RunFolder:
     @property
     def config(self) -> Row:
         """The content of config.json as it is now."""
-        try:
-            config = json.loads(self._config_path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            config = error
-        if not isinstance(config, dict):
-            raise ValueError(
-                f"{self._config_path} holds no JSON object ({config}): restore it, or choose "
-                "another run"
-            )
+        config: Row = schema.read(self._config_path, _Config, _RESTORE)
         return config
+
+    @property
+    def run_id(self) -> str:
+        """What the run's checkpoints must carry, too; "" for a run of an earlier version."""
+        return str(self.config.get("run", ""))
 
     def write_config(self, config: Row) -> None:
         """Replace config.json in one step."""
@@ -145,18 +192,19 @@ class RunFolder:
         """Add rows to metrics.jsonl. They outlive this process and, after `sync`, the machine.
 
         Args:
-            rows: scalars by name, "iteration" among them; what is not finite is written as null.
+            rows: scalars by name, "iteration" and "timesteps" among them; what is not finite is
+                written as null.
+
+        Raises:
+            ValueError: if the folder or the file was moved or deleted.
         """
         self._require_lock()
-        text = "".join(_line(row) for row in rows)
-        with self._metrics_path.open("a", encoding="utf-8") as file:
-            file.write(text)
+        self._metrics.append("".join(_line(row) for row in rows))
 
     def sync(self) -> None:
         """Force the rows to the disk; call before a checkpoint, which must not outlive them."""
         self._require_lock()
-        with self._metrics_path.open("a", encoding="utf-8") as file:
-            os.fsync(file.fileno())
+        self._metrics.sync()
 
     def drop_after(self, iteration: int) -> int:
         """Drop, in one step, the rows that are newer than a restored checkpoint.
@@ -168,30 +216,47 @@ class RunFolder:
             The number of rows dropped.
         """
         self._require_lock()
-        rows = self.rows()
-        kept = [row for row in rows if row["iteration"] <= iteration]
-        if len(kept) < len(rows):
-            files.write_atomic(self._metrics_path, "".join(_line(row) for row in kept))
-        return len(rows) - len(kept)
+        return self._metrics.drop_after(iteration)
 
     def rows(self) -> list[Row]:
-        """Read every whole row; a last line that is torn or still being written is left out."""
-        if not self._metrics_path.exists():
+        """Read every whole row; a last line that is torn or still being written is left out.
+
+        Raises:
+            ValueError: naming the first line that is no row, or is out of order.
+        """
+        if self._lock is not None:
+            self._require_lock()
+        return self._metrics.rows()
+
+    def require_rows(self, iteration: int) -> list[str]:
+        """Look at all rows before any is cut.
+
+        Args:
+            iteration: where the run goes on.
+
+        Returns:
+            A line about rows that are missing before that, if some are.
+
+        Raises:
+            ValueError: if a line of metrics.jsonl is no row, or is out of order.
+            OSError: if the file cannot be written.
+        """
+        self._require_lock()
+        self._metrics.require_writable()
+        there = {row["iteration"] for row in self.rows() if 0 < row["iteration"] <= iteration}
+        if len(there) == iteration:
             return []
-        rows = []
-        lines = self._metrics_path.read_bytes().split(b"\n")[:-1]
-        for number, line in enumerate(lines, start=1):
-            try:
-                rows.append(json.loads(line))
-            except ValueError as error:
-                raise ValueError(
-                    f"{self._metrics_path} line {number} is not JSON ({error}): delete that line"
-                ) from error
-        return rows
+        first = next(number for number in itertools.count(1) if number not in there)
+        return [
+            f"{self._metrics.path} lacks the rows of {iteration - len(there)} of {iteration} "
+            f"iterations (the first is {first}): they stay missing, unless the file is restored"
+        ]
 
     def _require_lock(self) -> None:
-        if self._lock is None:
+        if self._lock is None or self._held is None:
             raise RuntimeError(f"{self.path} is not locked: write inside `with run:`")
+        self._held.require_here()
+        self._metrics.require_here()
 
     def _require_new(self) -> None:
         """Refuse a folder in which a new run would mix with what is there."""
@@ -205,7 +270,8 @@ class RunFolder:
                 f"{path} already holds a run{f' ({named})' if named else ''}: resume it with "
                 f"`jaxrl-pg resume {shlex.quote(str(path))}`, or choose another --run-dir"
             )
-        held = sorted(set(os.listdir(path)) - files.LOCK_NAMES - {"config.json.tmp"})
+        names = set(os.listdir(path)) - files.LOCK_NAMES
+        held = sorted(name for name in names if not files.is_leftover(name))
         if held:
             listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
             raise ValueError(f"{path} is not empty (it holds {listed}): choose another --run-dir")
@@ -250,7 +316,10 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
                 "one that it had"
             )
         values[field] = given
-    return configs.from_dict(config_class, values)
+    try:
+        return configs.from_dict(config_class, values)
+    except ValueError as error:
+        raise ValueError(f"{run}/config.json: {error}") from error
 
 
 def _plain(value: Any, where: str, finite: bool = False) -> Any:
@@ -280,6 +349,9 @@ def _no_run_message(path: Path) -> str:
     """Say where a run was expected and which runs are near, the likeliest first."""
     parent = path.absolute().parent
     message = f"no run in {path}: expected {path / 'config.json'}"
+    inside = sorted(str(file.parent) for file in path.glob("*/config.json"))
+    if inside:
+        return f"{message}; runs in it are: {', '.join(inside[:8])}" + ", ..." * (len(inside) > 8)
     if (parent / "config.json").is_file():
         return f"{message}; did you mean {path.parent}?"
     names = sorted(file.parent.name for file in parent.glob("*/config.json"))

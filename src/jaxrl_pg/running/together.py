@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running import hosts
+from jaxrl_pg.running.divergence import Search, diverged
 from jaxrl_pg.running.hooks import Hooks
-from jaxrl_pg.running.journal import Decision, Journal, diverged
+from jaxrl_pg.running.journal import Decision, Journal
 from jaxrl_pg.running.options import Options
 from jaxrl_pg.running.rows import Row, first_not_finite
 from jaxrl_pg.running.run_folder import RunFolder
@@ -45,17 +46,28 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
         if self._journal is not None:
             self._journal.__exit__()
 
-    def require_finite(self, rows: list[Row]) -> None:
+    def require_finite(
+        self, rows: list[Row], state: TrainState[Any] | None = None, search: Search | None = None
+    ) -> None:
         """Go on only while every loss and every gradient norm is finite; see `Journal`.
 
-        The metrics are the same on all processes, so all raise at once.
+        The metrics are the same on all processes, so all raise at once, and gather first what the
+        cause is looked for in.
         """
-        if self._journal is not None:
-            self._journal.require_finite(rows)
         bad = first_not_finite(rows)
-        if bad is not None:
-            number, name = bad
-            raise diverged(rows[number], name, "see process 0 for the last good checkpoint")
+        if bad is None:
+            return
+        if state is not None:
+            state = hosts.gather(
+                state._replace(memory=(), actor=state.actor._replace(env_state=()))
+            )
+        if self._journal is not None:
+            self._journal.require_finite(rows, state, search)
+        raise diverged(rows, *bad, "see process 0 for the last good checkpoint", state, search)
+
+    def waited(self, seconds: float) -> None:
+        """Leave time that went into compiling out of the speed that is shown."""
+        self._attempt(lambda journal: journal.waited(seconds))
 
     def report(self, rows: list[Row]) -> None:
         """Keep and show the rows of a chunk."""
@@ -79,7 +91,7 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
         )
         save, signal, stop, failed = hosts.highest(*own, self._failure is not None)
         if failed:
-            raise self._failure or RuntimeError("process 0 could not write: see what it says")
+            raise self._failure or hosts.PeerError("process 0 could not write: see what it says")
         return Decision(bool(save), signal, bool(stop))
 
     def save(self, state: TrainState, seconds: float, score: float | None = None) -> None:

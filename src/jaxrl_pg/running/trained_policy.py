@@ -15,7 +15,7 @@ from jaxrl_pg import agents, checkpoint, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices, evaluation
+from jaxrl_pg.training import devices, evaluation, seeding
 from jaxrl_pg.types import TrainState
 
 __all__ = ["Policy", "load"]
@@ -55,10 +55,10 @@ class Policy:
             key: random key to sample with; None takes the most probable action.
 
         Raises:
-            ValueError: if `obs` has another shape or type.
+            ValueError: if `obs` has another shape or type, or `key` is no random key.
         """
         rows, outer = self._rows(obs)
-        some_key = jax.random.key(0) if key is None else key
+        some_key = jax.random.key(0) if key is None else seeding.require_key(key)
         action = _act(self.config, self.state.learner, rows, some_key, key is None)
         return action.reshape(*outer, *action.shape[1:])
 
@@ -147,7 +147,9 @@ def load(
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
-    restored = checkpoint.restore(run.checkpoints_dir, shapes, step, optional="memory")
+    restored = checkpoint.restore(
+        run.checkpoints_dir, shapes, step, optional="memory", run=run.run_id
+    )
     return Policy(config, restored.state, restored.step)
 
 

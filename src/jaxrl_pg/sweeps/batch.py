@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import checkpoint
-from jaxrl_pg.config import BaseConfig, check_choice, to_dict
+from jaxrl_pg.config import BaseConfig, to_dict
+from jaxrl_pg.fields import settle
+from jaxrl_pg.files import schema
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.running.trained_policy import Policy
+from jaxrl_pg.sweeps import formats
 from jaxrl_pg.sweeps.experiment import Point
-from jaxrl_pg.training import devices, population
+from jaxrl_pg.training import devices, population, seeding
 from jaxrl_pg.training.program import evaluation_iterations
 from jaxrl_pg.types import TrainState
 
@@ -29,13 +33,15 @@ __all__ = [
     "Batch",
     "BatchRun",
     "SweepOptions",
+    "batch_id",
+    "described",
     "layout_of",
     "make_batch",
     "max_members",
     "num_bytes",
 ]
 
-Row = dict[str, Any]
+Row = formats.Row
 Layout = Literal["auto", "map", "vmap"]
 
 _MEASURED = ("return_mean", "return_std", "length_mean")
@@ -59,12 +65,15 @@ class SweepOptions:
     """save every agent's trained policy in policies/ID, where ID is its id in results.csv"""
 
     def __post_init__(self) -> None:
-        """Refuse an unknown layout and negative numbers."""
-        check_choice("layout", self.layout, get_args(Layout))
-        for name in ("max_agents", "checkpoint_seconds"):
-            given = getattr(self, name)
-            if not isinstance(given, int | float) or not given >= 0:
-                raise ValueError(f"{name}={given!r}: give a number >= 0")
+        """Refuse an unknown layout, negative numbers and values of the wrong kind."""
+        settle(self)
+
+
+class Kept(TypedDict):
+    """What the host keeps beside the members in a batch's checkpoint."""
+
+    batch: NotRequired[str]
+    rows: list[formats.Measured]
 
 
 class Batch(NamedTuple):
@@ -83,8 +92,12 @@ class Batch(NamedTuple):
 
 def make_batch(group: str, points: Sequence[Point]) -> Batch:
     """Return the batch of these points; the same points in the same order have the same id."""
-    digest = hashlib.sha256(" ".join(point.id for point in points).encode()).hexdigest()
-    return Batch(digest[:12], group, tuple(points))
+    return Batch(batch_id([point.id for point in points]), group, tuple(points))
+
+
+def batch_id(ids: Sequence[str]) -> str:
+    """Return the id of a batch: 12 hex digits of a hash of its points' ids, in their order."""
+    return hashlib.sha256(" ".join(ids).encode()).hexdigest()[:12]
 
 
 def layout_of(options: SweepOptions) -> str:
@@ -160,7 +173,7 @@ class BatchRun:
     def save(self) -> None:
         """Save in the background."""
         kept = jax.tree.map(lambda x: x[: len(self.batch.points)], self.members)
-        self.saves.save(self.done, kept, {"rows": self.rows})
+        self.saves.save(self.done, kept, {"batch": self.batch.id, "rows": self.rows})
 
     def policies(self) -> Iterator[tuple[str, Policy]]:
         """Yield the policy of every member that has not diverged, with its point's id."""
@@ -174,7 +187,7 @@ class BatchRun:
 
     def _start(self, folder: Path) -> None:
         points, layout = self.batch.points, self.layout
-        keys = _pad_to_devices(jnp.stack([jax.random.key(point.seed) for point in points]))
+        keys = _pad_to_devices(jnp.stack([seeding.key_of_seed(point.seed) for point in points]))
         if not checkpoint.steps(folder):
             init = jax.jit(population.init, static_argnums=2)
             self.members = init(self.configs, keys, layout)
@@ -186,6 +199,7 @@ class BatchRun:
             lambda x: jax.ShapeDtypeStruct((len(points), *x.shape[1:]), x.dtype), shapes
         )
         restored = checkpoint.restore(folder, target)
+        _require_own(restored.host, self.batch, folder)
         sharding = devices.members_sharding()
         self.members = jax.device_put(_pad_to_devices(restored.state), sharding)
         self.done, self.rows = restored.step, restored.host["rows"]
@@ -205,17 +219,26 @@ class BatchRun:
         for i, point in enumerate(self.batch.points):
             if point.id in diverged:
                 continue
-            row = _describe(point, self.done * self.config.steps_per_iteration)
+            row = described(point, self.done * self.config.steps_per_iteration)
             if finite[i]:
-                values = {name: float(metrics[f"eval/{name}"][i]) for name in _MEASURED}
+                values = {name: _finite(metrics[f"eval/{name}"][i]) for name in _MEASURED}
                 row |= {**values, "num_episodes": self.num_eval_episodes, "status": "ok"}
             else:
                 row |= {**dict.fromkeys((*_MEASURED, "num_episodes")), "status": "diverged"}
             self.rows.append(row)
 
 
-def _describe(point: Point, timesteps: int) -> Row:
-    """Return the columns that name a run: study, environment, seed, hyper-parameters."""
+def _require_own(host: Row, batch: Batch, folder: Path) -> None:
+    """Refuse a checkpoint of other runs; one of an earlier version has no batch, but rows."""
+    remedy = f"delete {folder}, and its runs are trained again"
+    schema.check(host, Kept, folder, "checkpoint", remedy)
+    foreign = {row["id"] for row in host["rows"]} - {point.id for point in batch.points}
+    if host.get("batch", batch.id) != batch.id or foreign:
+        raise ValueError(f"{folder} has a checkpoint of another batch: {remedy}")
+
+
+def described(point: Point, timesteps: int) -> Row:
+    """Return the columns that name a run: id, study, environment, seed, hyper-parameters, steps."""
     values = to_dict(point.config)
     params = values.pop("env_params", {})
     env = values.pop("env")
@@ -227,6 +250,10 @@ def _describe(point: Point, timesteps: int) -> Row:
     spread = {f"env_params.{name}": value for name, value in params.items()}
     named = {"id": point.id, "study": point.study, "agent": point.agent, "env": env}
     return {**named, "seed": point.seed, **shown, **spread, "timesteps": timesteps}
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if math.isfinite(value) else None
 
 
 def _pad_to_devices(tree: Any) -> Any:

@@ -26,6 +26,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import tomllib
 import typing
 from collections.abc import Iterator, Sequence
@@ -37,11 +38,15 @@ import jax
 from jaxrl_pg import envs
 from jaxrl_pg.agents import config_class
 from jaxrl_pg.config import BaseConfig, nearest, to_dict
-from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, studies, whole
+from jaxrl_pg.running import hints, sizes
+from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, hints_of, studies, whole
 
 __all__ = ["Experiment", "Group", "Point", "describe", "groups", "load", "parse"]
 
 Table = dict[str, Any]
+
+_MAX_BYTES = 1_000_000  # of a file that people write
+_MAX_DEPTH = 32  # parts of a dotted key
 
 
 class Point(NamedTuple):
@@ -85,6 +90,7 @@ class Experiment(NamedTuple):
         num_evals: evaluations of each run.
         num_eval_episodes: episodes in each evaluation.
         points: the runs, study by study; within one: agent, environment, grid, sample, seed.
+        source: what names the file to `load` again; the name where there is no file.
     """
 
     name: str
@@ -92,6 +98,12 @@ class Experiment(NamedTuple):
     num_evals: int
     num_eval_episodes: int
     points: tuple[Point, ...]
+    source: str = ""
+
+    def command(self, run_dir: Path) -> str:
+        """Return the command that trains what is missing of the experiment in a folder."""
+        source = hints.path_argument(self.source or self.name)
+        return hints.command("sweep", source, "--run-dir", run_dir)
 
 
 def load(path_or_name: str | os.PathLike[str]) -> Experiment:
@@ -101,17 +113,35 @@ def load(path_or_name: str | os.PathLike[str]) -> Experiment:
         ValueError: no such file (the nearest is named), not TOML, or whatever `parse` refuses.
     """
     path = Path(path_or_name)
-    if path.suffix != ".toml":
+    named = path.suffix != ".toml"
+    if named:
         path = Path("experiments") / f"{path}.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"{path} is larger than {_MAX_BYTES:,} bytes: split the experiment")
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         names = [other.stem for other in path.parent.glob("*.toml")]
         hint = nearest(path.stem, names) if names else "give the path of a .toml file"
         raise ValueError(f"cannot read {path} ({error.strerror}): {hint}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text ({error}): write it in UTF-8") from None
+    source = path.stem if named else os.fspath(path.absolute())
+    return parse(path.stem, _table(path, text))._replace(source=source)
+
+
+def _table(path: Path, text: str) -> Table:
+    """Parse the text of a file, which may come from anywhere."""
+    # A key of many parts takes the parser their square; a number has one dot.
+    names = re.split(r"[^\w\-.'\" \t]+", re.sub(r"#.*", "", text))
+    if max(name.count(".") for name in names) > _MAX_DEPTH:
+        raise ValueError(f"{path} has a key of more than {_MAX_DEPTH} parts: give keys of 2 or 3")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path} has lists in lists too deep to be read: give flat ones") from None
     except ValueError as error:
         raise ValueError(f"{path} is not TOML ({error}): fix that line") from None
-    return parse(path.stem, table)
 
 
 def parse(name: str, table: Table) -> Experiment:
@@ -128,6 +158,8 @@ def parse(name: str, table: Table) -> Experiment:
     try:
         check_keys("key", table, ("num_evals", "num_eval_episodes", "study", *STUDY_KEYS))
         num_evals = whole("num_evals", table.get("num_evals", 10), 1)
+        if num_evals > sizes.MAX_EVALS:
+            raise ValueError(f"num_evals={num_evals}: give at most {sizes.MAX_EVALS:,}")
         num_eval_episodes = whole("num_eval_episodes", table.get("num_eval_episodes", 128), 1)
         for point, words in itertools.chain.from_iterable(map(_expand, studies(name, table))):
             if point.id in points:
@@ -203,12 +235,12 @@ def _expand(study: Study) -> Iterator[tuple[Point, str]]:
 def _config(agent: str, env: str, values: Table) -> BaseConfig:
     """Return the config of one setting, validated with its environment."""
     cls = config_class(agent)
-    hints = typing.get_type_hints(cls)
+    types = hints_of(cls)
     plain: Table = {"env": env, "env_params": {}}
     for field, value in values.items():
         if field.startswith("env_params."):
             plain["env_params"][field.removeprefix("env_params.")] = value
-        elif value == "none" and type(None) in typing.get_args(hints.get(field)):
+        elif value == "none" and type(None) in typing.get_args(types.get(field)):
             plain[field] = None
         else:
             plain[field] = value

@@ -5,6 +5,8 @@ parts/ID.json   the rows of a finished batch
 batches/ID/     an unfinished batch: its points, and its checkpoints
 policies/ID/    the policy of a finished run, if they are kept; `jaxrl_pg.load` reads it
 results.csv     every finished run: a row for each evaluation
+
+Nothing in it is believed before it is checked: see `formats` and `parts`.
 """
 
 from __future__ import annotations
@@ -13,17 +15,17 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
-from jaxrl_pg.running import files
-from jaxrl_pg.sweeps import results
-from jaxrl_pg.sweeps.batch import Batch, BatchRun
+from jaxrl_pg import files
+from jaxrl_pg.sweeps import formats, results
+from jaxrl_pg.sweeps.batch import Batch, BatchRun, batch_id
 from jaxrl_pg.sweeps.experiment import Experiment
+from jaxrl_pg.sweeps.parts import finished_rows, parts
 
 __all__ = [
     "begin",
@@ -31,42 +33,33 @@ __all__ = [
     "collect",
     "discard",
     "finish",
-    "finished_rows",
     "folder_of",
     "measured_speed",
     "opened",
+    "require_ours",
 ]
-
-Row = dict[str, Any]
 
 _PACKAGES = ("jaxrl-pg", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
 
 
 def folder_of(experiment: Experiment, run_dir: str | os.PathLike[str] | None) -> Path:
     """Return the sweep's folder, `runs/NAME` unless another is given."""
-    return Path(run_dir or Path("runs") / experiment.name).expanduser().absolute()
+    if run_dir is None:
+        run_dir = Path("runs") / files.file_name(experiment.name, "the experiment's name")
+    return Path(run_dir).expanduser().absolute()
 
 
 @contextlib.contextmanager
 def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
-    """Hold a sweep's folder; make it if it is new.
+    """Hold a sweep's folder; make it if it is new. Nothing is written before all of it is checked.
 
     Raises:
-        ValueError: if it is in use, holds something else than a sweep, or holds results that were
-            evaluated in another way.
+        ValueError: if it is in use, holds something else than a sweep, holds results that were
+            evaluated in another way, or a part or a batch that is not what it should be.
     """
-    saved = _read(folder / "sweep.json")
-    if not saved and folder.is_dir() and set(os.listdir(folder)) - files.LOCK_NAMES:
-        raise ValueError(f"{folder} holds something else than a sweep: choose another --run-dir")
-    for name in ("num_evals", "num_eval_episodes"):
-        old, new = saved.get(name), getattr(experiment, name)
-        if old is not None and old != new:
-            raise ValueError(
-                f"{name}={new} but the results in {folder} have {old}: rows would not "
-                "compare; choose another --run-dir"
-            )
+    seconds = require_ours(folder, experiment)
     files.require_writable(folder)
-    (folder / "parts").mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder / "parts", within=folder)
     lock = files.lock(folder)
     try:
         facts = {
@@ -75,9 +68,9 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
             "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "command": f"jaxrl-pg sweep {experiment.name} --run-dir {folder}",
+            "command": experiment.command(folder),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "seconds": saved.get("seconds", 0.0),
+            "seconds": seconds,
         }
         files.write_atomic(folder / "sweep.json", json.dumps(facts, indent=1) + "\n")
         yield
@@ -87,22 +80,36 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
 
 def begin(folder: Path, batch: Batch) -> Path:
     """Make the folder of a batch, and note what the batch trains."""
-    place = folder / "batches" / batch.id
-    place.mkdir(parents=True, exist_ok=True)
+    place = files.make_folder(folder / "batches" / batch.id, within=folder)
     ids = [point.id for point in batch.points]
-    files.write_atomic(place / "batch.json", json.dumps({"group": batch.group, "points": ids}))
+    note = json.dumps({"group": batch.group, "points": ids})
+    files.write_atomic(place / "batch.json", note, within=folder)
     return place
 
 
 def begun(folder: Path, group: str) -> list[list[str]]:
-    """Return the points' ids of each unfinished batch of a group."""
-    unfinished = [_read(path) for path in sorted((folder / "batches").glob("*/batch.json"))]
-    return [batch["points"] for batch in unfinished if batch.get("group") == group]
+    """Return the points' ids of each unfinished batch of a group.
+
+    Raises:
+        ValueError: for a batch that is a link, or not the one that its name says.
+    """
+    unfinished = []
+    for path in sorted((folder / "batches").glob("*/batch.json")):
+        files.require_no_link(path, within=folder)
+        note = formats.read_note(path)
+        if batch_id(note["points"]) != path.parent.name:
+            raise ValueError(
+                f"{path} names other runs than batch {path.parent.name} has: delete "
+                f"{path.parent}, and its runs are trained again"
+            )
+        if note["group"] == group:
+            unfinished.append(note["points"])
+    return unfinished
 
 
 def discard(folder: Path, batch: Batch) -> None:
     """Remove an unfinished batch."""
-    shutil.rmtree(folder / "batches" / batch.id, ignore_errors=True)
+    files.remove_tree(folder / "batches" / batch.id, within=folder)
 
 
 def finish(folder: Path, run: BatchRun, keep_policies: bool = False) -> None:
@@ -113,38 +120,35 @@ def finish(folder: Path, run: BatchRun, keep_policies: bool = False) -> None:
     if keep_policies:
         for point_id, policy in run.policies():
             place = folder / "policies" / point_id
-            shutil.rmtree(place, ignore_errors=True)  # of an attempt that was killed just here
+            files.remove_tree(place, within=folder)  # of an attempt that was killed just here
             policy.save(place)
     steps = run.timed * run.config.steps_per_iteration * len(run.batch.points)
     part = {
         "group": run.batch.group,
         "steps_per_second": round(steps / run.seconds) if run.seconds else None,
+        "num_agents": len(run.batch.points),
+        "num_rows": len(run.rows),
         "rows": run.rows,
     }
-    files.write_atomic(folder / "parts" / f"{run.batch.id}.json", json.dumps(part))
-    shutil.rmtree(folder / "batches" / run.batch.id)
-
-
-def finished_rows(folder: Path) -> dict[str, list[Row]]:
-    """Return the rows of every finished run, by the id of its point."""
-    rows: dict[str, list[Row]] = {}
-    for path in sorted((folder / "parts").glob("*.json")):
-        for row in json.loads(path.read_text())["rows"]:
-            rows.setdefault(row["id"], []).append(row)
-    return rows
+    path = folder / "parts" / f"{run.batch.id}.json"
+    files.write_atomic(path, json.dumps(part, allow_nan=False), within=folder)
+    discard(folder, run.batch)
 
 
 def measured_speed(folder: Path, group: str) -> float | None:
     """Return environment steps a second of a group's finished batches; None if there is none."""
-    parts = [_read(path) for path in (folder / "parts").glob("*.json")]
-    speeds = [part["steps_per_second"] for part in parts if part.get("group") == group]
+    speeds = [part["steps_per_second"] for _, part in parts(folder) if part["group"] == group]
     known = [speed for speed in speeds if speed]
     return sum(known) / len(known) if known else None
 
 
-def collect(folder: Path, experiment: Experiment, seconds: float) -> None:
-    """Write `results.csv` from the finished parts, in the experiment's order."""
-    finished = finished_rows(folder)
+def collect(folder: Path, experiment: Experiment, seconds: float, quiet: bool = False) -> None:
+    """Write `results.csv` from the finished parts, in the experiment's order.
+
+    It says so, unless `quiet`, if finished runs are left out because the experiment does not have
+    them (any more).
+    """
+    finished = finished_rows(folder, experiment)
     rows = [
         {**row, "study": point.study}  # as the file calls it now
         for point in experiment.points
@@ -152,13 +156,42 @@ def collect(folder: Path, experiment: Experiment, seconds: float) -> None:
     ]
     if rows:
         results.write(folder / "results.csv", rows)
-    facts = json.loads((folder / "sweep.json").read_text())
+    facts = formats.read_facts(folder) or formats.Facts()
     facts["seconds"] = round(facts.get("seconds", 0.0) + seconds, 1)
     files.write_atomic(folder / "sweep.json", json.dumps(facts, indent=1) + "\n")
+    left_out = len(finished.keys() - {point.id for point in experiment.points})
+    if left_out and not quiet:
+        print(
+            f"{folder} has {left_out} finished runs that are not in the experiment: results.csv "
+            "leaves them out",
+            file=sys.stderr,
+        )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError):
-        return {}
+def require_ours(folder: Path, experiment: Experiment) -> float:
+    """Refuse a folder that is no sweep's, or not this one's.
+
+    Returns:
+        The seconds for which the sweep was trained so far.
+
+    Raises:
+        ValueError: if it holds something else than a sweep, results that were evaluated in another
+            way, or a part or a batch that is not what it should be.
+    """
+    for name in ("parts", "batches", "policies", "results.csv"):
+        files.require_no_link(folder / name)
+    saved = formats.read_facts(folder)
+    held = set(os.listdir(folder)) - files.LOCK_NAMES if folder.is_dir() else set()
+    if saved is None and any(not files.is_leftover(name) for name in held - {"parts"}):
+        raise ValueError(f"{folder} holds something else than a sweep: choose another --run-dir")
+    saved = saved or formats.Facts()
+    for name in ("num_evals", "num_eval_episodes"):
+        old, new = saved.get(name), getattr(experiment, name)
+        if old is not None and old != new:
+            raise ValueError(
+                f"{name}={new} but the results in {folder} have {old}: rows would not "
+                "compare; choose another --run-dir"
+            )
+    finished_rows(folder, experiment)
+    begun(folder, "")
+    return saved.get("seconds", 0.0)

@@ -54,7 +54,7 @@ def run_with_ray(
     folder = folder_of(experiment, run_dir)
     every_group = groups(experiment.points)
     began = time.monotonic()
-    ours = not ray.is_initialized()
+    ours, quiet = not ray.is_initialized(), options is not None and options.quiet
     with opened(folder, experiment):
         if ours:
             ray.init(log_to_driver=False, logging_level="ERROR")
@@ -65,11 +65,11 @@ def run_with_ray(
             named = (experiment.name, experiment.table)
             shared = (str(folder), options or SweepOptions(), max(1, int(num_cpus)))
             waiting = [task.remote(*named, group.id, *shared) for group in every_group]
-            _wait(waiting, options is not None and options.quiet)
+            _wait(waiting, quiet)
         finally:
             if ours:
                 ray.shutdown()
-        collect(folder, experiment, time.monotonic() - began)
+        collect(folder, experiment, time.monotonic() - began, quiet)
     return folder
 
 

@@ -4,8 +4,9 @@
     length_mean, num_episodes, status
 
 `status` is "ok" or "diverged"; a run that diverged ends with one row of that status without
-measurements. A *setting* is the runs that differ only in the seed. This module needs no array
-library but numpy, so that reading a table does not import JAX.
+measurements. A *setting* is the runs that differ only in the seed. An id may name a file, since
+exports write one for each run. This module needs no array library but numpy, so that reading a
+table does not import JAX.
 """
 
 from __future__ import annotations
@@ -13,16 +14,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import difflib
+import gzip
 import io
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrl_pg.running import files
+from jaxrl_pg import files
+from jaxrl_pg.sweeps import cells
 
 __all__ = ["Setting", "Table", "merge", "of_rows", "read", "settings", "write"]
 
@@ -33,8 +36,7 @@ _MEASURED = ("return_mean", "return_std", "length_mean", "num_episodes")
 _RESULTS = ("timesteps", *_MEASURED, "status")
 _TEXT = ("id", "study", "agent", "env", "status")
 _STATUSES = ("diverged", "ok")
-_WHOLE = re.compile(r"[+-]?\d+")
-_BOOLS = {"True": True, "False": False}
+_LARGEST = 2**63 - 1
 
 
 class Table(NamedTuple):
@@ -87,8 +89,8 @@ class Setting:
 def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV, replacing the file in one step.
 
-    Hyper-parameters become columns in the order they first appear; None and NaN are left empty
-    and tuples are written like 64x64.
+    Hyper-parameters become columns in the order they first appear; see `cells` for how values are
+    written.
 
     Args:
         path: path of the file.
@@ -97,48 +99,51 @@ def write(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> No
     Raises:
         ValueError: for a row that lacks one of the other columns.
     """
-    text = io.StringIO()
-    _dump(list(rows), text)
-    files.write_atomic(Path(path), text.getvalue())
+    files.write_atomic(Path(path), _dumped(list(rows)))
 
 
 def read(path: str | os.PathLike[str]) -> Table:
-    """Read a table that `write` wrote.
+    """Read a table that `write` wrote, also one compressed by gzip, if its name ends in .gz.
 
     A column of hyper-parameters holds whole numbers if every cell does, else floats if every cell
     does, else booleans if every cell is True or False; otherwise text, except that a cell with a
     whole number holds that number.
 
     Raises:
-        ValueError: no such file, a column is missing, or a cell cannot be read (with its line).
+        ValueError: no such file, a column is missing or twice there, or a cell cannot be read (with
+            its line).
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            header, *lines = [line for line in csv.reader(file) if line] or [[]]
+        header, *lines = _lines(path) or [[]]
     except OSError as error:
-        raise ValueError(f"cannot read {path} ({error.strerror}): give a table") from None
-    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"cannot read {path} ({error.strerror or error}): give a table") from None
+    except (csv.Error, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(f"{path} is not CSV ({error}): give a table") from None
+    header = [cells.of_text(name) for name in header]
     for name in (*_NAMES, *_RESULTS):
         if name not in header:
             close = difflib.get_close_matches(name, header, n=1)
             hint = f" (it has {close[0]!r})" if close else ""
             raise ValueError(f"{path} has no column {name!r}{hint}: give a table of a sweep")
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{path} has two columns {twice!r}: remove one")
     for number, line in enumerate(lines, start=2):
         if len(line) != len(header):
             raise ValueError(
                 f"{path} line {number} has {len(line)} cells, the header {len(header)}: "
                 "fix that line"
             )
-    return _of_cells(header, lines, path, os.fspath(path.parent))
+    table = _of_cells(header, lines, path, os.fspath(path.parent))
+    for number, name in enumerate(table.columns["id"], start=2):
+        files.file_name(name, f"{path} line {number}: id")
+    return table
 
 
 def of_rows(rows: Sequence[Mapping[str, Any]], source: str) -> Table:
     """Return the table that `read` would return, had `write` written these rows."""
-    text = io.StringIO()
-    _dump(rows, text)
-    header, *lines = csv.reader(io.StringIO(text.getvalue()))
+    header, *lines = csv.reader(io.StringIO(_dumped(rows), newline=""))
     return _of_cells(header, lines, Path(source) / "rows", source)
 
 
@@ -221,7 +226,14 @@ def _setting(table: Table, rows: np.ndarray) -> Setting:
     )
 
 
-def _dump(rows: Sequence[Mapping[str, Any]], file: io.StringIO) -> None:
+def _lines(path: Path) -> list[list[str]]:
+    """Return the cells of every line that has any."""
+    data = files.read_bytes(path)
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8")
+    return [line for line in csv.reader(io.StringIO(text, newline="")) if line]
+
+
+def _dumped(rows: Sequence[Mapping[str, Any]]) -> str:
     fixed = (*_NAMES, *_RESULTS)
     for number, row in enumerate(rows, start=1):
         lacking = [name for name in fixed if name not in row]
@@ -229,49 +241,56 @@ def _dump(rows: Sequence[Mapping[str, Any]], file: io.StringIO) -> None:
             raise ValueError(f"row {number} lacks {', '.join(lacking)}: give it, or None")
     hyper = dict.fromkeys(name for row in rows for name in row if name not in fixed)
     columns = (*_NAMES, *hyper, *_RESULTS)
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(row.get(name)) for name in columns] for row in rows)
+    lines = [cells.line(row.get(name) for name in columns) for row in rows]
+    return "".join([cells.line(columns), *lines])
 
 
 def _of_cells(header: list[str], lines: list[list[str]], path: Path, source: str) -> Table:
     by_column = zip(*lines, strict=True) if lines else ((),) * len(header)
-    cells = dict(zip(header, by_column, strict=True))
-    columns = {name: _column(name, values, path) for name, values in cells.items()}
+    columns = {
+        name: _column(name, values, path) for name, values in zip(header, by_column, strict=True)
+    }
     return Table(columns, np.full(len(lines), source, dtype=object))
 
 
-def _column(name: str, cells: Sequence[str], path: Path) -> np.ndarray:
+def _column(name: str, values: Sequence[str], path: Path) -> np.ndarray:
     """Return one column's cells, in a type that suits all of them."""
-    if name == "status":
-        for number, cell in enumerate(cells, start=2):
-            if cell not in _STATUSES:
-                raise ValueError(f"{path} line {number}: status {cell!r}: allowed: diverged, ok")
     if name in _TEXT:
-        return _array(name, cells)
-    if name in ("seed", "timesteps", *_MEASURED):
-        whole = name not in _MEASURED
-        values = []
-        for number, cell in enumerate(cells, start=2):
-            try:
-                values.append(int(cell) if whole else float(cell or "nan"))
-            except ValueError:
-                kind = "whole number" if whole else "number"
-                raise ValueError(f"{path} line {number}: {name} {cell!r}: give a {kind}") from None
-        return _array(name, values)
-    return _array(name, _typed(cells))
+        texts = [cells.of_text(cell) for cell in values]
+        for number, text in enumerate(texts, start=2):
+            if name == "status" and text not in _STATUSES:
+                raise ValueError(f"{path} line {number}: status {text!r}: allowed: diverged, ok")
+        return _array(name, texts)
+    if name in ("seed", "timesteps"):
+        return _array(name, _numbers(name, values, path, _whole, "whole number from 0"))
+    if name in _MEASURED:
+        return _array(name, _numbers(name, values, path, _measured, "number"))
+    return _array(name, cells.typed(values))
 
 
-def _typed(cells: Sequence[str]) -> list[Any]:
-    filled = {cell for cell in cells if cell}
-    if filled <= set(_BOOLS):
-        return [_BOOLS.get(cell) for cell in cells]
-    if all(_WHOLE.fullmatch(cell) for cell in filled):
-        return [int(cell) if cell else None for cell in cells]
-    try:
-        return [float(cell) if cell else None for cell in cells]
-    except ValueError:
-        return [int(cell) if _WHOLE.fullmatch(cell) else cell or None for cell in cells]
+def _numbers(
+    name: str, values: Sequence[str], path: Path, of: Callable[[str], Any], kind: str
+) -> list[Any]:
+    """Return the numbers in a column's cells, or refuse the first that is none."""
+    numbers = []
+    for number, cell in enumerate(values, start=2):
+        try:
+            numbers.append(of(cell))
+        except ValueError:
+            shown = cell if len(cell) <= 40 else f"{cell[:40]}..."
+            raise ValueError(f"{path} line {number}: {name} {shown!r}: give a {kind}") from None
+    return numbers
+
+
+def _whole(cell: str) -> int:
+    number = int(cell)
+    if not 0 <= number <= _LARGEST:
+        raise ValueError
+    return number
+
+
+def _measured(cell: str) -> float:
+    return float(cell) if cell else np.nan
 
 
 def _array(name: str, values: Sequence[Any]) -> np.ndarray:
@@ -282,13 +301,3 @@ def _array(name: str, values: Sequence[Any]) -> np.ndarray:
     array = np.empty(len(values), dtype=object)
     array[:] = list(values)
     return array
-
-
-def _cell(value: Any) -> str:
-    if value is None or (isinstance(value, float | np.floating) and np.isnan(value)):
-        return ""
-    if isinstance(value, list | tuple):
-        return "x".join(map(_cell, value))
-    if isinstance(value, np.generic):
-        return _cell(value.item())
-    return repr(value) if isinstance(value, float) else str(value)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxrl_pg.config import BaseConfig, check_choice
 from jaxrl_pg.sweeps.study import whole
 from jaxrl_pg.training import population as populations
+from jaxrl_pg.training import seeding
 from jaxrl_pg.training.population import Population
 from jaxrl_pg.types import Metrics
 
@@ -108,13 +109,14 @@ def successive_halving(
             cannot share equally.
     """
     layout = _layout(layout, num_eval_episodes)
+    seeds = [seeding.require_seed(seed, "a seed") for seed in seeds]
     if not configs or not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"{len(configs)} configs, seeds={list(seeds)}: give some, a seed once")
+        raise ValueError(f"{len(configs)} configs, seeds={seeds}: give some, a seed once")
     stacked = populations.stack([config for config in configs for _ in seeds])
     plan = schedule(configs[0], len(configs), min_timesteps, eta)
     for num, _ in plan:
         _require_even(num * len(seeds))
-    keys = jnp.stack([jax.random.key(seed) for _ in configs for seed in seeds])
+    keys = jnp.stack([seeding.key_of_seed(seed) for _ in configs for seed in seeds])
     members = _init(stacked, keys, layout)
     evaluated = jnp.asarray(True), num_eval_episodes, layout
     alive, done, rungs = list(range(len(configs))), 0, list[Rung]()
@@ -183,7 +185,7 @@ def population_based_training(
         ValueError: for bad numbers, bounds or fields, or members that the devices cannot share
             equally.
     """
-    layout = _layout(layout, num_eval_episodes)
+    layout, key = _layout(layout, num_eval_episodes), seeding.require_key(key)
     each = _iterations("ready_timesteps", ready_timesteps, configs)
     _check(configs, keys, mutate)
     configs = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), configs)

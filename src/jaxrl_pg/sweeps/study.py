@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import typing
@@ -10,16 +11,21 @@ from typing import Any, NamedTuple
 
 from jaxrl_pg.agents import AGENTS, config_class
 from jaxrl_pg.config import check_choice, nearest
+from jaxrl_pg.running import sizes
 from jaxrl_pg.sweeps import designs
+from jaxrl_pg.training import seeding
 
-__all__ = ["STUDY_KEYS", "Study", "check_keys", "studies", "whole"]
+__all__ = ["MAX_RUNS", "STUDY_KEYS", "Study", "check_keys", "hints_of", "studies", "whole"]
 
 Table = dict[str, Any]
 
 _BLOCKS = ("fixed", "grid", "sample")
 STUDY_KEYS = ("agent", "env", "seeds", "total_timesteps", *_BLOCKS)
 _SAMPLE_KEYS = ("num", "method", "seed")
-_LARGEST = 2**31 - 1
+# Each run of an experiment is made, checked and hashed before the first is trained: a hundred
+# thousand settings take some minutes.
+MAX_RUNS = 100_000
+_MAX_FIELDS = 100  # no agent and environment together have so many
 _LARGEST_FLOAT = 3e38  # what float32 can hold, nearly
 
 
@@ -55,12 +61,19 @@ def studies(name: str, table: Table) -> list[Study]:
     blocks = table.get("study", [{"name": name}])
     if not isinstance(blocks, list) or not blocks or not all(isinstance(b, dict) for b in blocks):
         raise ValueError("study is no list of tables: write [[study]]")
-    result = [_study(base, block) for block in blocks]
-    for one, other in itertools.combinations(result, 2):
-        if one.name == other.name and set(one.envs) & set(other.envs):
+    result: list[Study] = []
+    number, known = 0, set[tuple[str, str]]()
+    for block in blocks:
+        study = _study(base, block)
+        number += _num_runs(study)
+        _require_few("all studies together", number)
+        if known & {(study.name, env) for env in study.envs}:
             raise ValueError(
-                f"study name={one.name!r}: give every [[study]] of an environment a name of its own"
+                f"study name={study.name!r}: give every [[study]] of an environment a name of its "
+                "own"
             )
+        known |= {(study.name, env) for env in study.envs}
+        result.append(study)
     return result
 
 
@@ -73,11 +86,18 @@ def _study(base: Table, block: Table) -> Study:
         table = _inherit(base, _tidy(block))
         agents = _names("agent", table.get("agent"))
         config_classes = [config_class(agent) for agent in agents]
+        envs, seeds = _names("env", table.get("env")), _seeds(table.get("seeds", 10))
+        axes = _axes(table["grid"])
+        num_sampled = _num_sampled(table["sample"])
+        shared = len(agents) * len(envs) * len(seeds)
+        _require_few(
+            "agents x envs x seeds x [grid] x [sample]", shared * math.prod(axes) * num_sampled
+        )
         return Study(
             name,
             agents,
-            _names("env", table.get("env")),
-            _seeds(table.get("seeds", 10)),
+            envs,
+            seeds,
             table["fixed"],
             _combinations(table["grid"]),
             _sampled_settings(table["sample"], config_classes),
@@ -86,25 +106,57 @@ def _study(base: Table, block: Table) -> Study:
         raise ValueError(f"study {name!r}: {error}") from None
 
 
-def _combinations(grid: Table) -> list[Table]:
+def _num_runs(study: Study) -> int:
+    parts = (study.agents, study.envs, study.seeds, study.grid, study.sample)
+    return math.prod(map(len, parts))
+
+
+def _require_few(what: str, number: int) -> None:
+    """Refuse more runs than can be expanded."""
+    if number > MAX_RUNS:
+        raise ValueError(
+            f"{what} are {number:,} runs: give at most {MAX_RUNS:,} in one experiment, and the "
+            "rest in others"
+        )
+
+
+def _axes(grid: Table) -> list[int]:
+    """Return how many values each field of the grid has."""
     for field, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"[grid] {field}={values!r}: give a list that is not empty")
+            raise ValueError(f"[grid] {field}={values!r:.80}: give a list that is not empty")
+    return [len(values) for values in grid.values()]
+
+
+def _num_sampled(sample: Table) -> int:
+    """Return how many settings a [sample] table draws: one where nothing is sampled."""
+    return whole("[sample] num", sample.get("num"), 1) if "num" in sample else 1
+
+
+def _combinations(grid: Table) -> list[Table]:
     return [dict(zip(grid, chosen, strict=True)) for chosen in itertools.product(*grid.values())]
 
 
 def whole(name: str, given: Any, low: int) -> int:
     """Return the number given; raise ValueError unless it is whole, from `low` to 2^31 - 1."""
-    if type(given) is not int or not low <= given <= _LARGEST:
-        raise ValueError(f"{name}={given!r}: give a whole number from {low} to {_LARGEST}")
+    if type(given) is not int or not low <= given <= sizes.LARGEST:
+        raise ValueError(f"{name}={given!r:.80}: give a whole number from {low} to {sizes.LARGEST}")
     return given
+
+
+def hints_of(config_class: Any) -> dict[str, Any]:
+    """Return the types of a config's fields by name."""
+    return _type_hints(config_class)
+
+
+_type_hints = functools.cache(typing.get_type_hints)
 
 
 def check_keys(what: str, table: Table, allowed: Sequence[str]) -> None:
     """Refuse a key that is not allowed, naming the nearest, or where it belongs."""
     for key in table:
         if key not in allowed:
-            in_config = any(key in typing.get_type_hints(a.Config) for a in AGENTS.values())
+            in_config = any(key in hints_of(a.Config) for a in AGENTS.values())
             remedy = "write it under [fixed]" if in_config else nearest(key, allowed)
             raise ValueError(f"unknown {what} {key!r}: {remedy}")
 
@@ -124,6 +176,8 @@ def _tidy(block: Table) -> Table:
             raise ValueError(f"[{part}] env_params={params!r}: give a table, by parameter")
         spread = {f"env_params.{key}": value for key, value in params.items()}
         tidy[part] = {k: v for k, v in given.items() if k != "env_params"} | spread
+        if len(tidy[part]) > _MAX_FIELDS:
+            raise ValueError(f"[{part}] has {len(tidy[part]):,} fields: give at most {_MAX_FIELDS}")
         if "env" in given:
             raise ValueError(f"env is in [{part}]: write env = [...] above it")
     top = {key: value for key, value in block.items() if key == "total_timesteps"}
@@ -159,7 +213,7 @@ def _seeds(given: Any) -> Sequence[int]:
         return range(whole("seeds", given, 1))
     if not given:
         raise ValueError("seeds=[]: give how many, or a list that is not empty")
-    return [whole("a seed", seed, 0) for seed in given]
+    return [seeding.require_seed(seed, "a seed") for seed in given]
 
 
 def _sampled_fields(sample: Table) -> list[str]:
@@ -192,7 +246,7 @@ def _sampled_settings(sample: Table, configs: Sequence[type]) -> list[Table]:
             "or random"
         )
     for field, config in itertools.product(fields, configs):
-        _check_spec(field, sample[field], typing.get_type_hints(config).get(field, float))
+        _check_spec(field, sample[field], hints_of(config).get(field, float))
     columns = [
         [_scale(sample[field], u) for u in designs.draw(method, num, column, seed)]
         for column, field in enumerate(fields)

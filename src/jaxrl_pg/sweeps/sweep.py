@@ -29,11 +29,12 @@ from jaxrl_pg.sweeps.folder import (
     collect,
     discard,
     finish,
-    finished_rows,
     folder_of,
     measured_speed,
     opened,
+    require_ours,
 )
+from jaxrl_pg.sweeps.parts import finished_rows
 
 __all__ = ["dry_run", "sweep", "train_groups"]
 
@@ -71,13 +72,12 @@ def sweep(
     folder = folder_of(experiment, run_dir)
     every_group = groups(experiment.points)
     for group in every_group:
-        memory_estimate.require(group.points[0].config)
+        memory_estimate.require(group.points[0].config, experiment.num_eval_episodes)
     began = time.monotonic()
     with opened(folder, experiment), Interrupt() as interrupt:
         train_groups(experiment, every_group, folder, options, interrupt)
-        collect(folder, experiment, time.monotonic() - began)
-    again = f"jaxrl-pg sweep {experiment.name} --run-dir {folder}"
-    interrupt.raise_if_received(f"saved; go on with: {again}")
+        collect(folder, experiment, time.monotonic() - began, options.quiet)
+    interrupt.raise_if_received(f"saved; go on with: {experiment.command(folder)}")
     return folder
 
 
@@ -93,7 +93,8 @@ def dry_run(
     """
     options = options or SweepOptions()
     folder, layout = folder_of(experiment, run_dir), batches.layout_of(options)
-    every_group, finished = groups(experiment.points), finished_rows(folder)
+    require_ours(folder, experiment)
+    every_group, finished = groups(experiment.points), finished_rows(folder, experiment)
     lines, times = [describe(experiment, every_group), "to train:"], list[float | None]()
     for group in every_group:
         missing = [point for point in group.points if point.id not in finished]
@@ -122,7 +123,7 @@ def train_groups(
     interrupt: Interrupt,
 ) -> None:
     """Train the missing runs of some groups, until done or interrupted."""
-    finished = finished_rows(folder)
+    finished = finished_rows(folder, experiment)
     plan = [b for group in some_groups for b in _plan(folder, group, finished, options)]
     total = sum(_timesteps(point) for batch in plan for point in batch.points)
     with Progress(total, quiet=options.quiet) as progress:
@@ -167,6 +168,12 @@ def _train(
                 break
     if run.finished:
         finish(folder, run, options.keep_policies)
+        unknown = sum(row["status"] == "ok" and row["return_mean"] is None for row in run.rows)
+        if unknown:
+            progress.message(
+                f"{unknown} evaluations of batch {batch.id} have a return that is not finite: "
+                "they are empty in results.csv"
+            )
 
 
 def _plan(

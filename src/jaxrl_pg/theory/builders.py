@@ -13,6 +13,9 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory import arguments
+from jaxrl_pg.theory.arguments import count, finite, require
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
 
 __all__ = [
@@ -75,6 +78,7 @@ _LEFT_DOWN_RIGHT_UP = ((0, -1), (1, 0), (0, 1), (-1, 0))
 _UP_RIGHT_DOWN_LEFT = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 
+@checked(branching=count())
 def garnet(key: jax.Array, num_states: int, num_actions: int, branching: int, gamma: Number) -> MDP:
     """Draw a Garnet, in which every action leads to `branching` different states.
 
@@ -82,6 +86,8 @@ def garnet(key: jax.Array, num_states: int, num_actions: int, branching: int, ga
     `branching - 1` uniform cuts divide the unit interval (Archibald et al. 1995). Rewards are
     standard normal, as in Bhatnagar et al. 2009, and the first state is uniform.
     """
+    many = f"branching is {branching}: give at most the number of states, {num_states}"
+    require(branching <= num_states, many)
     choice_key, cut_key, reward_key = jax.random.split(key, 3)
     pairs = (num_states, num_actions)
     order = jax.random.uniform(choice_key, (*pairs, num_states))
@@ -93,6 +99,7 @@ def garnet(key: jax.Array, num_states: int, num_actions: int, branching: int, ga
     return _mdp(transition, reward, jnp.full(num_states, 1.0 / num_states), gamma)
 
 
+@checked()
 def random_mdp(
     key: jax.Array, num_states: int, num_actions: int, gamma: Number, concentration: Number = 1.0
 ) -> MDP:
@@ -104,6 +111,7 @@ def random_mdp(
     return _mdp(transition, reward, jax.random.dirichlet(start_key, alpha), gamma)
 
 
+@checked()
 def bandit(rewards: Numbers, gamma: Number = 0.0) -> MDP:
     """Return a bandit with expected rewards `[A]` that ends after one pull: `J = pi(.|0) . r`."""
     rewards = jnp.asarray(rewards, float)
@@ -111,6 +119,7 @@ def bandit(rewards: Numbers, gamma: Number = 0.0) -> MDP:
     return _deterministic(successor, jnp.stack([rewards, 0.0 * rewards]), 0, gamma)
 
 
+@checked(num_states=count(2), paid=finite("2"))
 def chain(
     num_states: int = 5, gamma: Number = 0.99, slip: Number = 0.2, paid: Numbers = (10.0, 2.0)
 ) -> MDP:
@@ -127,6 +136,7 @@ def chain(
     return _mdp(transition, (1.0 - slip) * reward + slip * reward[:, ::-1], 0, gamma)
 
 
+@checked(start=arguments.rows("2"))
 def two_state_plateau(gamma: Number = 0.9, start: Numbers = (0.8, 0.2)) -> MDP:
     """Return two states in which a policy gradient has a plateau (Kakade 2001, section 4).
 
@@ -138,6 +148,7 @@ def two_state_plateau(gamma: Number = 0.9, start: Numbers = (0.8, 0.2)) -> MDP:
     return _deterministic(successor, jnp.array([[1.0, 0.0], [2.0, 0.0]]), start, gamma)
 
 
+@checked(paid=finite("3"))
 def grid(
     rows: Sequence[str], gamma: Number = 0.99, slip: Number = 0.0, paid: Numbers = (1.0, 0.0, 0.0)
 ) -> MDP:
@@ -150,7 +161,13 @@ def grid(
         gamma: the discount.
         slip: probability of moving to one of the two sides instead, half of it each.
         paid: `[3]`, the reward for moving onto a goal, into a hole, and for any other move.
+
+    Raises:
+        ValueError: for rows of different lengths, or without a start.
     """
+    lengths = sorted({len(row) for row in rows})
+    require(len(lengths) == 1, f"rows have the lengths {lengths}: give rows of one length")
+    require(any("S" in row for row in rows), "the drawing has no S: mark one or more starts")
     tiles = jnp.array([ord(tile) for row in rows for tile in row])
     goal, hole, start = (tiles == ord(tile) for tile in "GHS")
     moves = _moves(rows, _LEFT_DOWN_RIGHT_UP)
@@ -160,6 +177,7 @@ def grid(
     return _end(_mdp(transition, reward, start / jnp.sum(start), gamma), goal | hole)
 
 
+@checked()
 def frozen_lake(gamma: Number = 0.99, lake: str = "4x4", slip: Number = 2.0 / 3.0) -> MDP:
     """Return FrozenLake of Gymnasium and gymnax, 4x4 or 8x8; `slip` is 1 - success_rate.
 
@@ -171,6 +189,7 @@ def frozen_lake(gamma: Number = 0.99, lake: str = "4x4", slip: Number = 2.0 / 3.
     return grid(_LAKES[lake], gamma, slip)
 
 
+@checked()
 def cliff_walk(gamma: Number = 0.99) -> MDP:
     """Return the cliff of Sutton and Barto 2018, example 6.6, numbered as Gymnasium's.
 
@@ -183,6 +202,7 @@ def cliff_walk(gamma: Number = 0.99) -> MDP:
     return _end(mdp, jnp.arange(48) == 47)
 
 
+@checked()
 def four_rooms(
     gamma: Number = 0.99, fail: Number = 1.0 / 3.0, goal: Cell = (8, 9), start: Cell = (4, 1)
 ) -> MDP:
@@ -190,7 +210,14 @@ def four_rooms(
 
     Actions are up, right, down, left; with probability `fail` one of the other three is taken.
     Entering the goal earns 1 and ends the episode. States: `four_rooms_state`.
+
+    Raises:
+        ValueError: for a goal or start that is no open cell.
     """
+    for name, (row, column) in (("goal", goal), ("start", start)):
+        inside = 0 <= row < len(_ROOMS) and 0 <= column < len(_ROOMS[0])
+        is_open = inside and _ROOMS[row][column] != "#"
+        require(is_open, f"{name} is {(row, column)}: give the row and column of an open cell")
     cells = jnp.array(_OPEN)
     moves = _moves(_ROOMS, _UP_RIGHT_DOWN_LEFT)[cells][:, :, cells]
     others = (jnp.sum(moves, axis=1, keepdims=True) - moves) / 3.0
@@ -206,6 +233,7 @@ def four_rooms_state(position: jax.Array) -> jax.Array:
     return jnp.searchsorted(jnp.array(_OPEN), cell)
 
 
+@checked(size=count())
 def deep_sea(
     size: int = 8, gamma: Number = 0.99, right: jax.Array | None = None, slip: Number = 0.0
 ) -> MDP:
@@ -240,6 +268,7 @@ def deep_sea_state(row: Number, column: Number, size: int) -> jax.Array:
     return jnp.minimum(jnp.asarray(row) * size + jnp.asarray(column), size * size)
 
 
+@checked(rows=count(2), columns=count())
 def catch(gamma: Number = 0.99, rows: int = 10, columns: int = 5) -> MDP:
     """Return Catch of bsuite (Osband et al. 2020) as in gymnax.
 

@@ -6,6 +6,7 @@ batched calls wait inside XLA's own thread pool, and on few cores they can deadl
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,16 @@ import jax
 import jax.numpy as jnp
 from jax.lax.linalg import triangular_solve
 
+from jaxrl_pg.theory.arguments import rows
+from jaxrl_pg.theory.checks import checked
+
 __all__ = ["Factor", "factorize", "solve"]
+
+_FLOAT32 = (
+    "values are float32, with about six digits, and fewer for gamma near 1: for float64 call "
+    'jax.config.update("jax_enable_x64", True) before the MDP is made'
+)
+_warned: list[str] = []  # what this process has been told
 
 
 class Factor(NamedTuple):
@@ -30,11 +40,18 @@ class Factor(NamedTuple):
     order: jax.Array
 
 
+@checked(transition=rows("SS"))
 def factorize(transition: jax.Array, gamma: jax.Array) -> Factor:
     """Factorise `M = I - gamma P` of a chain `P [S, S]`.
 
     No derivative passes through the factors: `solve` differentiates the equation instead.
+
+    Warns:
+        UserWarning: once in a process, where the chain is float32.
     """
+    if transition.dtype == jnp.float32 and not _warned:
+        warnings.warn(_FLOAT32, UserWarning, stacklevel=2)
+        _warned.append(_FLOAT32)
 
     def lu_and_order(matrix: jax.Array) -> tuple[jax.Array, jax.Array]:
         lu, _, order = jax.lax.linalg.lu(matrix)

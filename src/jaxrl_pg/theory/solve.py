@@ -12,14 +12,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.linear import factorize, solve
+from jaxrl_pg.theory.arguments import finite, number
+from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.linear import Factor, factorize, solve
 from jaxrl_pg.theory.mdp import MDP, greedy_policy, induced, uniform_policy
 from jaxrl_pg.theory.probability import entropy
 
 __all__ = [
     "Iteration",
     "Solution",
+    "attainable",
     "bellman_optimality",
+    "boltzmann",
     "evaluate",
     "finite_horizon_evaluate",
     "finite_horizon_optimal",
@@ -28,6 +32,7 @@ __all__ = [
     "policy_gradient",
     "policy_iteration",
     "q_values",
+    "reachable",
     "soft_maximum",
     "value_iteration",
     "visitation",
@@ -41,7 +46,8 @@ class Solution(NamedTuple):
         value: V `[S]`.
         q: Q `[S, A]`.
         advantage: A = Q - V `[S, A]`.
-        visitation: d `[S]`, discounted and normalised.
+        visitation: d `[S]`, discounted and normalised; above 0 in the states that can be reached
+            and 0 in all others.
         objective: J `[]`.
     """
 
@@ -69,6 +75,7 @@ class Iteration(NamedTuple):
     residual: jax.Array
 
 
+@checked()
 def evaluate(mdp: MDP, policy: jax.Array) -> Solution:
     """Return V, Q, A, d and J of a policy `[S, A]`, from one factorisation.
 
@@ -80,22 +87,54 @@ def evaluate(mdp: MDP, policy: jax.Array) -> Solution:
     factor = factorize(transition, mdp.gamma)
     value = solve(factor, reward)
     q = q_values(mdp, value)
-    visited = solve(factor, (1.0 - mdp.gamma) * mdp.start, transpose=True)
+    visited = _visited(mdp, policy, factor)
     return Solution(value, q, q - value[:, None], visited, jnp.vdot(mdp.start, value))
 
 
+@checked()
 def objective(mdp: MDP, policy: jax.Array) -> jax.Array:
     """Return `J = rho . V` of a policy `[S, A]`, `[]`."""
     transition, reward = induced(mdp, policy)
     return jnp.vdot(mdp.start, solve(factorize(transition, mdp.gamma), reward))
 
 
+@checked()
 def visitation(mdp: MDP, policy: jax.Array) -> jax.Array:
-    """Return the discounted state distribution d `[S]` of a policy `[S, A]`."""
-    factor = factorize(induced(mdp, policy)[0], mdp.gamma)
-    return solve(factor, (1.0 - mdp.gamma) * mdp.start, transpose=True)
+    """Return the discounted state distribution d `[S]` of a policy `[S, A]`, as in `Solution`."""
+    return _visited(mdp, policy, factorize(induced(mdp, policy)[0], mdp.gamma))
 
 
+@checked()
+def reachable(mdp: MDP, policy: jax.Array) -> jax.Array:
+    """Return in which states `[S]` a policy `[S, A]` can come to be, with a weight in J.
+
+    It follows the graph of transitions of positive probability, so that no rounding decides; at a
+    discount of 0 only the first state counts.
+    """
+    possible = (policy > 0)[:, :, None] & (mdp.transition > 0) & (mdp.gamma > 0)
+    edges = jnp.any(possible, axis=1)
+
+    def spread(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        reached, _ = carry
+        further = reached | jnp.any(reached[:, None] & edges, axis=0)
+        return further, jnp.any(further != reached)
+
+    start = mdp.start > 0
+    return jax.lax.while_loop(lambda carry: carry[1], spread, (start, jnp.any(start)))[0]
+
+
+def _visited(mdp: MDP, policy: jax.Array, factor: Factor) -> jax.Array:
+    """Return d, without the rounding that would give states a weight that cannot be reached.
+
+    Its derivatives are those of the linear system: a state may become reachable.
+    """
+    rough = solve(factor, (1.0 - mdp.gamma) * mdp.start, transpose=True)
+    smallest = jnp.finfo(rough.dtype).tiny
+    exact = jnp.where(reachable(mdp, policy), jnp.maximum(rough, smallest), 0.0)
+    return jax.lax.stop_gradient(exact) + (rough - jax.lax.stop_gradient(rough))
+
+
+@checked()
 def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
     """Return the exact gradient of J of a softmax policy, by the policy gradient theorem.
 
@@ -116,40 +155,60 @@ def policy_gradient(mdp: MDP, logits: jax.Array) -> jax.Array:
     return weights * solution.advantage / (1.0 - mdp.gamma)
 
 
+@checked()
 def q_values(mdp: MDP, value: jax.Array) -> jax.Array:
     """Return `Q = r + gamma P V`, `[S, A]`, one step of look-ahead from values `[S]`."""
     return mdp.reward + mdp.gamma * jnp.einsum("sak,k->sa", mdp.transition, value)
 
 
+@checked()
 def bellman_optimality(mdp: MDP, value: jax.Array) -> jax.Array:
     """Return `(T V)(s) = max_a [r(s,a) + gamma sum_s' P(s'|s,a) V(s')]`, `[S]`."""
     return jnp.max(q_values(mdp, value), axis=1)
 
 
+@checked(q=finite("...A"), temperature=number(0.0))
 def soft_maximum(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
     """Return `V = temperature log sum_a exp(Q / temperature)`, `[...]` from `[..., A]`.
 
     At temperature 0 it is its limit, `max_a Q`. It is often printed as "softmax", which is the
     name of its gradient.
     """
-    warm = jnp.asarray(temperature) > 0
+    warm = jnp.asarray(temperature) >= jnp.finfo(q.dtype).tiny
     scale = jnp.where(warm, temperature, 1.0)
-    return jnp.where(warm, scale * jax.nn.logsumexp(q / scale, axis=-1), jnp.max(q, axis=-1))
+    best = jax.lax.stop_gradient(jnp.max(q, axis=-1))
+    excess = scale * jax.nn.logsumexp((q - best[..., None]) / scale, axis=-1)
+    return jnp.where(warm, best + excess, jnp.max(q, axis=-1))
+
+
+@checked(q=finite("...A"), temperature=number(0.0))
+def boltzmann(q: jax.Array, temperature: jax.typing.ArrayLike) -> jax.Array:
+    """Return `softmax(Q / temperature)` `[..., A]`, at temperature 0 the best actions alike."""
+    warm = jnp.asarray(temperature) >= jnp.finfo(q.dtype).tiny
+    below = q - jax.lax.stop_gradient(jnp.max(q, axis=-1, keepdims=True))
+    rounding = 8.0 * jnp.finfo(below.dtype).eps * jnp.max(jnp.abs(q), axis=-1, keepdims=True)
+    best = (below >= -rounding).astype(below.dtype)
+    greedy = best / jnp.sum(best, axis=-1, keepdims=True)
+    return jnp.where(warm, jax.nn.softmax(below / jnp.where(warm, temperature, 1.0)), greedy)
 
 
 # --- infinite horizon -----------------------------------------------------------------------------
 
 
+@checked()
 def value_iteration(
     mdp: MDP, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> Iteration:
     """Repeat `V <- T V` until `max_s |T V - V| <= tolerance`.
 
-    The value returned is then within `tolerance gamma / (1 - gamma)` of the optimal one.
+    The value returned is then within `tolerance gamma / (1 - gamma)` of the optimal one. A change
+    that is no more than rounding, `8 max|V|` times the precision, ends it too: in float32 that is
+    about `1e-6 max|V|`, in float64 `2e-15 max|V|`.
     """
     return modified_policy_iteration(mdp, 0, tolerance, max_iterations)
 
 
+@checked()
 def modified_policy_iteration(
     mdp: MDP, sweeps: int, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> Iteration:
@@ -174,12 +233,19 @@ def modified_policy_iteration(
     policy = greedy_policy(q_values(mdp, start))
     carry = Iteration(start, policy, jnp.zeros((), jnp.int32), jnp.full_like(mdp.gamma, jnp.inf))
     return jax.lax.while_loop(
-        lambda x: (x.residual > tolerance) & (x.iterations < max_iterations),
+        lambda x: (x.residual > attainable(tolerance, x.value)) & (x.iterations < max_iterations),
         improve_and_sweep,
         carry,
     )
 
 
+@checked(value=finite())
+def attainable(tolerance: jax.typing.ArrayLike, value: jax.Array) -> jax.Array:
+    """Return the tolerance, or the rounding of the largest value where that is larger, `[]`."""
+    return jnp.maximum(tolerance, 8.0 * jnp.finfo(value.dtype).eps * jnp.max(jnp.abs(value)))
+
+
+@checked()
 def policy_iteration(mdp: MDP, max_iterations: int = 1_000) -> Iteration:
     """Evaluate exactly and act greedily until no action changes (Howard 1960).
 
@@ -206,6 +272,7 @@ def policy_iteration(mdp: MDP, max_iterations: int = 1_000) -> Iteration:
 # --- finite horizon -------------------------------------------------------------------------------
 
 
+@checked(undiscounted=True, temperature=number(0.0))
 def finite_horizon_evaluate(
     mdp: MDP,
     policies: jax.Array,
@@ -238,6 +305,7 @@ def finite_horizon_evaluate(
     return jnp.concatenate([values, last[None]]), q
 
 
+@checked(undiscounted=True, temperature=number(0.0))
 def finite_horizon_optimal(
     mdp: MDP,
     horizon: int,

@@ -12,6 +12,13 @@ from jaxrl_pg import envs
 from jaxrl_pg.components import rollout
 from jaxrl_pg.components.rollout import Episodes
 from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.training import seeding
+from jaxrl_pg.training.arguments import (
+    require_config,
+    require_state,
+    require_static,
+    require_whole,
+)
 from jaxrl_pg.types import Metrics, TrainState
 
 __all__ = ["Episodes", "evaluate", "evaluate_episodes", "evaluation_metrics", "value"]
@@ -40,8 +47,17 @@ def evaluate(
         key: consumed; the same key gives the same episodes.
         num_episodes: as many environments are stepped side by side, one episode each.
         deterministic: take the most probable action instead of a sampled one.
+
+    Raises:
+        ValueError: for a learner that this config did not make, or what is no random key; for
+            arguments that are traced and static.
     """
-    episodes = evaluate_episodes(config, state, key, num_episodes, deterministic)
+    require_config(config)
+    require_state(config, state, learner_only=True)
+    key = seeding.require_key(key)
+    require_static("evaluate", num_episodes=num_episodes, deterministic=deterministic)
+    num_episodes = require_whole("num_episodes", num_episodes, 1)
+    episodes = evaluate_episodes(config, state, key, num_episodes, bool(deterministic))
     return jnp.where(episodes.finished, episodes.returns, jnp.nan)
 
 
@@ -98,7 +114,10 @@ def value(config: BaseConfig, state: TrainState[Any], obs: Any) -> jax.Array:
         A scalar for one observation, `[N]` for a batch.
 
     Raises:
-        ValueError: if `obs` has another shape or type.
+        ValueError: if `obs` has another shape or type, or for a learner that this config did not
+            make.
     """
+    require_config(config)
+    require_state(config, state, learner_only=True)
     rows, outer = envs.as_rows(envs.make(config.env, config.env_params), obs)
     return agent_of(config).value(config, state.learner, rows).reshape(outer)

@@ -9,8 +9,15 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.ops import collectives
+from jaxrl_pg.training import seeding
+from jaxrl_pg.training.arguments import (
+    require_config,
+    require_state,
+    require_static,
+    require_whole,
+)
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
@@ -52,15 +59,13 @@ def train(
         the `eval/...` ones `[num_evals]`.
 
     Raises:
-        ValueError: for an unknown environment, or one the agent cannot act in; for traced numbers
-            of evaluations.
+        ValueError: for an unknown environment, or one the agent cannot act in; for what is no
+            config or no random key; for traced numbers of evaluations.
     """
-    agent = agent_of(config)
-    if any(isinstance(x, jax.core.Tracer) for x in (num_evals, num_eval_episodes)):
-        raise ValueError(
-            "num_evals and num_eval_episodes set shapes and cannot be traced: give "
-            'jax.jit(train, static_argnames=("num_evals", "num_eval_episodes"))'
-        )
+    agent, key = require_config(config), seeding.require_key(key)
+    require_static("train", num_evals=num_evals, num_eval_episodes=num_eval_episodes)
+    num_evals = require_whole("num_evals", num_evals, 0)
+    num_eval_episodes = require_whole("num_eval_episodes", num_eval_episodes, 1)
     state = agent.init(config, key)
     points = evaluation_iterations(config, num_evals)
     due = jnp.isin(jnp.arange(config.num_iterations) + 1, jnp.array(points, jnp.int32))
@@ -93,7 +98,7 @@ def init(config: BaseConfig, key: jax.Array) -> TrainState[Any]:
     Raises:
         ValueError: as `train`.
     """
-    return agent_of(config).init(config, key)
+    return require_config(config).init(config, seeding.require_key(key))
 
 
 def iterations(
@@ -116,8 +121,15 @@ def iterations(
 
     Returns:
         The train state, and the metrics, each `[num_iterations]`.
+
+    Raises:
+        ValueError: for a state that this config did not make; for a traced number of iterations.
     """
-    agent, first = agent_of(config), state.iteration
+    agent = require_config(config)
+    require_static("iterate", num_iterations=num_iterations)
+    num_iterations = require_whole("num_iterations", num_iterations, 0)
+    require_state(config, state)
+    first = state.iteration
     scan = functools.partial(
         jax.lax.scan, lambda state, _: agent.iterate(config, state), length=num_iterations
     )
@@ -146,8 +158,13 @@ def evaluation_iterations(config: BaseConfig, num_evals: int) -> list[int]:
 
 
 def _timesteps(config: BaseConfig, first: Any, num_iterations: int) -> jax.Array:
-    """Environment steps after each iteration; float32 where int32 could not count the run's."""
+    """Environment steps after each iteration.
+
+    float32 where int32 could not count the run's. A state that is trained far beyond its config's
+    total stays at the largest count that an int32 holds, and is never negative.
+    """
+    steps = config.steps_per_iteration
     iteration = first + 1 + jnp.arange(num_iterations, dtype=jnp.int32)
-    if config.num_iterations * config.steps_per_iteration >= 2**31:
-        iteration = iteration.astype(jnp.float32)
-    return iteration * config.steps_per_iteration
+    if config.num_iterations * steps >= 2**31:
+        return iteration.astype(jnp.float32) * steps
+    return jnp.minimum(iteration, (2**31 - 1) // steps) * steps

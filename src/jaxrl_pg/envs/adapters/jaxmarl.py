@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.envs import wrappers
 from jaxrl_pg.envs.adapters import gymnax
 
 __all__ = ["Joint", "Params", "State", "from_jaxmarl", "make"]
@@ -124,8 +125,9 @@ def from_jaxmarl(env: Any, max_steps_in_episode: int) -> Joint:
         max_steps_in_episode: the limit at which the environment ends an episode by itself, or less.
 
     Raises:
-        ValueError: where an agent's actions are not `Discrete`.
+        ValueError: where an agent's actions are not `Discrete`, or a wrapper would be passed over.
     """
+    wrappers.require_heard(env, called=("step_env",))
     kinds = {agent: type(env.action_space(agent)).__name__ for agent in env.agents}
     for agent, kind in kinds.items():
         if kind != "Discrete":

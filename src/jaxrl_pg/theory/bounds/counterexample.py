@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
 
 __all__ = ["Counterexample", "chain", "expected_kl_counterexample"]
@@ -29,6 +30,7 @@ class Counterexample(NamedTuple):
     new_policy: jax.Array
 
 
+@checked()
 def expected_kl_counterexample(gamma: jax.typing.ArrayLike) -> Counterexample:
     """Return the MDP on which the printed expected-KL bound fails at gamma 1/2.
 
@@ -40,6 +42,7 @@ def expected_kl_counterexample(gamma: jax.typing.ArrayLike) -> Counterexample:
     return chain(gamma, jnp.asarray(_LEAN))
 
 
+@checked()
 def chain(gamma: jax.typing.ArrayLike, lean: jax.Array) -> Counterexample:
     """Return a row of bets of one unit, the worst family known for the bound.
 

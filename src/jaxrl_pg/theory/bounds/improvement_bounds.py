@@ -17,8 +17,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
-from jaxrl_pg.theory.probability import kl, total_variation
+from jaxrl_pg.theory.probability import kl, mean_over, times, total_variation
 from jaxrl_pg.theory.solve import evaluate
 
 __all__ = [
@@ -60,8 +61,8 @@ class Comparison(NamedTuple):
         objective: J(pi) `[]`.
         new_objective: J(pi') `[]`.
         surrogate: L `[]`.
-        visitation: d `[S]`.
-        new_visitation: d' `[S]`.
+        visitation: d `[S]`, 0 exactly where pi cannot come.
+        new_visitation: d' `[S]`, 0 exactly where pi' cannot come.
         expected_advantage: Abar `[S]`.
         largest_advantage: eps `[]`.
         largest_reward: `max |r|`, `[]`.
@@ -110,6 +111,7 @@ class PerformanceDifference(NamedTuple):
     advantage: jax.Array
 
 
+@checked()
 def compare(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> Comparison:
     """Solve an MDP for an old and a new policy, `[S, A]` each."""
     old, new = evaluate(mdp, policy), evaluate(mdp, new_policy)
@@ -132,6 +134,7 @@ def compare(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> Comparison:
 # --- the lemma and the surrogate ------------------------------------------------------------------
 
 
+@checked()
 def performance_difference(
     mdp: MDP, policy: jax.Array, new_policy: jax.Array
 ) -> PerformanceDifference:
@@ -144,6 +147,7 @@ def performance_difference(
     return PerformanceDifference(c.new_objective - c.objective, flow)
 
 
+@checked()
 def surrogate(mdp: MDP, policy: jax.Array, new_policy: jax.Array) -> jax.Array:
     """Return the importance-sampled surrogate L of J(pi') (Schulman et al. 2015, eq. 3), `[]`.
 
@@ -175,6 +179,7 @@ def objective_bound(comparison: Comparison) -> ObjectiveBound:
     return ObjectiveBound(_gap(c), tight * largest, loose * largest, crude)
 
 
+@checked()
 def trpo_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
     """Return `C = 4 gamma eps / (1 - gamma)`, the constant of `trpo_bound`."""
     return 4.0 * gamma * largest_advantage / (1.0 - gamma)
@@ -189,7 +194,7 @@ def trpo_bound(comparison: Comparison) -> Bound:
     """
     c = comparison
     constant = trpo_constant(c.gamma, c.largest_advantage)
-    return Bound(_gap(c), constant / (1.0 - c.gamma) * jnp.max(c.kl))
+    return Bound(_gap(c), times(constant / (1.0 - c.gamma), jnp.max(c.kl)))
 
 
 def cpo_bound(comparison: Comparison) -> Bound:
@@ -202,6 +207,7 @@ def cpo_bound(comparison: Comparison) -> Bound:
     return Bound(_gap(c), factor * jnp.vdot(c.visitation, c.total_variation))
 
 
+@checked()
 def paper_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
     """Return `C = gamma^2 eps / (1 - gamma)^3` (Li, Clavette and He 2022)."""
     return gamma**2 * largest_advantage / (1.0 - gamma) ** 3
@@ -219,6 +225,7 @@ def paper_bound(comparison: Comparison) -> Bound:
     return _kl_bound(comparison, paper_constant(comparison.gamma, comparison.largest_advantage))
 
 
+@checked()
 def expected_kl_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
     """Return `C = 4 eps / (1 - gamma)`, the constant of `expected_kl_bound`."""
     return 4.0 * largest_advantage / (1.0 - gamma)
@@ -242,8 +249,6 @@ def _gap(comparison: Comparison) -> jax.Array:
 
 
 def _kl_bound(comparison: Comparison, constant: jax.Array) -> Bound:
-    """Return the bound `C / (1 - gamma) E_d KL`; states that are never visited do not count."""
+    """Return the bound `C / (1 - gamma) E_d KL`; states that cannot be reached do not count."""
     c = comparison
-    visited = c.visitation > 0
-    expected = jnp.sum(jnp.where(visited, c.visitation * jnp.where(visited, c.kl, 0.0), 0.0))
-    return Bound(_gap(c), constant / (1.0 - c.gamma) * expected)
+    return Bound(_gap(c), times(constant / (1.0 - c.gamma), mean_over(c.visitation, c.kl)))

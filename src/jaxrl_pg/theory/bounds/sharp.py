@@ -22,7 +22,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import count, number, rows
 from jaxrl_pg.theory.bounds.improvement_bounds import Bound
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.probability import kl, total_variation
 
 __all__ = [
@@ -55,11 +57,13 @@ class Sharp(NamedTuple):
 # --- the proof ------------------------------------------------------------------------------------
 
 
+@checked()
 def potential(likelihood: jax.Array) -> jax.Array:
     """Return `f(M) = (M - 1)^2 / (M + 1)`, the potential of the proof."""
     return (likelihood - 1.0) ** 2 / (likelihood + 1.0)
 
 
+@checked(policy=rows("A"), new_policy=rows("A"))
 def potential_increase(likelihood: jax.Array, policy: jax.Array, new_policy: jax.Array) -> Bound:
     """Return both sides of step 2 of the proof, which bounds the growth of f in one step.
 
@@ -80,6 +84,7 @@ def potential_increase(likelihood: jax.Array, policy: jax.Array, new_policy: jax
     return Bound(4.0 * part**2 * jnp.sum(terms), 4.0 * part * kl(new_policy, policy))
 
 
+@checked(policy=rows("A"), new_policy=rows("A"))
 def claim(
     likelihood: jax.Array, policy: jax.Array, new_policy: jax.Array, gamma: jax.Array
 ) -> Bound:
@@ -104,6 +109,7 @@ def claim(
     return Bound(left, 4.0 / (1.0 - gamma) * kl(new_policy, policy))
 
 
+@checked()
 def refined_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
     """Return a slightly smaller constant for `improvement_bounds.expected_kl_bound`.
 
@@ -123,6 +129,7 @@ def refined_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Arra
 # --- how sharp ------------------------------------------------------------------------------------
 
 
+@checked(lean=number(0.0, 1.0))
 def chain_ratio(gamma: jax.Array, lean: jax.Array) -> jax.Array:
     """Return a lower bound on the constant in place of 4, from `counterexample.chain`, `[]`.
 
@@ -139,6 +146,7 @@ def chain_ratio(gamma: jax.Array, lean: jax.Array) -> jax.Array:
     return (1.0 - gamma) * gap / divergence
 
 
+@checked()
 def local_ratio(gamma: jax.Array) -> jax.Array:
     """Return `2 sqrt(gamma (1 - gamma))`, the supremum of the ratio for small steps on any MDP.
 
@@ -149,6 +157,7 @@ def local_ratio(gamma: jax.Array) -> jax.Array:
     return 2.0 * jnp.sqrt(gamma * (1.0 - gamma))
 
 
+@checked(gamma=number(0.0, 1.0, "low high"), num_states=count(2))
 def sharp_ratio(gamma: jax.Array, num_states: int = 48, iterations: int = 500) -> Sharp:
     """Return a lower bound on the best constant in place of 4, by optimising the chain.
 

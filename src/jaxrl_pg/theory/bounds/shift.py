@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.bounds.improvement_bounds import Bound, ObjectiveBound
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, induced
 from jaxrl_pg.theory.probability import total_variation
 from jaxrl_pg.theory.solve import finite_horizon_evaluate
@@ -57,12 +58,14 @@ class Mixture(NamedTuple):
     no_mistake: jax.Array
 
 
+@checked()
 def per_step(mdp: MDP, policy: jax.Array, horizon: int) -> jax.Array:
     """Return `p_t(s) = P(s_t = s)` of a policy for t = 0 ... horizon - 1, `[T, S]`."""
     transition, _ = induced(mdp, policy)
     return jax.lax.scan(lambda p, _: (p @ transition, p), mdp.start, length=horizon)[1]
 
 
+@checked()
 def mixture_shift(
     mdp: MDP, policy: jax.Array, mistake: jax.Array, rate: jax.Array, horizon: int
 ) -> Mixture:
@@ -100,6 +103,7 @@ def mixture_shift(
     return Mixture(old, new, given, jnp.sum(clean, axis=1))
 
 
+@checked()
 def state_shift(mdp: MDP, policy: jax.Array, new_policy: jax.Array, horizon: int) -> StateShift:
     """Return the shift of the states of any two policies (Schulman et al. 2015, lemma 3).
 
@@ -113,6 +117,7 @@ def state_shift(mdp: MDP, policy: jax.Array, new_policy: jax.Array, horizon: int
     return StateShift(jnp.sum(jnp.abs(apart), axis=1), *_drift(policy, new_policy, horizon))
 
 
+@checked()
 def step_bound(
     mdp: MDP, policy: jax.Array, new_policy: jax.Array, values: jax.Array, horizon: int
 ) -> Bound:
@@ -134,6 +139,7 @@ def step_bound(
     return Bound(jnp.abs(apart @ values), loose * jnp.max(jnp.abs(values)))
 
 
+@checked()
 def horizon_bound(
     mdp: MDP, policy: jax.Array, new_policy: jax.Array, horizon: int
 ) -> ObjectiveBound:

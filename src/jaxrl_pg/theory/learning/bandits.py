@@ -11,6 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import finite, logits_of
+from jaxrl_pg.theory.checks import checked
+
 __all__ = [
     "Ascent",
     "Learning",
@@ -54,11 +57,13 @@ class Learning(NamedTuple):
     objective: jax.Array
 
 
+@checked(reward=finite("A"), logits=logits_of("A"))
 def objective(reward: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `J = sum_a pi_a r_a`, `[]`, of `reward [A]` and `logits [A]`."""
     return jnp.vdot(jax.nn.softmax(logits), reward)
 
 
+@checked(reward=finite("A"), logits=logits_of("A"))
 def policy_gradient(reward: jax.Array, logits: jax.Array) -> jax.Array:
     """Return the exact gradient of J, `[A]`.
 
@@ -71,6 +76,7 @@ def policy_gradient(reward: jax.Array, logits: jax.Array) -> jax.Array:
     return policy * (reward - jnp.vdot(policy, reward))
 
 
+@checked(logits=logits_of("A"))
 def gradient_estimate(
     payoff: jax.Array, logits: jax.Array, action: jax.Array, baseline: jax.Array | float
 ) -> jax.Array:
@@ -88,6 +94,7 @@ def gradient_estimate(
     return (payoff - baseline) * (chosen - jax.nn.softmax(logits))
 
 
+@checked(reward=finite("A"), logits=logits_of("A"))
 def gradient_variance(
     reward: jax.Array,
     logits: jax.Array,
@@ -110,20 +117,25 @@ def gradient_variance(
     return jnp.vdot(policy * _squared_scores(policy), second) - jnp.vdot(mean, mean)
 
 
+@checked(reward=finite("A"), logits=logits_of("A"))
 def optimal_baseline(reward: jax.Array, logits: jax.Array) -> jax.Array:
     """Return the constant b `[]` that minimises the total variance.
 
         b = E[|grad log pi|^2 r] / E[|grad log pi|^2]
 
     Any other b adds `E|grad log pi|^2 (b - b_best)^2` to the variance. The mean reward is the
-    best one only where score and reward are uncorrelated. Source: Greensmith, Bartlett and
+    best one only where score and reward are uncorrelated. A policy that always pulls one arm has
+    no variance with any b; its mean reward is returned then. Source: Greensmith, Bartlett and
     Baxter 2004.
     """
     policy = jax.nn.softmax(logits)
     weights = policy * _squared_scores(policy)
-    return jnp.vdot(weights, reward) / jnp.sum(weights)
+    total = jnp.sum(weights)
+    best = jnp.vdot(weights, reward) / jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, best, jnp.vdot(policy, reward))
 
 
+@checked(reward=finite("A"), logits=logits_of("A"))
 def ascend(
     reward: jax.Array, logits: jax.Array, learning_rate: jax.Array | float, num_steps: int
 ) -> Ascent:
@@ -150,6 +162,7 @@ def ascend(
     return Ascent(path, policy, policy @ reward)
 
 
+@checked(reward=finite("A"), logits=logits_of("A"))
 def learn(
     reward: jax.Array,
     logits: jax.Array,

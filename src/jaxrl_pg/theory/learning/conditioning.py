@@ -10,6 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import number
+from jaxrl_pg.theory.checks import checked
+
 __all__ = ["Conditioning", "condition", "serial_compound", "td0"]
 
 Number = float | jax.Array
@@ -29,6 +32,7 @@ class Conditioning(NamedTuple):
     error: jax.Array
 
 
+@checked(gamma=number(0.0, 1.0))
 def td0(
     weight: jax.Array,
     feature: jax.Array,
@@ -65,6 +69,7 @@ def td0(
     return jax.lax.scan(step, weight, (feature[:-1], feature[1:], reward))
 
 
+@checked(gamma=number(0.0, 1.0))
 def condition(
     feature: jax.Array,
     reward: jax.Array,

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.ops.returns import gae
+from jaxrl_pg.theory.arguments import finite, number
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.solve import finite_horizon_evaluate
 
@@ -93,6 +95,7 @@ class Moments(NamedTuple):
     variance: jax.Array | Estimates
 
 
+@checked(undiscounted=True)
 def enumerate_trajectories(mdp: MDP, policy: jax.Array, horizon: int) -> Trajectories:
     """List all `(S A)^T` trajectories, each with its probability.
 
@@ -123,6 +126,7 @@ def enumerate_trajectories(mdp: MDP, policy: jax.Array, horizon: int) -> Traject
     return Trajectories(*integers, mdp.reward[state, action], weight)
 
 
+@checked(undiscounted=True)
 def sample_trajectories(
     mdp: MDP, policy: jax.Array, horizon: int, num: int, key: jax.Array
 ) -> Trajectories:
@@ -145,12 +149,14 @@ def sample_trajectories(
     return Trajectories(state, action, mdp.reward[state, action], weight)
 
 
+@checked(undiscounted=True)
 def undiscounted_values(mdp: MDP, policy: jax.Array, horizon: int) -> tuple[jax.Array, jax.Array]:
     """Return V `[T + 1, S]` and Q `[T, S, A]` of the sum of rewards with T steps to act."""
     steps = jnp.broadcast_to(policy[None], (horizon, *policy.shape))
     return finite_horizon_evaluate(mdp._replace(gamma=jnp.ones_like(mdp.gamma)), steps)
 
 
+@checked(undiscounted=True)
 def estimates(mdp: MDP, logits: jax.Array, paths: Trajectories) -> Estimates:
     """Return every estimator's gradient for every trajectory, `[N, S, A]`.
 
@@ -197,6 +203,7 @@ def estimates(mdp: MDP, logits: jax.Array, paths: Trajectories) -> Estimates:
     )
 
 
+@checked(value=finite("TS"), gamma=number(0.0, 1.0))
 def gae_estimates(
     logits: jax.Array,
     paths: Trajectories,
@@ -244,6 +251,7 @@ def moments(weight: jax.Array, sample: jax.Array) -> Moments:
     return Moments(mean, jnp.vdot(weight, squares))
 
 
+@checked(undiscounted=True)
 def exact_moments(mdp: MDP, logits: jax.Array, horizon: int) -> Moments:
     """Return mean `[S, A]` and total variance `[]` of every estimator, over all trajectories.
 

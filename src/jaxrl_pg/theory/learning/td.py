@@ -12,9 +12,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import Argument, count, finite, number
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
 
 __all__ = [
+    "SETTINGS",
     "Course",
     "Learner",
     "Number",
@@ -50,6 +53,25 @@ class Settings(NamedTuple):
     temperature: Number = 0.0
     actor_rate: Number = 0.1
     max_steps: int | jax.Array = 1_000
+
+
+def _check_settings(_: str, settings: Settings) -> None:
+    """Raise for a hyper-parameter out of its range."""
+    for name, argument in _RANGES.items():
+        argument.check(name, getattr(settings, name))
+
+
+_RANGES = {
+    "learning_rate": finite(),
+    "power": number(0.0),
+    "epsilon": number(0.0, 1.0),
+    "decay": number(0.0),
+    "temperature": number(0.0),
+    "actor_rate": finite(),
+    "max_steps": count(),
+}
+SETTINGS: Argument = Argument(_check_settings, array=False)
+"""the check of an argument that is `Settings`"""
 
 
 class Tables(NamedTuple):
@@ -125,6 +147,7 @@ class _Actor(NamedTuple):
     total: jax.Array
 
 
+@checked(settings=SETTINGS)
 def predict(
     mdp: MDP, policy: jax.Array, settings: Settings, key: jax.Array, records: int, steps: int
 ) -> Course:

@@ -11,7 +11,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import finite, function, number, rows, unchecked
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.learning.td import (
+    SETTINGS,
     Course,
     Learner,
     Number,
@@ -22,7 +25,7 @@ from jaxrl_pg.theory.learning.td import (
     move,
 )
 from jaxrl_pg.theory.mdp import MDP
-from jaxrl_pg.theory.solve import soft_maximum
+from jaxrl_pg.theory.solve import boltzmann, soft_maximum
 
 __all__ = [
     "actor_critic",
@@ -37,6 +40,7 @@ __all__ = [
 Backup = Callable[[jax.Array, jax.Array, jax.Array, Number], jax.Array]
 
 
+@checked(settings=SETTINGS, backup=function("such as sarsa"))
 def control(
     mdp: MDP, backup: Backup, settings: Settings, key: jax.Array, records: int, steps: int
 ) -> Course:
@@ -74,6 +78,7 @@ def control(
     return interact(mdp, learner, tables, settings.max_steps, key, records, steps)
 
 
+@checked(settings=SETTINGS)
 def actor_critic(mdp: MDP, settings: Settings, key: jax.Array, records: int, steps: int) -> Course:
     """Learn by the online one-step actor-critic with a softmax actor; V and theta begin at zero.
 
@@ -104,18 +109,16 @@ def actor_critic(mdp: MDP, settings: Settings, key: jax.Array, records: int, ste
     return interact(mdp, learner, tables, settings.max_steps, key, records, steps)
 
 
+@checked(q=finite("A"), epsilon=number(0.0, 1.0), temperature=number(0.0))
 def behaviour(q: jax.Array, epsilon: Number, temperature: Number) -> jax.Array:
     """Return `(1 - eps) softmax(q / tau) + eps / A`, `[A]`; at tau 0 greedy, with ties shared."""
-    best = (q == jnp.max(q)).astype(q.dtype)
-    warm = jnp.asarray(temperature) > 0
-    soft = jax.nn.softmax(q / jnp.where(warm, temperature, 1.0))
-    base = jnp.where(warm, soft, best / jnp.sum(best))
-    return (1.0 - epsilon) * base + epsilon / q.shape[0]
+    return (1.0 - epsilon) * boltzmann(q, temperature) + epsilon / q.shape[0]
 
 
 # --- backups: the value of the next state ---------------------------------------------------------
 
 
+@checked(q=finite("A"), policy=unchecked(), temperature=number(0.0))
 def sarsa(q: jax.Array, action: jax.Array, policy: jax.Array, temperature: Number) -> jax.Array:
     """Return `Q(s', a')` of the action that is taken next (Rummery and Niranjan 1994).
 
@@ -128,6 +131,7 @@ def sarsa(q: jax.Array, action: jax.Array, policy: jax.Array, temperature: Numbe
     return q[action]
 
 
+@checked(q=finite("A"), policy=rows("A"), temperature=number(0.0))
 def expected_sarsa(
     q: jax.Array, action: jax.Array, policy: jax.Array, temperature: Number
 ) -> jax.Array:
@@ -135,6 +139,7 @@ def expected_sarsa(
     return jnp.vdot(policy, q)
 
 
+@checked(q=finite("A"), policy=unchecked(), temperature=number(0.0))
 def q_learning(
     q: jax.Array, action: jax.Array, policy: jax.Array, temperature: Number
 ) -> jax.Array:
@@ -142,6 +147,7 @@ def q_learning(
     return jnp.max(q)
 
 
+@checked(q=finite("A"), policy=unchecked(), temperature=number(0.0))
 def soft_q_learning(
     q: jax.Array, action: jax.Array, policy: jax.Array, temperature: Number
 ) -> jax.Array:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
 from jaxrl_pg.theory.probability import log_of
 from jaxrl_pg.theory.soft import soft_values
@@ -73,6 +74,7 @@ class Variational(NamedTuple):
 # --- optimality -----------------------------------------------------------------------------------
 
 
+@checked(undiscounted=True)
 def check_rewards(mdp: MDP) -> None:
     """Raise for rewards whose exponential is no probability; traced arrays are not supported.
 
@@ -87,6 +89,7 @@ def check_rewards(mdp: MDP) -> None:
         )
 
 
+@checked(undiscounted=True)
 def shift_rewards(mdp: MDP) -> tuple[MDP, jax.Array]:
     """Return the MDP with its largest reward subtracted from all rewards, and that amount `[]`.
 
@@ -97,6 +100,7 @@ def shift_rewards(mdp: MDP) -> tuple[MDP, jax.Array]:
     return mdp._replace(reward=mdp.reward - largest), largest
 
 
+@checked(undiscounted=True)
 def log_optimality(mdp: MDP, temperature: Scalar = 1.0) -> jax.Array:
     """Return `log p(O = 1 | s, a) = r / temperature`, `[S, A]`, for rewards of at most 0."""
     return mdp.reward / temperature
@@ -105,6 +109,7 @@ def log_optimality(mdp: MDP, temperature: Scalar = 1.0) -> jax.Array:
 # --- exact inference ------------------------------------------------------------------------------
 
 
+@checked(undiscounted=True)
 def backward_messages(
     mdp: MDP, horizon: int, prior: jax.Array | None = None, temperature: Scalar = 1.0
 ) -> Messages:
@@ -127,33 +132,40 @@ def backward_messages(
 
     def pass_back(value: jax.Array, _: None) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         q = optimism(mdp, value, temperature).left
-        value = temperature * jax.nn.logsumexp(log_prior + q / temperature, axis=1)
+        value = _log_mean_exp(log_prior, q, temperature)
         return value, (value, q)
 
     last = jnp.zeros_like(mdp.reward[:, 0])
     _, (values, q) = jax.lax.scan(pass_back, last, None, length=horizon, reverse=True)
     policy = jnp.exp(log_prior[None] + (q - values[:, :, None]) / temperature)
-    log_evidence = jax.nn.logsumexp(values[0] / temperature, b=mdp.start)
+    log_evidence = _log_mean_exp(log_of(mdp.start), values[0], temperature) / temperature
     return Messages(jnp.concatenate([values, last[None]]), q, policy, log_evidence)
 
 
+@checked(undiscounted=True)
 def posterior_start(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) -> jax.Array:
     """Return `p(s_1 | O_{1:T}) = rho(s) exp(V_1 / temperature) / p(O_{1:T})`, `[S]`."""
     logits = messages.value[0] / temperature - messages.log_evidence
     return jnp.exp(log_of(mdp.start) + logits)
 
 
+@checked(undiscounted=True)
 def posterior_dynamics(mdp: MDP, messages: Messages, temperature: Scalar = 1.0) -> jax.Array:
     """Return `p(s'|s,a,O_{1:T})`, proportional to `P(s'|s,a) exp(V_{t+1}(s') / temperature)`.
 
     These dynamics `[T, S, A, S]` are biased towards high values, and the posterior policy is the
     one that suits them.
     """
-    logits = messages.value[1:] / temperature
-    total = jax.vmap(lambda value: _log_mean_exp(mdp.transition, value))(logits)
-    return jnp.exp(log_of(mdp.transition)[None] + logits[:, None, None, :] - total[..., None])
+    log_transition = log_of(mdp.transition)
+
+    def posterior(value: jax.Array) -> jax.Array:
+        total = _log_mean_exp(log_transition, value, temperature)
+        return jnp.exp(log_transition + (value - total[..., None]) / temperature)
+
+    return jax.vmap(posterior)(messages.value[1:])
 
 
+@checked(undiscounted=True)
 def optimism(mdp: MDP, value: jax.Array, temperature: Scalar = 1.0) -> soft_values.Sides:
     """Return the value of an action by inference and its expectation (left >= right).
 
@@ -169,10 +181,11 @@ def optimism(mdp: MDP, value: jax.Array, temperature: Scalar = 1.0) -> soft_valu
     Returns:
         The two sides, `[S, A]` each.
     """
-    inferred = mdp.reward + temperature * _log_mean_exp(mdp.transition, value / temperature)
+    inferred = mdp.reward + _log_mean_exp(log_of(mdp.transition), value, temperature)
     return soft_values.Sides(inferred, mdp.reward + mdp.transition @ value)
 
 
+@checked(undiscounted=True)
 def best_case(mdp: MDP, horizon: int) -> tuple[jax.Array, jax.Array]:
     """Return `Q = r + max_{s' possible} V(s')`, `V = max_a Q`, as if the agent chose the outcome.
 
@@ -198,6 +211,7 @@ def best_case(mdp: MDP, horizon: int) -> tuple[jax.Array, jax.Array]:
 # --- inference that keeps the dynamics ------------------------------------------------------------
 
 
+@checked(undiscounted=True)
 def variational(
     mdp: MDP, horizon: int, prior: jax.Array | None = None, temperature: Scalar = 1.0
 ) -> Variational:
@@ -225,6 +239,7 @@ def variational(
     return Variational(value, q, policy, bound)
 
 
+@checked(undiscounted=True)
 def elbo(
     mdp: MDP, policies: jax.Array, prior: jax.Array | None = None, temperature: Scalar = 1.0
 ) -> jax.Array:
@@ -253,5 +268,9 @@ def _undiscounted(mdp: MDP, reward: jax.Array) -> MDP:
     return mdp._replace(reward=reward, gamma=jnp.ones_like(mdp.gamma))
 
 
-def _log_mean_exp(transition: jax.Array, value: jax.Array) -> jax.Array:
-    return jax.nn.logsumexp(value[None, None], axis=2, b=transition)
+def _log_mean_exp(log_weight: jax.Array, value: jax.Array, temperature: Scalar) -> jax.Array:
+    """Return `temperature log sum_i w_i exp(V_i / temperature)`, over the last axis."""
+    possible = jnp.where(log_weight > -jnp.inf, value, -jnp.inf)
+    best = jax.lax.stop_gradient(jnp.max(possible, axis=-1))
+    below = jnp.where(log_weight > -jnp.inf, value - best[..., None], 0.0)
+    return best + temperature * jax.nn.logsumexp(log_weight + below / temperature, axis=-1)

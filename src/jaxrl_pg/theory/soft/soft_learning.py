@@ -12,7 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.arguments import finite, log_rows, logits_of, number, unchecked
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
+from jaxrl_pg.theory.probability import kl_divergence, log_of_taken
 from jaxrl_pg.theory.soft import soft_values
 
 __all__ = [
@@ -41,6 +44,7 @@ class SpecialCase(NamedTuple):
     projection: jax.Array
 
 
+@checked(value=finite("N"), log_policy=log_rows("NA"), q=finite("NA"), temperature=number(0.0))
 def value_loss(
     value: jax.Array, q: jax.Array, log_policy: jax.Array, temperature: Scalar = 1.0
 ) -> jax.Array:
@@ -51,13 +55,15 @@ def value_loss(
     Args:
         value: `[N]`.
         q: `[N, A]`.
-        log_policy: `[N, A]`, finite.
+        log_policy: `[N, A]`.
         temperature: weight of the entropy.
     """
-    target = jnp.sum(jnp.exp(log_policy) * (q - temperature * log_policy), axis=1)
+    policy = jnp.exp(log_policy)
+    target = jnp.sum(policy * (q - temperature * log_of_taken(policy)), axis=1)
     return 0.5 * jnp.mean(jnp.square(value - jax.lax.stop_gradient(target)))
 
 
+@checked(q=finite(), gamma=number(0.0, 1.0), target_next_value=finite())
 def q_loss(
     q: jax.Array, reward: jax.Array, target_next_value: jax.Array, gamma: Scalar
 ) -> jax.Array:
@@ -75,25 +81,29 @@ def q_loss(
     return 0.5 * jnp.mean(jnp.square(q - jax.lax.stop_gradient(target)))
 
 
+@checked(log_policy=log_rows("NA"), q=finite("NA"))
 def policy_loss(log_policy: jax.Array, q: jax.Array, temperature: Scalar = 1.0) -> jax.Array:
     """Return `J_pi = mean_s KL(pi || exp(Q / temperature) / Z)`.
 
     Its gradient is with respect to the policy only. Source: Haarnoja et al., equation 10.
 
     Args:
-        log_policy: `[N, A]`, finite.
+        log_policy: `[N, A]`.
         q: `[N, A]`.
         temperature: weight of the entropy.
     """
-    log_target = jax.lax.stop_gradient(jax.nn.log_softmax(q / temperature))
-    return jnp.mean(jnp.sum(jnp.exp(log_policy) * (log_policy - log_target), axis=1))
+    below = q - jnp.max(q, axis=1, keepdims=True)
+    log_target = jax.lax.stop_gradient(jax.nn.log_softmax(below / temperature))
+    return jnp.mean(kl_divergence(log_policy, log_target))
 
 
+@checked(target=unchecked())
 def average_target(target: Any, online: Any, tau: Scalar) -> Any:
     """Return `tau psi + (1 - tau) psi_target` of two pytrees of the same structure."""
     return jax.tree.map(lambda old, new: tau * new + (1.0 - tau) * old, target, online)
 
 
+@checked(logits=logits_of(everywhere=True))
 def special_case(mdp: MDP, logits: jax.Array, temperature: Scalar) -> SpecialCase:
     """Return soft actor-critic as an analytical update, and the updates it is confused with.
 

@@ -2,7 +2,8 @@
 
     J(pi) = E sum_t gamma^t [r(s_t, a_t) + temperature H(pi(.|s_t))]
 
-V counts the entropy of this step, Q only that of the steps after it. A temperature is positive.
+V counts the entropy of this step, Q only that of the steps after it. A temperature is not negative,
+and 0 is the limit: plain values, and the best actions alike.
 An absorbing state without reward is not worth 0: it goes on earning entropy, at best
 `temperature log|A| / (1 - gamma)`.
 
@@ -19,9 +20,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory import solve
+from jaxrl_pg.theory.arguments import finite, number
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
-from jaxrl_pg.theory.probability import entropy, kl_divergence, log_of, log_of_taken
-from jaxrl_pg.theory.solve import soft_maximum
+from jaxrl_pg.theory.probability import entropy, kl_divergence, log_of, log_of_taken, mean_over
+from jaxrl_pg.theory.solve import boltzmann, soft_maximum
 
 __all__ = [
     "Iterates",
@@ -83,6 +86,7 @@ class Sides(NamedTuple):
 # --- a policy -------------------------------------------------------------------------------------
 
 
+@checked(temperature=number(0.0))
 def evaluate(mdp: MDP, policy: jax.Array, temperature: Scalar) -> solve.Solution:
     """Return soft V, Q, A, d and J of a policy by linear solve, the limit of Lemma 1's iteration.
 
@@ -99,6 +103,7 @@ def evaluate(mdp: MDP, policy: jax.Array, temperature: Scalar) -> solve.Solution
     return rewarded._replace(q=q, advantage=advantage)
 
 
+@checked(temperature=number(0.0))
 def backup(mdp: MDP, policy: jax.Array, temperature: Scalar, q: jax.Array) -> jax.Array:
     """Apply the soft Bellman operator of a policy, a contraction by gamma, `[S, A]` to `[S, A]`.
 
@@ -111,6 +116,7 @@ def backup(mdp: MDP, policy: jax.Array, temperature: Scalar, q: jax.Array) -> ja
     return solve.q_values(mdp, value)
 
 
+@checked(temperature=number(0.0))
 def evaluation_iterates(
     mdp: MDP, policy: jax.Array, temperature: Scalar, num: int, q: jax.Array | None = None
 ) -> Iterates:
@@ -122,6 +128,7 @@ def evaluation_iterates(
     return _iterates(lambda q: backup(mdp, policy, temperature, q), start, num)
 
 
+@checked()
 def performance_difference(mdp: MDP, old: jax.Array, new: jax.Array, temperature: Scalar) -> Sides:
     """Return both sides of the soft performance difference of two policies.
 
@@ -134,12 +141,14 @@ def performance_difference(mdp: MDP, old: jax.Array, new: jax.Array, temperature
     `temperature/(1-gamma)`.
     """
     before, after = evaluate(mdp, old, temperature), evaluate(mdp, new, temperature)
-    target = jax.nn.log_softmax(before.q / temperature)
+    below = before.q - jnp.max(before.q, axis=1, keepdims=True)
+    target = jax.nn.log_softmax(below / temperature)
     nearer = kl_divergence(log_of(old), target) - kl_divergence(log_of(new), target)
-    gain = temperature * jnp.vdot(after.visitation, nearer) / (1.0 - mdp.gamma)
+    gain = temperature * mean_over(after.visitation, nearer) / (1.0 - mdp.gamma)
     return Sides(after.objective - before.objective, gain)
 
 
+@checked(temperature=number(0.0))
 def policy_gradient(mdp: MDP, logits: jax.Array, temperature: Scalar) -> jax.Array:
     """Return the exact gradient of the soft J of a softmax policy, entropy inside the return.
 
@@ -160,15 +169,17 @@ def policy_gradient(mdp: MDP, logits: jax.Array, temperature: Scalar) -> jax.Arr
 # --- the best policy ------------------------------------------------------------------------------
 
 
+@checked(q=finite("...A"), temperature=number(0.0))
 def improve(q: jax.Array, temperature: Scalar) -> jax.Array:
     """Return `pi_new = softmax(Q / temperature)`.
 
     It minimises `KL(pi || exp(Q / temperature) / Z)`, and is in no state worse than the policy
     whose Q it was. Source: Haarnoja et al., equation 4 and Lemma 2.
     """
-    return jax.nn.softmax(q / temperature)
+    return boltzmann(q, temperature)
 
 
+@checked(temperature=number(0.0))
 def optimal_backup(mdp: MDP, temperature: Scalar, q: jax.Array) -> jax.Array:
     """Return `r + gamma E_{s'} temperature log sum_a' exp(Q(s',a') / temperature)`, `[S, A]`.
 
@@ -178,12 +189,14 @@ def optimal_backup(mdp: MDP, temperature: Scalar, q: jax.Array) -> jax.Array:
     return solve.q_values(mdp, soft_maximum(q, temperature))
 
 
+@checked(temperature=number(0.0))
 def value_iterates(mdp: MDP, temperature: Scalar, num: int, q: jax.Array | None = None) -> Iterates:
     """Iterate soft value iteration from q or zeros; from a policy's Q it rises everywhere."""
     start = jnp.zeros_like(mdp.reward) if q is None else q
     return _iterates(lambda q: optimal_backup(mdp, temperature, q), start, num)
 
 
+@checked(temperature=number(0.0))
 def policy_iterates(
     mdp: MDP, temperature: Scalar, num: int, policy: jax.Array | None = None
 ) -> Iterates:
@@ -196,13 +209,15 @@ def policy_iterates(
     return _iterates(lambda q: _improve_and_evaluate(mdp, temperature, q), start, num)
 
 
+@checked(temperature=number(0.0))
 def value_iteration(
     mdp: MDP, temperature: Scalar, tolerance: float = 1e-10, max_iterations: int = 1_000_000
 ) -> solve.Iteration:
     """Return the soft-optimal V and policy by repeated `optimal_backup`.
 
     It stops when no entry of Q changes by more than `tolerance`. Q is then within
-    `tolerance gamma / (1 - gamma)` of the optimum. The residual is the last change.
+    `tolerance gamma / (1 - gamma)` of the optimum. A change that is no more than rounding ends it
+    too, see `solve.value_iteration`. The residual is the last change.
     """
     start = jnp.zeros_like(mdp.reward)
     return _until(
@@ -214,10 +229,14 @@ def value_iteration(
     )
 
 
+@checked(temperature=number(0.0))
 def policy_iteration(
     mdp: MDP, temperature: Scalar, tolerance: float = 1e-10, max_iterations: int = 1_000
 ) -> solve.Iteration:
-    """Return what `value_iteration` does by soft policy iteration, which takes few iterations."""
+    """Return what `value_iteration` does by soft policy iteration, which takes few iterations.
+
+    The rounding at which it stops is `1 / (1 - gamma)` times larger, as a linear system is solved.
+    """
     start = evaluate(mdp, uniform_policy(mdp), temperature).q
     return _until(
         lambda q: _improve_and_evaluate(mdp, temperature, q),
@@ -225,9 +244,11 @@ def policy_iteration(
         temperature,
         tolerance,
         max_iterations,
+        1.0 / (1.0 - mdp.gamma),
     )
 
 
+@checked(temperature=number(0.0))
 def hard_limit(mdp: MDP, temperature: Scalar) -> Limit:
     """Return how far entropy moves values, which is `temperature log|A| / (1 - gamma)` at most.
 
@@ -260,8 +281,9 @@ def _until(
     temperature: Scalar,
     tolerance: float,
     max_iterations: int,
+    amplification: Scalar = 1.0,
 ) -> solve.Iteration:
-    """Repeat a step until no entry of Q changes by more than the tolerance."""
+    """Repeat a step until no entry of Q changes by more than the tolerance, or its own rounding."""
 
     def advance(carry: _Carry) -> _Carry:
         q, count, _ = carry
@@ -269,7 +291,10 @@ def _until(
         return next_q, count + 1, jnp.max(jnp.abs(next_q - q))
 
     q, count, change = jax.lax.while_loop(
-        lambda carry: (carry[2] > tolerance) & (carry[1] < max_iterations),
+        lambda carry: (
+            (carry[2] > solve.attainable(tolerance, amplification * carry[0]))
+            & (carry[1] < max_iterations)
+        ),
         advance,
         (q, jnp.zeros((), jnp.int32), jnp.full_like(q[0, 0], jnp.inf)),
     )

@@ -19,6 +19,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import number
+from jaxrl_pg.theory.checks import checked
+
 __all__ = [
     "Update",
     "analytical_update",
@@ -40,6 +43,7 @@ class Update(NamedTuple):
     gain: jax.Array
 
 
+@checked()
 def analytical_update(
     log_policy: jax.Array, advantage: jax.Array, constant: jax.typing.ArrayLike
 ) -> Update:
@@ -57,15 +61,17 @@ def analytical_update(
         constant: C >= 0, `[]`.
     """
     constant = jnp.asarray(constant, advantage.dtype)
-    possible = jnp.isfinite(log_policy)
-    best = jnp.max(jnp.where(possible, advantage, -jnp.inf), axis=1)
-    greedy_logits = jnp.where(advantage == best[:, None], log_policy, -jnp.inf)
-    alpha = advantage / jnp.where(constant > 0, constant, 1.0)
-    logits = jnp.where(constant > 0, log_policy + alpha, greedy_logits)
-    gain = jnp.where(constant > 0, constant * _log_partition(log_policy, alpha), best)
+    best, below = _best(log_policy, advantage)
+    rounding = 32.0 * jnp.finfo(below.dtype).eps * jnp.max(jnp.abs(advantage))
+    greedy_logits = jnp.where(below >= -rounding, log_policy, -jnp.inf)
+    positive = constant > 0
+    scale = jnp.clip(jnp.where(positive, constant, 1.0), None, jnp.finfo(constant.dtype).max)
+    logits = jnp.where(positive, log_policy + below / scale, greedy_logits)
+    gain = jnp.where(positive, _gain(log_policy, advantage, scale), best)
     return Update(jax.nn.log_softmax(logits), gain)
 
 
+@checked(constant=number(0.0, without="low"))
 def weighted_softmax(
     log_policy: jax.Array, q: jax.Array, constant: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -84,9 +90,10 @@ def weighted_softmax(
     Returns:
         The logarithm of the new policy, `[S, A]`.
     """
-    return jax.nn.log_softmax(log_policy + q / constant)
+    return jax.nn.log_softmax(log_policy + _best(log_policy, q)[1] / constant)
 
 
+@checked(constant=number(0.0, without="low"))
 def ratio_interval(
     log_policy: jax.Array, advantage: jax.Array, constant: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
@@ -96,14 +103,13 @@ def ratio_interval(
 
     Minimum and maximum are over the actions that the policy takes.
     """
-    alpha = advantage / constant
-    possible = jnp.isfinite(log_policy)
-    log_partition = _log_partition(log_policy, alpha)
-    low = jnp.min(jnp.where(possible, alpha, jnp.inf), axis=1)
-    high = jnp.max(jnp.where(possible, alpha, -jnp.inf), axis=1)
-    return jnp.exp(low - log_partition), jnp.exp(high - log_partition)
+    _, below = _best(log_policy, advantage)
+    reach = jnp.min(below, axis=1) / constant
+    largest = -jax.nn.logsumexp(log_policy + below / constant, axis=1)
+    return jnp.exp(reach + largest), jnp.exp(largest)
 
 
+@checked(scale=number(0.0, without="low"))
 def guaranteed_ratio_interval(scale: jax.typing.ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Return the largest possible `ratio_interval` for `c = C / max |A|`, over all MDPs.
 
@@ -117,9 +123,18 @@ def guaranteed_ratio_interval(scale: jax.typing.ArrayLike) -> tuple[jax.Array, j
     return jnp.exp(-inverse - 0.5 * inverse**2), jnp.exp(inverse)
 
 
-def _log_partition(log_policy: jax.Array, alpha: jax.Array) -> jax.Array:
-    """Return `log sum_a pi exp(alpha)` `[S]`, exact to rounding of alpha where alpha is small."""
-    far = jax.nn.logsumexp(log_policy + alpha, axis=1)
+def _best(log_policy: jax.Array, advantage: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the best advantage of the actions taken `[S]`, and A less it `[S, A]`, 0 elsewhere."""
+    possible = log_policy > -jnp.inf
+    best = jnp.max(jnp.where(possible, advantage, -jnp.inf), axis=1)
+    return best, jnp.where(possible, advantage - best[:, None], 0.0)
+
+
+def _gain(log_policy: jax.Array, advantage: jax.Array, constant: jax.Array) -> jax.Array:
+    """Return `C log sum_a pi exp(A / C)` `[S]`, exact to rounding of A / C where that is small."""
+    best, below = _best(log_policy, advantage)
+    far = best + constant * jax.nn.logsumexp(log_policy + below / constant, axis=1)
+    alpha = jnp.where(log_policy > -jnp.inf, advantage / constant, 0.0)
     small = jnp.clip(alpha, -1.0, 1.0)
-    near = jnp.log1p(jnp.sum(jnp.exp(log_policy) * jnp.expm1(small), axis=1))
+    near = constant * jnp.log1p(jnp.sum(jnp.exp(log_policy) * jnp.expm1(small), axis=1))
     return jnp.where(jnp.max(jnp.abs(alpha), axis=1) < 0.5, near, far)

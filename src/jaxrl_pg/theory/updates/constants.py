@@ -16,12 +16,15 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import Argument, function, number
 from jaxrl_pg.theory.bounds.improvement_bounds import expected_kl_constant, paper_constant
-from jaxrl_pg.theory.probability import kl_divergence
+from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.probability import kl_divergence, mean_over
 from jaxrl_pg.theory.solve import Solution
 from jaxrl_pg.theory.updates.analytical import analytical_update
 
 __all__ = [
+    "CONSTANT",
     "Constant",
     "Iterate",
     "by_paper",
@@ -60,6 +63,8 @@ class Iterate(NamedTuple):
 
 
 Constant = Callable[[Iterate], jax.Array]
+CONSTANT: Argument = function("such as constants.fixed(0.5)")
+"""the check of an argument that is a `Constant`"""
 
 
 def by_paper(iterate: Iterate) -> jax.Array:
@@ -77,16 +82,19 @@ def greedy(iterate: Iterate) -> jax.Array:
     return jnp.zeros_like(iterate.solution.objective)
 
 
+@checked()
 def fixed(constant: jax.typing.ArrayLike) -> Constant:
     """Choose the same C in every iteration."""
     return lambda iterate: jnp.asarray(constant, iterate.solution.value.dtype)
 
 
+@checked()
 def scaled(scale: jax.typing.ArrayLike) -> Constant:
     """Choose `scale eps`, which fixes the ratio of C to the advantages."""
     return lambda iterate: jnp.asarray(scale, iterate.solution.value.dtype) * iterate.eps
 
 
+@checked(constants=number(0.0))
 def scheduled(constants: jax.Array) -> Constant:
     """Choose the entries of a list `[T]` in turn, and its last one from then on."""
 
@@ -97,6 +105,7 @@ def scheduled(constants: jax.Array) -> Constant:
     return choose
 
 
+@checked(rate=number(0.0))
 def geometric(scale: jax.typing.ArrayLike, rate: jax.typing.ArrayLike) -> Constant:
     """Choose `scale rate^k eps` in iteration k, which approaches policy iteration if rate < 1."""
 
@@ -107,6 +116,7 @@ def geometric(scale: jax.typing.ArrayLike, rate: jax.typing.ArrayLike) -> Consta
     return choose
 
 
+@checked()
 def kl_target(target: jax.typing.ArrayLike) -> Constant:
     """Choose the C at which `E_d KL(pi_new || pi)` is `target`, by bisection of log C.
 
@@ -122,7 +132,7 @@ def kl_target(target: jax.typing.ArrayLike) -> Constant:
             low, high = bracket
             middle = 0.5 * (low + high)
             update = analytical_update(log_policy, solution.advantage, jnp.exp(middle) * eps)
-            moved = jnp.vdot(solution.visitation, kl_divergence(update.log_policy, log_policy))
+            moved = mean_over(solution.visitation, kl_divergence(update.log_policy, log_policy))
             too_far = moved > target
             return jnp.where(too_far, middle, low), jnp.where(too_far, high, middle)
 

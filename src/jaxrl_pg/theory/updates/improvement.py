@@ -14,11 +14,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
-from jaxrl_pg.theory.probability import kl_divergence, log_of
+from jaxrl_pg.theory.probability import kl_divergence, log_of, mean_over
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration
 from jaxrl_pg.theory.updates.analytical import Update, analytical_update
-from jaxrl_pg.theory.updates.constants import Constant, Iterate
+from jaxrl_pg.theory.updates.constants import CONSTANT, Constant, Iterate
 
 __all__ = ["Step", "account", "improve", "iterations_to_optimum"]
 
@@ -58,6 +59,7 @@ class Step(NamedTuple):
     ratio_max: jax.Array
 
 
+@checked()
 def account(
     gamma: jax.Array,
     constant: jax.Array,
@@ -81,7 +83,9 @@ def account(
     new = update.log_policy
     kl, kl_reverse = kl_divergence(new, log_policy), kl_divergence(log_policy, new)
     limit = jnp.sum(jnp.exp(new) * before.advantage, axis=1)
-    gap = jnp.where(constant > 0, constant * (kl + kl_reverse), limit)
+    both = kl + kl_reverse  # infinite where pi_new gives up an action, or rounds it to 0
+    measured = (constant > 0) & jnp.isfinite(both)
+    gap = jnp.where(measured, constant * jnp.where(measured, both, 0.0), limit)
     change = after.objective - before.objective
     promised = jnp.vdot(before.visitation, update.gain) / (1.0 - gamma)
     possible = jnp.isfinite(log_policy)
@@ -95,14 +99,15 @@ def account(
         certificate=before.objective + promised,
         slack=change - promised,
         value_change=jnp.min(after.value - before.value),
-        kl=jnp.vdot(before.visitation, kl),
+        kl=mean_over(before.visitation, kl),
         kl_max=jnp.max(kl),
-        kl_reverse=jnp.vdot(before.visitation, kl_reverse),
+        kl_reverse=mean_over(before.visitation, kl_reverse),
         ratio_min=jnp.min(ratio),
         ratio_max=jnp.max(ratio),
     )
 
 
+@checked(constant=CONSTANT)
 def improve(
     mdp: MDP, log_policy: jax.Array, constant: Constant, num_iterations: int
 ) -> tuple[jax.Array, Step]:
@@ -133,6 +138,7 @@ def improve(
     return log_policy, steps
 
 
+@checked(constant=CONSTANT)
 def iterations_to_optimum(
     mdp: MDP, constant: Constant, fraction: float = 0.99, max_iterations: int = 100_000
 ) -> jax.Array:

@@ -16,13 +16,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import Argument, finite, number, require
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.solve import Solution, evaluate
 from jaxrl_pg.theory.updates.analytical import Update, analytical_update
-from jaxrl_pg.theory.updates.constants import Constant, Iterate
+from jaxrl_pg.theory.updates.constants import CONSTANT, Constant, Iterate
 from jaxrl_pg.theory.updates.improvement import Step, account
 
 __all__ = [
+    "CROWD",
     "Crowd",
     "count_distribution",
     "crowd_advantages",
@@ -40,6 +43,7 @@ __all__ = [
 # --- any number of agents on an MDP whose actions are joint ones ----------------------------------
 
 
+@checked()
 def joint_policy(log_policies: jax.Array) -> jax.Array:
     """Return the product of the agents' policies, in logarithms.
 
@@ -56,6 +60,7 @@ def joint_policy(log_policies: jax.Array) -> jax.Array:
     return joint
 
 
+@checked(advantage=finite("SJ"))
 def marginal_advantage(advantage: jax.Array, log_policies: jax.Array, agent: int) -> jax.Array:
     """Return `A_i(s, a_i)`, the joint advantage averaged over the actions of the others.
 
@@ -68,6 +73,12 @@ def marginal_advantage(advantage: jax.Array, log_policies: jax.Array, agent: int
         `[S, K]`, of mean 0 under the agent's own policy.
     """
     num_agents, num_states, num_actions = log_policies.shape
+    joint = num_actions**num_agents
+    require(
+        advantage.shape[1] == joint,
+        f"advantage has shape {advantage.shape}: give [{num_states}, {joint}], of joint actions",
+    )
+    require(0 <= agent < num_agents, f"agent is {agent}: give one from 0 to {num_agents - 1}")
     policies = jnp.exp(log_policies)
     for _ in range(agent + 1, num_agents):  # the last digits, one agent at a time
         advantage = advantage.reshape(num_states, -1, num_actions)
@@ -79,6 +90,7 @@ def marginal_advantage(advantage: jax.Array, log_policies: jax.Array, agent: int
     return advantage
 
 
+@checked(constant=CONSTANT)
 def simultaneous_update(
     mdp: MDP, log_policies: jax.Array, constant: Constant, iteration: int = 0
 ) -> jax.Array:
@@ -93,6 +105,7 @@ def simultaneous_update(
     Returns:
         `[N, S, K]`.
     """
+    _require_joint(mdp, log_policies)
     solution = evaluate(mdp, jnp.exp(joint_policy(log_policies)))
     count = jnp.asarray(iteration)
     updates = [
@@ -102,6 +115,7 @@ def simultaneous_update(
     return jnp.stack([update.log_policy for update in updates])
 
 
+@checked(constant=CONSTANT)
 def sequential_sweep(
     mdp: MDP,
     log_policies: jax.Array,
@@ -121,6 +135,7 @@ def sequential_sweep(
     Returns:
         `[N, S, K]`, and the `Step` of every turn, its entries `[N]`; no `change` is negative.
     """
+    _require_joint(mdp, log_policies)
     solution = evaluate(mdp, jnp.exp(joint_policy(log_policies)))
     steps = []
     for agent in range(log_policies.shape[0]) if order is None else order:
@@ -132,6 +147,17 @@ def sequential_sweep(
         steps.append(account(mdp.gamma, chosen, own, marginal, update, after))
         solution = after
     return log_policies, jax.tree.map(lambda *leaves: jnp.stack(leaves), *steps)
+
+
+def _require_joint(mdp: MDP, log_policies: jax.Array) -> None:
+    """Raise where the actions of the MDP are not the joint ones of the agents."""
+    num_agents, _, num_actions = log_policies.shape
+    joint, own = num_actions**num_agents, mdp.reward.shape[1]
+    require(
+        joint == own,
+        f"log_policies has shape {log_policies.shape}, and so {num_actions}^{num_agents} = {joint} "
+        f"joint actions, but the MDP has {own}: give as many",
+    )
 
 
 def _propose(
@@ -164,6 +190,17 @@ class Crowd(NamedTuple):
     gamma: jax.Array
 
 
+def _check_crowd(_: str, crowd: Crowd) -> None:
+    """Raise for a crowd that is none."""
+    finite().check("reward", crowd.reward)
+    number(0.0, 1.0, "high").check("gamma", crowd.gamma)
+
+
+CROWD: Argument = Argument(_check_crowd, array=False)
+"""the check of an argument that is a `Crowd`"""
+
+
+@checked()
 def overshooting_crowd(num_agents: int, gamma: jax.typing.ArrayLike) -> Crowd:
     """Return N agents with `reward = -(k - N/2 - 2)^2` for k acting, best at two more than half.
 
@@ -176,6 +213,7 @@ def overshooting_crowd(num_agents: int, gamma: jax.typing.ArrayLike) -> Crowd:
     return Crowd(-((count - num_agents / 2 - 2) ** 2), jnp.asarray(gamma, float))
 
 
+@checked(probabilities=number(0.0, 1.0)._replace(shape="N"))
 def count_distribution(probabilities: jax.Array) -> jax.Array:
     """Return the distribution of the number that act, `[N + 1]`, from probabilities `[N]`.
 
@@ -190,26 +228,30 @@ def count_distribution(probabilities: jax.Array) -> jax.Array:
     return jax.lax.scan(add_agent, start, probabilities)[0]
 
 
+@checked(crowd=CROWD)
 def crowd_objective(crowd: Crowd, probabilities: jax.Array) -> jax.Array:
     """Return J `[]` of agents that act with `probabilities [N]`."""
     return jnp.vdot(count_distribution(probabilities), crowd.reward) / (1.0 - crowd.gamma)
 
 
+@checked(crowd=CROWD)
 def crowd_advantages(crowd: Crowd, probabilities: jax.Array) -> jax.Array:
     """Return the exact `A_i(a_i)` of not acting and of acting, `[N, 2]`."""
     agents = jnp.arange(probabilities.shape[0])
     return jax.vmap(lambda agent: _advantage_of(crowd, probabilities, agent))(agents)
 
 
+@checked(crowd=CROWD, constant=number(0.0, without="low"))
 def crowd_simultaneous(
     crowd: Crowd, probabilities: jax.Array, constant: jax.typing.ArrayLike
 ) -> jax.Array:
     """Update all agents at once with C = `constant`; probabilities `[N]` to `[N]`."""
     advantages = crowd_advantages(crowd, probabilities)
     log_odds = jax.scipy.special.logit(probabilities)
-    return jax.nn.sigmoid(log_odds + (advantages[:, 1] - advantages[:, 0]) / constant)
+    return jax.nn.sigmoid(log_odds + _finite(advantages[:, 1] - advantages[:, 0], constant))
 
 
+@checked(crowd=CROWD, constant=number(0.0, without="low"))
 def crowd_sequential(
     crowd: Crowd, probabilities: jax.Array, constant: jax.typing.ArrayLike
 ) -> tuple[jax.Array, jax.Array]:
@@ -217,11 +259,18 @@ def crowd_sequential(
 
     def turn(probabilities: jax.Array, agent: jax.Array) -> tuple[jax.Array, jax.Array]:
         idle, acting = _advantage_of(crowd, probabilities, agent)
-        log_odds = jax.scipy.special.logit(probabilities[agent]) + (acting - idle) / constant
+        log_odds = jax.scipy.special.logit(probabilities[agent])
+        log_odds = log_odds + _finite(acting - idle, constant)
         probabilities = probabilities.at[agent].set(jax.nn.sigmoid(log_odds))
         return probabilities, crowd_objective(crowd, probabilities)
 
     return jax.lax.scan(turn, probabilities, jnp.arange(probabilities.shape[0]))
+
+
+def _finite(difference: jax.Array, constant: jax.typing.ArrayLike) -> jax.Array:
+    """Return the difference over C, finite for the smallest C, as the odds may be infinite."""
+    largest = jnp.finfo(difference.dtype).max
+    return jnp.clip(difference / constant, -largest, largest)
 
 
 def _advantage_of(crowd: Crowd, probabilities: jax.Array, agent: jax.Array) -> jax.Array:

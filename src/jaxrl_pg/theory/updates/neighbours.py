@@ -13,8 +13,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import function, unchecked
+from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, greedy_policy
-from jaxrl_pg.theory.probability import kl_divergence, log_of
+from jaxrl_pg.theory.probability import kl_divergence, log_of, mean_over, times
 from jaxrl_pg.theory.solve import Solution, evaluate, policy_gradient
 from jaxrl_pg.theory.updates.analytical import analytical_update
 
@@ -52,11 +54,13 @@ class Mixture(NamedTuple):
     certificate: jax.Array
 
 
+@checked()
 def policy_iteration_step(mdp: MDP, log_policy: jax.Array) -> jax.Array:
     """Return the greedy policy of Q, the first best action in every state (Howard 1960)."""
     return log_of(greedy_policy(evaluate(mdp, jnp.exp(log_policy)).q))
 
 
+@checked()
 def conservative_step(mdp: MDP, log_policy: jax.Array) -> Mixture:
     """Take a step of conservative policy iteration, a mixture with the greedy policy pi_g.
 
@@ -78,6 +82,7 @@ def conservative_step(mdp: MDP, log_policy: jax.Array) -> Mixture:
     return Mixture(log_of(mixed), rate, certificate)
 
 
+@checked()
 def natural_gradient_step(
     mdp: MDP, log_policy: jax.Array, step_size: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -93,6 +98,7 @@ def natural_gradient_step(
     return analytical_update(log_policy, advantage, (1.0 - mdp.gamma) / step_size).log_policy
 
 
+@checked()
 def policy_gradient_step(
     mdp: MDP, log_policy: jax.Array, learning_rate: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -106,6 +112,7 @@ def policy_gradient_step(
     return jax.nn.log_softmax(log_policy + learning_rate * policy_gradient(mdp, log_policy))
 
 
+@checked()
 def ppo_step(
     mdp: MDP,
     log_policy: jax.Array,
@@ -123,6 +130,7 @@ def ppo_step(
     )
 
 
+@checked()
 def a2c_step(
     mdp: MDP, log_policy: jax.Array, learning_rate: jax.typing.ArrayLike, num_steps: int = 10
 ) -> jax.Array:
@@ -141,6 +149,7 @@ def a2c_step(
     )
 
 
+@checked()
 def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayLike) -> jax.Array:
     """Take a step of TRPO, along the natural gradient with `E_d KL(pi || pi_new) <= target`.
 
@@ -154,7 +163,7 @@ def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayL
     def refused(carry: tuple[jax.Array, jax.Array]) -> jax.Array:
         halvings, length = carry
         log_new = jax.nn.log_softmax(log_policy + length * solution.advantage)
-        kl = jnp.vdot(solution.visitation, kl_divergence(log_policy, log_new))
+        kl = mean_over(solution.visitation, kl_divergence(log_policy, log_new))
         gain = jnp.sum(jnp.exp(log_new) * solution.advantage, axis=1)
         allowed = (kl <= target) & (jnp.vdot(solution.visitation, gain) >= 0.0)
         return ~allowed & (halvings < _HALVINGS)
@@ -171,12 +180,14 @@ def trust_region_step(mdp: MDP, log_policy: jax.Array, target: jax.typing.ArrayL
 # --- objectives, functions of the last argument, the logits ---------------------------------------
 
 
+@checked()
 def surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `E_{s~d, a~pi_old}[ratio A]` `[]`, the first order of (1 - gamma) times J's change."""
-    ratio, weights = _ratio(solution, log_old, logits)
+    ratio, weights = _ratio(solution, log_old, logits, solution.advantage == 0)
     return jnp.sum(weights * ratio * solution.advantage)
 
 
+@checked()
 def clipped_surrogate(
     solution: Solution, log_old: jax.Array, clip_eps: jax.typing.ArrayLike, logits: jax.Array
 ) -> jax.Array:
@@ -184,17 +195,19 @@ def clipped_surrogate(
 
     Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
     """
-    ratio, weights = _ratio(solution, log_old, logits)
+    ratio, weights = _ratio(solution, log_old, logits, solution.advantage >= 0)
     clipped = jnp.clip(ratio, 1.0 - clip_eps, 1.0 + clip_eps)
     return jnp.sum(weights * jnp.minimum(ratio * solution.advantage, clipped * solution.advantage))
 
 
+@checked()
 def likelihood_surrogate(solution: Solution, log_old: jax.Array, logits: jax.Array) -> jax.Array:
     """Return `E_{s~d, a~pi_old}[A log pi(a|s)]` `[]`, the objective of A2C (Mnih et al. 2016)."""
-    weights = solution.visitation[:, None] * jnp.exp(log_old)
-    return jnp.sum(weights * solution.advantage * jax.nn.log_softmax(logits))
+    weights = solution.visitation[:, None] * jnp.exp(log_old) * solution.advantage
+    return jnp.sum(weights * jnp.where(weights == 0, 0.0, jax.nn.log_softmax(logits)))
 
 
+@checked()
 def penalised_surrogate(
     solution: Solution, log_old: jax.Array, constant: jax.typing.ArrayLike, logits: jax.Array
 ) -> jax.Array:
@@ -202,9 +215,10 @@ def penalised_surrogate(
     log_policy = jax.nn.log_softmax(logits)
     kl = kl_divergence(log_policy, log_old)
     gain = jnp.sum(jnp.exp(log_policy) * solution.advantage, axis=1)
-    return jnp.vdot(solution.visitation, gain - constant * kl)
+    return mean_over(solution.visitation, gain - times(jnp.asarray(constant, kl.dtype), kl))
 
 
+@checked()
 def reverse_projection(
     visitation: jax.Array, log_target: jax.Array, logits: jax.Array
 ) -> jax.Array:
@@ -214,9 +228,10 @@ def reverse_projection(
 
         grad KL(pi || pi_new) = -(1/C) grad [E_pi A - C KL(pi || pi_old)]   in every state.
     """
-    return jnp.vdot(visitation, kl_divergence(jax.nn.log_softmax(logits), log_target))
+    return mean_over(visitation, kl_divergence(jax.nn.log_softmax(logits), log_target))
 
 
+@checked(goal=function("of logits [S, A]"), logits=unchecked())
 def ascend(
     goal: Callable[[jax.Array], jax.Array],
     logits: jax.Array,
@@ -230,7 +245,16 @@ def ascend(
 
 
 def _ratio(
-    solution: Solution, log_old: jax.Array, logits: jax.Array
+    solution: Solution, log_old: jax.Array, logits: jax.Array, harmless: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    ratio = jnp.exp(jax.nn.log_softmax(logits) - log_old)
-    return ratio, solution.visitation[:, None] * jnp.exp(log_old)
+    """Return pi / pi_old and the weights of the states and actions.
+
+    The ratio is 1 where pi_old is 0, and bounded where the objective does not depend on how large
+    it is, so that no infinite one is multiplied by 0.
+    """
+    weights = solution.visitation[:, None] * jnp.exp(log_old)
+    taken = weights > 0
+    log_policy = jnp.where(taken, jax.nn.log_softmax(logits), 0.0)
+    log_ratio = log_policy - jnp.where(taken, log_old, 0.0)
+    large = 0.9 * jnp.log(jnp.finfo(log_ratio.dtype).max).astype(log_ratio.dtype)
+    return jnp.exp(jnp.where(harmless, jnp.minimum(log_ratio, large), log_ratio)), weights

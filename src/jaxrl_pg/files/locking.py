@@ -1,4 +1,4 @@
-"""Files that survive a crash: replaced in one step, and locked by one process at a time."""
+"""One process at a time in a folder, and whether it can be written at all."""
 
 import contextlib
 import os
@@ -7,19 +7,12 @@ from pathlib import Path
 
 import filelock
 
-__all__ = ["LOCK_NAMES", "Lock", "lock", "require_writable", "unwritable", "write_atomic"]
+from jaxrl_pg.files.opening import Identity, identity, is_file, read_bytes, require_no_link
+from jaxrl_pg.files.writing import write_atomic
+
+__all__ = ["LOCK_NAMES", "Lock", "lock", "require_writable", "unwritable"]
 
 LOCK_NAMES = frozenset({"lock", "lock.owner"})
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Replace a file so that a reader, or a crash, sees either all of the old or all of the new."""
-    new = path.with_name(path.name + ".tmp")
-    with new.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, path)
 
 
 class Lock:
@@ -33,23 +26,30 @@ class Lock:
         self._lock = filelock.FileLock(folder / "lock", blocking=False, thread_local=False)
         # The name of the owner has a file of its own, since a locked file is unreadable on Windows.
         self._owner = folder / "lock.owner"
+        self._ours: Identity | None = None
 
     def acquire(self) -> None:
         """Take the lock, and write down who holds it.
 
         Raises:
-            ValueError: if another process holds it.
+            ValueError: if another process holds it, or a link or anything else than a plain file
+                is where the lock is to be.
+            OSError: if the system refuses, for want of space say; nothing is locked then.
         """
+        for path in (self._folder / "lock", self._owner):
+            require_no_link(path)
+            if os.path.lexists(path) and (not is_file(path) or _is_shared(path)):
+                raise ValueError(f"{path} is no plain file of its own: move it away")
         try:
             self._lock.acquire()
+            write_atomic(self._owner, f"{os.getpid()} on {platform.node()}")
+            self._ours = identity(self._owner)
         except filelock.Timeout:
             raise ValueError(
                 f"{self._folder} is in use by process {self._owner_name()}: wait for it to end, "
                 "or stop it"
             ) from None
-        try:
-            self._owner.write_text(f"{os.getpid()} on {platform.node()}", encoding="utf-8")
-        except OSError:  # a full disk, say: nobody may hold a lock without knowing it
+        except BaseException:  # a full disk, say: nobody may hold a lock without knowing it
             self.release()
             raise
 
@@ -57,12 +57,14 @@ class Lock:
         """Free the lock; does nothing if it is free already."""
         if self._lock.is_locked:
             with contextlib.suppress(OSError):  # on Windows, while another process reads it
-                self._owner.unlink()
+                if self._ours is not None and identity(self._owner) == self._ours:
+                    self._owner.unlink()
             self._lock.release()
 
     def _owner_name(self) -> str:
-        with contextlib.suppress(OSError):
-            return self._owner.read_text(encoding="utf-8") or "(just started)"
+        with contextlib.suppress(OSError, ValueError):
+            name = read_bytes(self._owner, limit=1000).decode("utf-8", "replace")
+            return "".join(c for c in name if c.isprintable()) or "(just started)"
         return "(just started)"
 
 
@@ -70,11 +72,18 @@ def lock(folder: Path) -> Lock:
     """Lock a folder for this process, until the lock's `release` or the end of the process.
 
     Raises:
-        ValueError: if another process holds the lock.
+        ValueError: if another process holds the lock, or the lock's file is a link.
+        OSError: if the system refuses.
     """
     held = Lock(folder)
     held.acquire()
     return held
+
+
+def _is_shared(path: Path) -> bool:
+    """Return whether a file holds something and has a second name: a lock might empty it."""
+    found = os.lstat(path)
+    return found.st_nlink > 1 and found.st_size > 0
 
 
 def require_writable(path: Path) -> None:
@@ -83,6 +92,10 @@ def require_writable(path: Path) -> None:
     Raises:
         ValueError: naming what is in the way.
     """
+    try:
+        os.fspath(path.absolute()).encode()
+    except UnicodeEncodeError:  # bytes of no UTF-8, or umlauts in a process whose locale is C
+        raise unwritable(path, "its name is no UTF-8 here, LC_ALL=C.UTF-8 may help") from None
     nearest = next((near for near in (path, *path.parents) if os.path.lexists(near)), Path())
     if not nearest.is_dir():
         raise unwritable(path, f"{nearest} is not a folder")

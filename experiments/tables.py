@@ -1,0 +1,350 @@
+"""The tables of the pages here, made from the recorded results of each study.
+
+`results/<study>.csv.gz` is the `results.csv` of a study, and `results/<study>.json` says with what
+it was run. In a page, what stands between `<!-- recorded: <study> <block> -->` and `<!-- end -->`
+is written by `record.py` with the functions of this module, and a test compares it with them.
+"""
+
+import functools
+import json
+import re
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrl_pg.report import summary, tables
+from jaxrl_pg.report.statistics import Interval
+from jaxrl_pg.report.summary import Summary
+from jaxrl_pg.sweeps import results
+
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "results"
+PAGES = FOLDER / "README.md", FOLDER / "analytical_vs_ppo" / "README.md"
+# Studies whose figures are from a run of which no results were kept.
+NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
+
+MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
+ON_CEILING = 0.999  # of the highest return that an environment can give
+RUNGS = {
+    "raw": "raw: every action's score times the whole return",
+    "causality": "causality: the reward to go, undiscounted",
+    "discount": "discount: the discounted reward to go",
+    "baseline": "baseline: less a learned value",
+    "critic, same rollouts": "critic: GAE instead of whole episodes, the same rollouts",
+    "actor-critic": "actor-critic: its default rollouts, learning rate and entropy bonus",
+    "ppo": "PPO: several clipped passes over the same steps",
+}
+GAP = {
+    "ppo": "PPO",
+    "ppo, no entropy bonus": "PPO, no entropy bonus",
+    "tuned": "analytical as tuned: KL 1, entropy bonus 0.01, 4 epochs",
+    "farther: KL 3": "analytical, KL 3",
+}
+KNOBS = {"ppo": "clip_eps", "analytical": "kl_target"}
+
+
+class Study(NamedTuple):
+    """The recorded results of a study.
+
+    Attributes:
+        name: name of the experiment.
+        facts: with what it was run.
+        by_env: each environment's settings.
+    """
+
+    name: str
+    facts: dict[str, Any]
+    by_env: dict[str, list[Summary]]
+
+    def digits(self, env: str) -> int:
+        """Return the digits after the point of an environment's returns."""
+        return tables.decimals([one.scores for one in self.by_env[env]])
+
+    def find(self, env: str, **names: Any) -> Summary:
+        """Return the one setting with this study, agent or hyper-parameters."""
+        found = [
+            one for one in self.by_env[env] if all(_value(one, k) == v for k, v in names.items())
+        ]
+        if len(found) != 1:
+            raise ValueError(f"{self.name} has {len(found)} settings of {env} with {names}")
+        return found[0]
+
+    def score(self, env: str, **names: Any) -> str:
+        """Return the IQM of one setting, with its interval."""
+        return tables.estimate(self.find(env, **names).iqm, self.digits(env))
+
+
+@functools.cache
+def recorded(name: str) -> Study:
+    """Read the recorded results of a study."""
+    table = results.read(RESULTS / f"{name}.csv.gz")
+    facts = json.loads((RESULTS / f"{name}.json").read_text())
+    return Study(name, facts, summary.summarise(table, []).by_env)
+
+
+def rebuilt(page: str) -> str:
+    """Return a page's text with every block of a recorded study made anew."""
+
+    def anew(found: re.Match[str]) -> str:
+        if not (RESULTS / f"{found[2]}.csv.gz").exists():
+            return found[0]
+        return f"{found[1]}{block(found[2], found[3])}\n{found[4]}"
+
+    return MARKED.sub(anew, page)
+
+
+def block(name: str, key: str) -> str:
+    """Return a block of a study, as Markdown."""
+    return BLOCKS.get((name, key), BLOCKS.get(("", key)))(recorded(name))
+
+
+# --- blocks -------------------------------------------------------------------------------------
+
+
+def facts(study: Study) -> str:
+    """Say how many runs there were, how long they took, and with what."""
+    told, versions = study.facts, study.facts["versions"]
+    return (
+        f"`{study.name}`: {told['num_runs']:,} runs and {told['num_steps'] / 1e6:,.1f} million "
+        f"steps took {duration(told['seconds'])}, with other work on the machine "
+        f"({told['device']}, jax {versions['jax']}, gymnax {versions['gymnax']}). Every row is in "
+        f"[{study.name}.csv.gz]({LINKS[study.name]}results/{study.name}.csv.gz)."
+    )
+
+
+def cartpole(study: Study) -> str:
+    """Give the one setting of `cartpole_ppo`."""
+    (one,) = study.by_env["CartPole-v1"]
+    return markdown(
+        ["steps", "IQM [95% interval]", "worst seed", "seeds"],
+        [
+            [
+                f"{one.setting.timesteps[-1]:,}",
+                study.score("CartPole-v1"),
+                tables.fixed(one.scores.min(), 1),
+                str(len(one.scores)),
+            ]
+        ],
+    )
+
+
+def ladder(study: Study, env: str) -> str:
+    """Give each rung with and without normalised rewards, beside the rung above it."""
+    rows = []
+    for before, rung in zip([None, *RUNGS], RUNGS, strict=False):
+        cells = [RUNGS[rung]]
+        for switch in (False, True):
+            cells.append(study.score(env, study=rung, normalize_reward=switch))
+            above = {"study": before, "normalize_reward": switch}
+            this = study.find(env, study=rung, normalize_reward=switch)
+            cells.append(chance(this, study.find(env, **above)) if before else "")
+        both = [study.find(env, study=rung, normalize_reward=switch) for switch in (True, False)]
+        rows.append([*cells, chance(*both)])
+    header = ["step", "rewards as they are", "P(above the step before)"]
+    header += ["normalised rewards", "P(above the step before)", "P(normalised above as they are)"]
+    return markdown(header, rows)
+
+
+def learning_rates(study: Study) -> str:
+    """Give each learning rate of `ppo_learning_rate` for both lengths of a rollout."""
+    columns = [(env, steps) for env in study.by_env for steps in (32, 128)]
+    rates = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    rows = [
+        [short(rate), *(study.score(env, num_steps=n, learning_rate=rate) for env, n in columns)]
+        for rate in rates
+    ]
+    header = ["learning rate", *(f"{env}, {steps} steps a rollout" for env, steps in columns)]
+    found = {
+        f"{env}, {steps} steps": {
+            rate: study.find(env, num_steps=steps, learning_rate=rate) for rate in rates
+        }
+        for env, steps in columns
+    }
+    return f"{markdown(header, rows)}\n\n{edges(found)}"
+
+
+def step_sizes(study: Study) -> str:
+    """Give C in units of eps beside PPO's clip_eps."""
+    envs, rows = list(study.by_env), []
+    cs, clips = (0.03, 0.1, 0.3, 1, 3, 10), (0.8, 0.4, 0.2, 0.1, 0.05, 0.02)
+    for c, clip in zip(cs, clips, strict=True):
+        ours = [study.score(env, agent="analytical", c_start=c) for env in envs]
+        ppo = [study.score(env, agent="ppo", clip_eps=clip) for env in envs]
+        rows.append([short(c), *ours, short(clip), *ppo])
+    found = {}
+    for env in envs:
+        found[f"C on {env}"] = {c: study.find(env, agent="analytical", c_start=c) for c in cs}
+        found[f"clip_eps on {env}"] = {x: study.find(env, agent="ppo", clip_eps=x) for x in clips}
+    return f"{markdown(['C / eps', *envs, 'clip_eps of PPO', *envs], rows)}\n\n{edges(found)}"
+
+
+def gap(study: Study) -> str:
+    """Give what one change at a time does on MountainCar, the best first."""
+    env = "MountainCar-v0"
+    tuned, ppo = study.find(env, study="tuned"), study.find(env, study="ppo")
+    rows = [
+        [
+            GAP.get(one.setting.study, f"analytical, {one.setting.study}"),
+            study.score(env, study=one.setting.study),
+            tables.fixed(one.scores.min(), study.digits(env)),
+            "" if one is tuned else chance(one, tuned),
+            "" if one is ppo else chance(ppo, one),
+        ]
+        for one in study.by_env[env]
+    ]
+    header = ["setting", "IQM [95% interval]", "worst", "P(above as tuned)", "P(PPO above)"]
+    return markdown(header, rows)
+
+
+def versus(study: Study) -> str:
+    """Give both agents on each environment, and whether they can be told apart."""
+    rows = []
+    for env in study.by_env:
+        ppo, ours = (study.find(env, agent=agent) for agent in KNOBS)
+        steps = f"{ours.setting.timesteps[-1]:,}"
+        scores = [study.score(env, agent=agent) for agent in KNOBS]
+        rows.append([env, steps, *scores, chance(ours, ppo), verdict(env, ours, ppo)])
+    header = ["environment", "steps", "PPO, IQM [95% interval]", "analytical"]
+    return markdown([*header, "P(analytical > PPO) [95%]", "better"], rows)
+
+
+def chosen(study: Study) -> str:
+    """Give the settings that the tuning chose; those at an edge of its grid are marked."""
+    grids = {
+        (block["agent"], env): block["grid"]
+        for block in tomllib.loads((FOLDER / "analytical_vs_ppo_tuning.toml").read_text())["study"]
+        for env in ([block["env"]] if isinstance(block["env"], str) else block["env"])
+    }
+    rows = []
+    for env in study.by_env:
+        cells = [env]
+        for agent, knob in KNOBS.items():
+            hyper = study.find(env, agent=agent).setting.hyper
+            for name in ("learning_rate", knob):
+                values = grids[agent, env][name]
+                edge = hyper[name] in (min(values), max(values))
+                cells.append(short(hyper[name]) + (", **edge**" if edge else ""))
+        rows.append(cells)
+    header = ["environment", "PPO: learning_rate", "clip_eps"]
+    return markdown([*header, "analytical: learning_rate", "kl_target"], rows)
+
+
+def minatar(study: Study) -> str:
+    """Give each game, and whether PPO and the update can be told apart."""
+    rows = []
+    for env in study.by_env:
+        ppo, ours = (study.find(env, agent=agent) for agent in KNOBS)
+        both = [study.score(env, agent=agent) for agent in KNOBS]
+        sac = study.score(env, agent="sac") if env == "Breakout-MinAtar" else ""
+        game = env.removesuffix("-MinAtar")
+        rows.append([game, *both, sac, chance(ours, ppo), verdict(env, ours, ppo)])
+    header = ["game", "PPO", "analytical", "SAC", "P(analytical > PPO)", "better of these two"]
+    return markdown(header, rows)
+
+
+def classic(study: Study) -> str:
+    """Give each agent on each task."""
+    agents = dict.fromkeys(one.setting.agent for some in study.by_env.values() for one in some)
+    order = ["ppo", "actor_critic", "reinforce", "natural_gradient", "analytical", "reps", "sac"]
+    agents = sorted(agents, key=[*order, "analytical_replay", "soft_q_learning"].index)
+    rows = [
+        [
+            f"`{agent}`",
+            *(
+                study.score(env, agent=agent)
+                if any(one.setting.agent == agent for one in some)
+                else ""
+                for env, some in study.by_env.items()
+            ),
+        ]
+        for agent in agents
+    ]
+    return markdown(["agent", *study.by_env], rows)
+
+
+BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
+    ("", "facts"): facts,
+    ("cartpole_ppo", "table"): cartpole,
+    ("pg_ladder", "CartPole-v1"): lambda study: ladder(study, "CartPole-v1"),
+    ("pg_ladder", "Acrobot-v1"): lambda study: ladder(study, "Acrobot-v1"),
+    ("pg_ladder", "Catch-bsuite"): lambda study: ladder(study, "Catch-bsuite"),
+    ("ppo_learning_rate", "table"): learning_rates,
+    ("step_size", "table"): step_sizes,
+    ("analytical_gap", "table"): gap,
+    ("analytical_vs_ppo", "table"): versus,
+    ("analytical_vs_ppo", "settings"): chosen,
+    ("minatar", "table"): minatar,
+    ("agents_classic", "table"): classic,
+}
+# The way from the page that shows a study to the folder of results.
+LINKS = {name: "" for name, _ in BLOCKS} | dict.fromkeys(
+    ("analytical_gap", "analytical_vs_ppo", "step_size"), "../"
+)
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def chance(first: Summary, second: Summary) -> str:
+    """Write how likely a seed of the first returns more; bold where the interval is without 1/2."""
+    interval = summary.improvement([first.scores], [second.scores])
+    text = tables.estimate(interval, 2)
+    return text if holds_half(interval) else f"**{text}**"
+
+
+def holds_half(interval: Interval) -> bool:
+    """Return whether two settings cannot be told apart: the interval holds 1/2."""
+    return bool(interval.low <= 0.5 <= interval.high)
+
+
+def verdict(env: str, ours: Summary, ppo: Summary) -> str:
+    """Say which of two is better, if either, and if both are at the highest return there is."""
+    top = CEILINGS.get(env)
+    if top is not None and min(ours.iqm.value, ppo.iqm.value) >= ON_CEILING * top:
+        return "both at the ceiling"
+    interval = summary.improvement([ours.scores], [ppo.scores])
+    if holds_half(interval):
+        return "not distinguishable"
+    return "analytical" if interval.value > 0.5 else "PPO"
+
+
+def edges(columns: dict[str, dict[float, Summary]]) -> str:
+    """Say in which columns the best value is the first or the last of those that were tried."""
+    found = []
+    for name, by_value in columns.items():
+        scores = {value: float(one.iqm.value) for value, one in by_value.items()}
+        best = [value for value, score in scores.items() if score == max(scores.values())]
+        if len(best) > 1 or best[0] not in (min(scores), max(scores)):
+            continue
+        inside = max(sorted(scores)[1:-1], key=lambda value: scores[value])
+        interval = summary.improvement([by_value[best[0]].scores], [by_value[inside].scores])
+        told = "not distinguishable from" if holds_half(interval) else "better than"
+        found.append(f"{name} ({short(best[0])}, {told} {short(inside)})")
+    listed = "; ".join(found) or "none"
+    return f"Optimum at the edge of the grid, so that a better value may lie beyond: {listed}."
+
+
+def short(number: float) -> str:
+    """Write a hyper-parameter."""
+    return f"{number:g}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time in hours, minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _value(one: Summary, name: str) -> Any:
+    return getattr(one.setting, name) if name in ("study", "agent") else one.setting.hyper.get(name)

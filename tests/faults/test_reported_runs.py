@@ -1,0 +1,99 @@
+"""A report on a run's folder that may hold anything: one line says what is wrong."""
+
+import functools
+import json
+
+import pytest
+from sweep_folders import snapshot
+
+from jaxrl_pg import report
+from jaxrl_pg.report import sources
+
+CONFIG = {"agent": "ppo", "env": "Pole", "seed": 3, "config": {"env": "Pole", "gamma": 0.9}}
+ROWS = [
+    {"iteration": 1, "timesteps": 64, "loss/total": 0.5},
+    {"iteration": 1, "timesteps": 64, "eval/return_mean": 7.0, "eval/num_episodes": 4},
+]
+
+
+def run(place, config=CONFIG, rows=ROWS):
+    place.mkdir()
+    text = config if isinstance(config, str) else json.dumps(config)
+    (place / "config.json").write_text(text)
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+    (place / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return place
+
+
+def refused(place, *words):
+    before = snapshot(place)
+    with pytest.raises(ValueError) as raised:
+        report.write([place])
+    for word in words:
+        assert word in str(raised.value), raised.value
+    assert "\n" not in str(raised.value)
+    assert snapshot(place) == before
+
+
+def test_a_run_is_read(tmp_path):
+    table = sources.run_table(run(tmp_path / "r"))
+    assert (table.columns["seed"][0], table.columns["return_mean"][0]) == (3, 7.0)
+    assert table.hyper == ("gamma",)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env": None},
+        {"agent": 5},
+        {"agent": None},
+        {"seed": "3"},
+        {"seed": -1},
+        {"seed": 2.5},
+        {"seed": True},
+        {"config": None},
+        {"config": [1]},
+        {"config": 5},
+        {"config": {"env_params": 5}},
+        {"config": {"gamma": functools.reduce(lambda inner, _: [inner], range(300), 1)}},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_a_config_of_the_wrong_shape(tmp_path, change):
+    refused(run(tmp_path / "r", {**CONFIG, **change}), f"{tmp_path}/r/config.json")
+
+
+@pytest.mark.parametrize("content", ["", "5", "[]", "null", "{", '{"a": ' * 90_000])
+def test_a_config_that_is_none(tmp_path, content):
+    refused(run(tmp_path / "r", content), f"{tmp_path}/r/config.json")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        5,
+        None,
+        [ROWS[1]],
+        "{",
+        '{"a": ' * 90_000,
+        {"iteration": 1, "eval/return_mean": 1.0},
+        {**ROWS[1], "timesteps": "64"},
+        {**ROWS[1], "timesteps": -64},
+        {**ROWS[1], "timesteps": None},
+        {**ROWS[1], "eval/return_mean": "high"},
+        {**ROWS[1], "eval/return_mean": [7.0]},
+        {**ROWS[1], "eval/num_episodes": "4"},
+        {**ROWS[1], "eval/return_std": {}},
+    ],
+    ids=lambda row: str(row)[:60],
+)
+def test_a_row_of_the_wrong_shape(tmp_path, row):
+    refused(run(tmp_path / "r", rows=[ROWS[0], row]), f"{tmp_path}/r/metrics.jsonl", "2")
+
+
+def test_a_name_in_a_runs_config_is_text(tmp_path):
+    live = "<script>\rx"
+    place = run(tmp_path / "r", {**CONFIG, "agent": live, "env": live})
+    page = report.write([place]).read_text()
+    assert page.count("<script>") == 1
+    assert "--env" in page
