@@ -8,7 +8,7 @@ from jaxrl_pg.envs import games, parameters, spaces, trial, wrappers
 from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["Env", "make"]
+__all__ = ["Env", "listing", "make"]
 
 
 class Env(NamedTuple):
@@ -60,3 +60,17 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     if not (isinstance(env, str) and (is_ours or gymnax.is_shipped(core))):
         trial.require_sound(core, tuple(sorted(values)))
     return Env(core, params, spec)
+
+
+def listing() -> list[str]:
+    """Return the name of every environment that can be made here, each suite's after the other's.
+
+    A suite that is not installed has one line, with the command that installs it.
+    """
+    lines = [*gymnax.names(), *games.GAMES]
+    for suite in suites.SUITES:
+        try:
+            lines += suites.listing(suite)
+        except ValueError as error:
+            lines.append(str(error))
+    return lines

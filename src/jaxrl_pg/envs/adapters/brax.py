@@ -2,13 +2,14 @@
 
     ppo.Config(env="brax:ant?backend=spring")
 
-The raw environments, without brax's wrappers: these start a new episode from a cached state, so that
-every episode of an environment would begin alike. Options of a name are the arguments of the
+The raw environments, without brax's wrappers: these start a new episode from a cached state, so
+that every episode of an environment would begin alike. Options of a name are the arguments of the
 environment's class, such as `backend` (`generalized`, `spring`, `positional`, `mjx`).
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import warnings
 from types import ModuleType
@@ -19,25 +20,31 @@ import jax
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import Counted
 
-__all__ = ["make", "names"]
+__all__ = ["make", "names", "options"]
 
 _LIMIT = 1000  # brax's own default of `episode_length`
 
 
 def names() -> list[str]:
     """Return the environments' names."""
-    return sorted(_brax()._envs)
+    return sorted(set(_brax()._envs) - {"fast"})  # that one is for tests of brax's own
 
 
-def make(name: str, task: str, **options: Any) -> Counted:
+def options(task: str) -> dict[str, Any]:
+    """Return the arguments of an environment's class, and their defaults."""
+    arguments = inspect.signature(_brax()._envs[task].__init__).parameters.values()
+    return {x.name: x.default for x in arguments if x.default is not x.empty} | {"n_frames": 1}
+
+
+def make(name: str, task: str, **given: Any) -> Counted:
     """Make an environment.
 
     Args:
         name: what error messages call it.
         task: brax's name, such as `ant`.
-        **options: arguments of its class.
+        **given: arguments of its class.
     """
-    env = _brax().get_environment(task, **options)
+    env = _brax().get_environment(task, **given)
 
     def bare(state: Any) -> Any:
         """Drop what is not read in the next step."""

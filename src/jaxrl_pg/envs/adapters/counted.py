@@ -1,9 +1,9 @@
 """An environment of another suite with gymnax 1.0's interface, its steps counted here.
 
-Suites differ in who starts the next episode and in what they call its end. Here all are the same: a
-suite gives its bare start and step, and nothing of its automatic resets or time limits. The limit is
-a parameter, and an episode that reaches it is truncated and not terminated, so that the value of its
-true last observation is bootstrapped.
+Suites differ in who starts the next episode and in what they call its end. Here all are the same:
+a suite gives its bare start and step, and nothing of its automatic resets or time limits. The limit
+is a parameter, and an episode that reaches it is truncated and not terminated, so that the value of
+its true last observation is bootstrapped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """craftax: Crafter and a larger world in JAX (Matthews et al. 2024, arXiv 2402.16801).
 
-    ppo.Config(env="craftax:Craftax-Classic-Symbolic-v1")
+ppo.Config(env="craftax:Craftax-Classic-Symbolic-v1")
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import Counted
 
-__all__ = ["make", "names"]
+__all__ = ["make", "names", "options"]
 
 
 def names() -> list[str]:
@@ -21,21 +21,24 @@ def names() -> list[str]:
     return sorted(f"{kind}-{view}-v1" for kind in kinds for view in ("Pixels", "Symbolic"))
 
 
-def make(name: str, task: str, **options: Any) -> Counted:
+def options(task: str) -> dict[str, Any]:
+    """Return an environment's parameters, and their defaults."""
+    params = vars(_bare(task).default_params)
+    return {key: x for key, x in params.items() if key != "max_timesteps"}
+
+
+def make(name: str, task: str, **given: Any) -> Counted:
     """Make an environment.
 
     Args:
         name: what error messages call it.
         task: craftax's name, such as `Craftax-Symbolic-v1`.
-        **options: its parameters, such as `god_mode`.
+        **given: its parameters, such as `god_mode`.
     """
-    with jax.ensure_compile_time_eval():  # its modules make arrays
-        from craftax.craftax_env import make_craftax_env_from_name
-
-        env = make_craftax_env_from_name(task, auto_reset=False)
-        params = env.default_params.replace(**options)
-    limit = int(params.max_timesteps)
-    params = params.replace(max_timesteps=2**30)  # its own limit would end episodes; ours does
+    env = _bare(task)
+    limit = env.default_params.max_timesteps
+    # Its own limit would end episodes; ours does.
+    params = env.default_params.replace(**given, max_timesteps=2**30)
 
     def start(key: jax.Array) -> tuple[Any, Any]:
         return env.reset_env(key, params)
@@ -50,3 +53,11 @@ def make(name: str, task: str, **options: Any) -> Counted:
     shape = jax.eval_shape(start, jax.random.key(0))[0].shape
     actions = gymnax.discrete(env.action_space(params).n)
     return Counted(name, start, advance, gymnax.box(0.0, 1.0, shape), actions, limit)
+
+
+def _bare(task: str) -> Any:
+    """Return craftax's environment, without automatic resets."""
+    with jax.ensure_compile_time_eval():  # its modules make arrays
+        from craftax.craftax_env import make_craftax_env_from_name
+
+        return make_craftax_env_from_name(task, auto_reset=False)

@@ -19,7 +19,7 @@ from jaxrl_pg.config import check_choice
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import Counted
 
-__all__ = ["make", "names"]
+__all__ = ["make", "names", "options"]
 
 _LIMIT = 100  # the default of `navix.make`
 _CODES = (11, 6, 4)  # kinds of objects, colours, states of doors or directions
@@ -31,7 +31,13 @@ def names() -> list[str]:
     return sorted(_navix().registry())
 
 
-def make(name: str, task: str, observation: str = "symbolic", **options: Any) -> Counted:
+def options(task: str) -> dict[str, Any]:
+    """Return what can be chosen, and its default."""
+    del task
+    return {"observation": _OBSERVATIONS[0]}
+
+
+def make(name: str, task: str, observation: str = _OBSERVATIONS[0]) -> Counted:
     """Make an environment.
 
     Args:
@@ -39,20 +45,24 @@ def make(name: str, task: str, observation: str = "symbolic", **options: Any) ->
         task: navix's name, such as `Navix-Empty-5x5-v0`.
         observation: the whole grid (`symbolic`), or what the player sees
             (`symbolic_first_person`).
-        **options: arguments of `navix.make`.
     """
     check_choice("observation", observation, _OBSERVATIONS)
-    navix = _navix()
+    suite = _navix()
+    termination = suite.environments.environment.StepType.TERMINATION
     # Its own limit would end episodes; ours does.
-    limit = int(options.pop("max_steps", _LIMIT))
-    observe = getattr(navix.observations, observation)
-    env = navix.make(task, max_steps=2**30, observation_fn=observe, **options)
+    observe = getattr(suite.observations, observation)
+    env = suite.make(task, max_steps=2**30, observation_fn=observe)
 
     def bare(timestep: Any) -> Any:
         """Drop what is not read in the next step."""
         nothing = jnp.zeros((), jnp.int32)
         return timestep.replace(
-            observation=(), action=nothing, reward=(), step_type=nothing, info={}
+            observation=(),
+            action=nothing,
+            reward=(),
+            step_type=nothing,
+            state=timestep.state.replace(cache=()),  # images of all objects
+            info={},
         )
 
     def start(key: jax.Array) -> tuple[Any, Any]:
@@ -64,12 +74,12 @@ def make(name: str, task: str, observation: str = "symbolic", **options: Any) ->
     ) -> tuple[Any, Any, Any, Any]:
         del key, limit  # its randomness is in the state
         timestep = env._step(state, action)  # `step` starts new episodes by itself
-        terminated = timestep.step_type == navix.environments.environment.StepType.TERMINATION
+        terminated = timestep.step_type == termination
         return _one_hot(timestep.observation), bare(timestep), timestep.reward, terminated
 
     shape = jax.eval_shape(start, jax.random.key(0))[0].shape
     actions = gymnax.discrete(len(env.action_set))
-    return Counted(name, start, advance, gymnax.box(0.0, 1.0, shape), actions, limit)
+    return Counted(name, start, advance, gymnax.box(0.0, 1.0, shape), actions, _LIMIT)
 
 
 def _one_hot(codes: jax.Array) -> jax.Array:

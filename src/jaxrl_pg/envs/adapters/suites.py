@@ -1,7 +1,8 @@
 """Environments of other suites by name: `suite:task`, or `suite:task?option=value&option=value`.
 
-Each suite is an extra of its own, has one file here, and is imported when one of its environments is
-named. A name says everything, so that the command line, sweeps, `resume` and `load` need no object.
+Each suite is an extra of its own, has one file here, and is imported when one of its environments
+is named. A name says everything, so that the command line, sweeps, `resume` and `load` need no
+object.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import math
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -18,19 +20,25 @@ import jax
 
 from jaxrl_pg.config import nearest
 
-__all__ = ["SUITES", "installed", "is_name", "make"]
+__all__ = ["SUITES", "is_name", "listing", "make"]
 
 SUITES = ("brax", "craftax", "navix", "pgx", "xminigrid")
+_LONGEST = 200  # characters of a name; folders are named after it
+_WORDS = {"true": True, "false": False}
 
 
-def is_name(env: str) -> bool:
-    """Say whether a text has the form of a suite's name, and the suite is one of these."""
-    return env.partition(":")[0] in SUITES
+def is_name(env: Any) -> bool:
+    """Say whether a value has the form of a suite's name, and the suite is one of these."""
+    return isinstance(env, str) and ":" in env and env.partition(":")[0] in SUITES
 
 
-def installed() -> list[str]:
-    """Return the suites that are installed here."""
-    return [suite for suite in SUITES if importlib.util.find_spec(suite) is not None]
+def listing(suite: str) -> list[str]:
+    """Return the names of a suite's environments.
+
+    Raises:
+        ValueError: with the command that installs it, if the suite is not installed.
+    """
+    return [f"{suite}:{task}" for task in _adapter(suite, f"{suite}:...").names()]
 
 
 @functools.cache
@@ -41,45 +49,70 @@ def make(name: str) -> Any:
         name: such as `brax:ant` or `brax:ant?backend=spring`.
 
     Raises:
-        ValueError: for an unknown suite, task or option, or a suite that is not installed.
+        ValueError: for an unknown suite, task or option (the nearest is named), for an option's
+            value that is not of its default's type, or for a suite that is not installed.
     """
-    suite, _, rest = name.partition(":")
-    task, _, query = rest.partition("?")
+    suite, task, given = _parsed(name)
     adapter = _adapter(suite, name)
     known = adapter.names()
     if task not in known:
         raise ValueError(f"unknown environment {name!r}: {nearest(task, known)}")
+    options, allowed = {}, adapter.options(task)
+    for option, text in given.items():
+        said = f"option {option!r} of {name!r}"
+        if option not in allowed:
+            either = nearest(option, allowed)
+            raise ValueError(f"unknown {said}: {either} (env_params gives the time limit)")
+        options[option] = _value(said, text, allowed[option])
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-        options = {key: _value(text) for key, text in pairs}
         with jax.ensure_compile_time_eval():  # arrays made here must not be tracers
             return adapter.make(name, task, **options)
     except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+        line = (str(error).splitlines() or [""])[0]
         raise ValueError(
-            f"{name!r}: {task} cannot be made with {query!r} ({reason}): options are written "
-            "name=value, joined by &"
+            f"{name!r} cannot be made ({type(error).__name__}: {line:.200}): give other options"
         ) from error
 
 
-def _adapter(suite: str, name: str) -> ModuleType:
-    """Return the file of a suite, if the suite is known and installed."""
+def _parsed(name: str) -> tuple[str, str, dict[str, str]]:
+    """Return suite, task and options of a name, before anything is imported."""
+    if len(name) > _LONGEST:
+        raise ValueError(f"env={name!r:.60}...: give a name of at most {_LONGEST} characters")
+    suite, _, rest = name.partition(":")
+    task, mark, query = rest.partition("?")
     if suite not in SUITES:
-        raise ValueError(f"unknown suite in {name!r}: {nearest(suite, list(SUITES))}")
-    if importlib.util.find_spec(suite) is None:
+        raise ValueError(f"unknown suite {suite!r} of env={name!r}: {nearest(suite, SUITES)}")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
+    except ValueError:
+        pairs = [("", "")]
+    if not all(option for option, _ in pairs) or len(dict(pairs)) < len(pairs):
         raise ValueError(
-            f"{name!r} needs {suite}, which is not installed: pip install 'jaxrl-pg[{suite}]', or "
-            f"make install EXTRAS={suite}"
+            f"env={name!r}: write options as name=value, joined by &, each once, such as "
+            "brax:ant?backend=spring"
+        )
+    return suite, task, dict(pairs)
+
+
+def _adapter(suite: str, name: str) -> ModuleType:
+    """Return the file of a suite, if the suite is installed."""
+    found = importlib.util.find_spec(suite)
+    if found is None or found.origin is None:  # a folder of that name is no library
+        raise ValueError(
+            f'env={name!r} needs {suite}, which is not installed: pip install "jaxrl-pg[{suite}]" '
+            f"(in a clone: make install EXTRAS={suite})"
         )
     return import_module(f"jaxrl_pg.envs.adapters.{suite}")
 
 
-def _value(text: str) -> Any:
-    """Return the number, boolean or None that a text is, or the text."""
-    word = {"true": True, "false": False, "none": None}
-    if text.lower() in word:
-        return word[text.lower()]
+def _value(said: str, text: str, default: Any) -> Any:
+    """Return the value that a text stands for, of the type of an option's default."""
     try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
+        value = _WORDS[text.lower()] if text.lower() in _WORDS else ast.literal_eval(text)
+    except (MemoryError, RecursionError, SyntaxError, ValueError):
+        value = text
+    if type(default) is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if type(value) is not type(default) or isinstance(value, float):
+        raise ValueError(f"{said}: give a value of the kind of its default, {default!r}")
+    return value

@@ -2,8 +2,8 @@
 
     ppo.Config(env="xminigrid:MiniGrid-DoorKey-8x8")
 
-A cell of an observation is two codes (tile, colour), which are no quantities: each becomes a one-hot
-vector, so that the whole is an image of 25 binary channels.
+A cell of an observation is two codes (tile, colour), which are no quantities: each becomes a
+one-hot vector, so that the whole is an image of 25 binary channels.
 """
 
 from __future__ import annotations
@@ -17,25 +17,34 @@ import jax.numpy as jnp
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import Counted
 
-__all__ = ["make", "names"]
+__all__ = ["make", "names", "options"]
 
 
 def names() -> list[str]:
-    """Return the environments' names."""
-    return sorted(_xminigrid().registered_environments())
+    """Return the names of the environments that have a goal."""
+    # Those of XLand have no goal without a set of rules, which are downloaded.
+    known = _xminigrid().registered_environments()
+    return sorted(name for name in known if not name.startswith("XLand"))
 
 
-def make(name: str, task: str, **options: Any) -> Counted:
+def options(task: str) -> dict[str, Any]:
+    """Return what can be chosen, and its default."""
+    return {"view_size": _xminigrid().make(task)[1].view_size}
+
+
+def make(name: str, task: str, **given: Any) -> Counted:
     """Make an environment.
 
     Args:
         name: what error messages call it.
         task: xminigrid's name, such as `MiniGrid-Empty-5x5`.
-        **options: its parameters, such as `view_size`.
+        **given: `view_size`, the odd width of the square that the player sees.
     """
     suite = _xminigrid()
     env, params = suite.make(task)
-    params = params.replace(**options)
+    params = params.replace(**given)
+    if params.view_size < 3 or params.view_size % 2 == 0:
+        raise ValueError(f"view_size={params.view_size} is not an odd number from 3 on")
     num_tiles, num_colors = suite.core.constants.NUM_TILES, suite.core.constants.NUM_COLORS
 
     def one_hot(codes: jax.Array) -> jax.Array:
