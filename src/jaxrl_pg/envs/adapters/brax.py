@@ -9,9 +9,12 @@ environment's class, such as `backend` (`generalized`, `spring`, `positional`, `
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import logging
 import warnings
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -44,7 +47,9 @@ def make(name: str, task: str, **given: Any) -> Counted:
         task: brax's name, such as `ant`.
         **given: arguments of its class.
     """
-    env = _brax().get_environment(task, **given)
+    suite = _brax()
+    with _quiet():
+        env = suite.get_environment(task, **given)
 
     def bare(state: Any) -> Any:
         """Drop what is not read in the next step."""
@@ -68,10 +73,22 @@ def make(name: str, task: str, **given: Any) -> Counted:
 
 
 def _brax() -> ModuleType:
-    """Import brax, which takes seconds and complains of backends that are not installed."""
-    with jax.ensure_compile_time_eval(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("absl").setLevel(logging.ERROR)
+    """Import brax, which takes seconds."""
+    with _quiet():
         from brax import envs
 
     return envs
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what brax and MuJoCo print of backends that are not installed, and of maintenance."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

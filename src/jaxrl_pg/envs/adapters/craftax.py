@@ -57,7 +57,6 @@ def make(name: str, task: str, **given: Any) -> Counted:
 
 def _bare(task: str) -> Any:
     """Return craftax's environment, without automatic resets."""
-    with jax.ensure_compile_time_eval():  # its modules make arrays
-        from craftax.craftax_env import make_craftax_env_from_name
+    from craftax.craftax_env import make_craftax_env_from_name
 
-        return make_craftax_env_from_name(task, auto_reset=False)
+    return make_craftax_env_from_name(task, auto_reset=False)

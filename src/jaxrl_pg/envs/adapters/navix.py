@@ -22,7 +22,9 @@ from jaxrl_pg.envs.adapters.counted import Counted
 __all__ = ["make", "names", "options"]
 
 _LIMIT = 100  # the default of `navix.make`
-_CODES = (11, 6, 4)  # kinds of objects, colours, states of doors or directions
+# Kinds of objects, colours, states of doors or directions. In all of navix's environments one code
+# is beyond these, 254 for the state of KeyCorridor's locked door: no channel of a state is set there.
+_CODES = (11, 6, 4)
 _OBSERVATIONS = ("symbolic", "symbolic_first_person")
 
 
@@ -89,7 +91,6 @@ def _one_hot(codes: jax.Array) -> jax.Array:
 
 
 def _navix() -> ModuleType:
-    with jax.ensure_compile_time_eval():  # its modules make arrays
-        import navix
+    import navix
 
     return navix

@@ -38,7 +38,8 @@ def listing(suite: str) -> list[str]:
     Raises:
         ValueError: with the command that installs it, if the suite is not installed.
     """
-    return [f"{suite}:{task}" for task in _adapter(suite, f"{suite}:...").names()]
+    with jax.ensure_compile_time_eval():
+        return [f"{suite}:{task}" for task in _adapter(suite, f"{suite}:...").names()]
 
 
 @functools.cache
@@ -54,24 +55,19 @@ def make(name: str) -> Any:
     """
     suite, task, given = _parsed(name)
     adapter = _adapter(suite, name)
-    known = adapter.names()
-    if task not in known:
-        raise ValueError(f"unknown environment {name!r}: {nearest(task, known)}")
-    options, allowed = {}, adapter.options(task)
-    for option, text in given.items():
-        said = f"option {option!r} of {name!r}"
-        if option not in allowed:
-            either = nearest(option, allowed)
-            raise ValueError(f"unknown {said}: {either} (env_params gives the time limit)")
-        options[option] = _value(said, text, allowed[option])
-    try:
-        with jax.ensure_compile_time_eval():  # arrays made here must not be tracers
+    # Arrays that a suite makes must not be tracers, nor those of its modules, imported here.
+    with jax.ensure_compile_time_eval():
+        known = adapter.names()
+        if task not in known:
+            raise ValueError(f"unknown environment {name!r}: {nearest(task, known)}")
+        options = _options(name, given, adapter.options(task))
+        try:
             return adapter.make(name, task, **options)
-    except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
-        line = (str(error).splitlines() or [""])[0]
-        raise ValueError(
-            f"{name!r} cannot be made ({type(error).__name__}: {line:.200}): give other options"
-        ) from error
+        except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise ValueError(
+                f"{name!r} cannot be made ({type(error).__name__}: {line:.200}): give other options"
+            ) from error
 
 
 def _parsed(name: str) -> tuple[str, str, dict[str, str]]:
@@ -83,10 +79,10 @@ def _parsed(name: str) -> tuple[str, str, dict[str, str]]:
     if suite not in SUITES:
         raise ValueError(f"unknown suite {suite!r} of env={name!r}: {nearest(suite, SUITES)}")
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(mark))
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if mark else []
     except ValueError:
-        pairs = [("", "")]
-    if not all(option for option, _ in pairs) or len(dict(pairs)) < len(pairs):
+        pairs = []
+    if (mark and not pairs) or len(dict(pairs)) < len(pairs):
         raise ValueError(
             f"env={name!r}: write options as name=value, joined by &, each once, such as "
             "brax:ant?backend=spring"
@@ -103,6 +99,18 @@ def _adapter(suite: str, name: str) -> ModuleType:
             f"(in a clone: make install EXTRAS={suite})"
         )
     return import_module(f"jaxrl_pg.envs.adapters.{suite}")
+
+
+def _options(name: str, given: dict[str, str], allowed: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of options, each of its default's type."""
+    options = {}
+    for option, text in given.items():
+        said = f"option {option!r} of {name!r}"
+        if option not in allowed:
+            either = nearest(option, allowed)
+            raise ValueError(f"unknown {said}: {either} (env_params gives the time limit)")
+        options[option] = _value(said, text, allowed[option])
+    return options
 
 
 def _value(said: str, text: str, default: Any) -> Any:

@@ -77,7 +77,6 @@ def make(name: str, task: str, **given: Any) -> Counted:
 
 
 def _xminigrid() -> ModuleType:
-    with jax.ensure_compile_time_eval():  # its modules make arrays
-        import xminigrid
+    import xminigrid
 
     return xminigrid
