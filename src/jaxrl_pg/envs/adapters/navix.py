@@ -22,8 +22,8 @@ from jaxrl_pg.envs.adapters.counted import Counted
 __all__ = ["make", "names", "options"]
 
 _LIMIT = 100  # the default of `navix.make`
-# Kinds of objects, colours, states of doors or directions. In all of navix's environments one code
-# is beyond these, 254 for the state of KeyCorridor's locked door: no channel of a state is set there.
+# Kinds of objects, colours, states of doors or directions. Of all codes in navix's environments one
+# is beyond these, 254 for the state of KeyCorridor's locked door, where no channel is set.
 _CODES = (11, 6, 4)
 _OBSERVATIONS = ("symbolic", "symbolic_first_person")
 
