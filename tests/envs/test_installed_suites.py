@@ -14,6 +14,7 @@ from numpy.testing import assert_array_equal
 
 import jaxrl_pg
 from jaxrl_pg import envs
+from jaxrl_pg.envs.adapters import suites
 from jaxrl_pg.running.options import Options
 
 B, T = 8, 256
@@ -178,3 +179,16 @@ def _bits_equal(x, y):
     if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         x, y = jax.random.key_data(x), jax.random.key_data(y)
     return np.asarray(x).tobytes() == np.asarray(y).tobytes()
+
+
+@pytest.mark.parametrize("suite", suites.SUITES)
+def test_every_environment_can_be_made(suite):
+    """And has a reset and a step that fit each other; traced, not compiled."""
+    if importlib.util.find_spec(suite) is None:
+        pytest.skip("not installed")
+    with jax.numpy_rank_promotion("allow"):
+        for name in suites.listing(suite):
+            assert envs.make(name).spec.obs_shape
+        if suite == "brax":
+            for backend in ("positional", "spring", "mjx"):
+                assert envs.make(f"brax:hopper?backend={backend}").spec.obs_shape
