@@ -64,8 +64,15 @@ class Brax:
         )
 
 
+class Endless(Brax):
+    """Never terminates, and leaves the flag as it is."""
+
+    def step(self, state, action):
+        return super().step(state, action).replace(done=state.done)
+
+
 def brax():
-    tasks = {"walk": Brax, "fast": Brax}
+    tasks = {"walk": Brax, "fast": Brax, "swim": Endless}
     return {"envs": SimpleNamespace(_envs=tasks, get_environment=lambda t, **o: tasks[t](**o))}
 
 
@@ -329,6 +336,12 @@ def test_a_name_is_enough_to_train_resume_and_load(stand_ins, tmp_path, monkeypa
     assert int(jaxrl_pg.resume(folder, 32).state.iteration) == 2
 
 
+def test_an_environment_that_never_terminates_is_only_truncated(stand_ins):
+    """It is traced when it is made, and the flag stays one."""
+    step = jax.eval_shape(lambda limit: play("brax:swim", limit, 2)[1], 9)
+    assert step.terminated.shape == (2, B)
+
+
 def test_options_of_a_name_reach_the_suite(stand_ins):
     core = suites.make("brax:walk?backend=spring&speed=2&n_frames=3")
     assert core is suites.make("brax:walk?backend=spring&speed=2&n_frames=3")
@@ -346,7 +359,7 @@ def test_options_of_a_name_reach_the_suite(stand_ins):
         ("brax:walk?speed=1&speed=2", "each once"),
         ("brax:" + "w" * 300, "give a name of at most 200 characters"),
         ("brax:wlak", "unknown environment 'brax:wlak': did you mean 'walk'"),
-        ("brax:fast", "allowed: walk$"),
+        ("brax:fast", "allowed: swim, walk$"),
         ("brax:walk?bakend=spring", "unknown option 'bakend' of .* did you mean 'backend'"),
         ("brax:walk?backend=3", "option 'backend' of .*: give a value of the kind of .*'general"),
         ("brax:walk?speed=1e999", "option 'speed' of .* default, 1.0"),
@@ -387,4 +400,4 @@ def test_a_suite_that_is_not_installed_is_named_with_the_command(monkeypatch, ca
 def test_all_names_are_listed(stand_ins):
     names = envs.listing()
     assert names[-1] == "xminigrid:MiniGrid-Walk"
-    assert [name for name in names if envs.is_name(name)] == names[-8:]
+    assert [name for name in names if envs.is_name(name)] == names[-9:]

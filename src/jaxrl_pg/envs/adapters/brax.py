@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import Counted
@@ -53,7 +54,8 @@ def make(name: str, task: str, **given: Any) -> Counted:
 
     def bare(state: Any) -> Any:
         """Drop what is not read in the next step."""
-        return state.replace(obs=(), reward=(), done=(), metrics={})
+        # Environments that never terminate leave `done` as it is.
+        return state.replace(obs=(), reward=(), done=jnp.zeros(()), metrics={})
 
     def start(key: jax.Array) -> tuple[Any, Any]:
         state = env.reset(key)
