@@ -145,6 +145,9 @@ def test_episodes_end_as_they_should(name):
     assert late.terminated[t, i]
     assert late.truncated[t].all()
     assert_array_equal(late.final_obs[t, i], free.final_obs[t, i])
+    if name.startswith("xminigrid"):
+        rewards = [1.0 - 0.9 * (t + 1) / (T + 1), 1.0 - 0.9]
+        np.testing.assert_allclose([free.reward[t, i], late.reward[t, i]], rewards, rtol=1e-5)
     assert len(traces) == 1
 
 
