@@ -17,7 +17,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -72,6 +72,12 @@ smoke: $(VENV)/.smoke
 
 fuzz: $(VENV)/.dev ## damage files at random, forty times as often as the tests do
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/faults -k fuzz --timeout 7200 $(ARGS)
+
+SUITES := brax,craftax,navix,pgx,xminigrid
+
+conformance: $(VENV)/.dev ## install the suites of environments, and try each beside its own functions
+	$(PIP_INSTALL) -e ".[dev,$(SUITES)]"
+	$(BIN)/python -m pytest -m '' -n 0 tests/envs/test_suites.py tests/envs/test_installed_suites.py $(ARGS)
 
 torture: install ## kill runs of every agent, resume them, compare: make torture ARGS="--kills 5"
 	$(BIN)/python tools/torture.py $(ARGS)

@@ -55,7 +55,7 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "files", "report", "running", "sweeps", "training"],
+    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -76,6 +76,11 @@ ROOMS = {
     "optax": ["components.optim"],
     "gymnax": ["envs.adapters.gymnax"],
     "jaxmarl": ["envs.adapters.jaxmarl"],
+    "brax": ["envs.adapters.brax"],
+    "craftax": ["envs.adapters.craftax"],
+    "navix": ["envs.adapters.navix"],
+    "pgx": ["envs.adapters.pgx"],
+    "xminigrid": ["envs.adapters.xminigrid"],
     "orbax": ["checkpoint.orbax_file"],
     "tensorstore": ["checkpoint.orbax_file"],
     "filelock": ["files.locking"],
@@ -88,7 +93,8 @@ ROOMS = {
     "ray": ["sweeps.launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
-EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"}
+SUITES = {"brax", "craftax", "navix", "pgx", "xminigrid"}
+EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"} | SUITES
 PACKAGES = {"orbax": "orbax-checkpoint", "mlflow": "mlflow-skinny"}  # that have another name
 REGISTRY = {"", "agents"}  # the package's own front door, and the registry
 

@@ -115,7 +115,7 @@ class BaseConfig(PytreeDataclass):
     """the `types.Agent` that the class configures; a subclass has the same"""
 
     env: Any = "CartPole-v1"
-    """gymnax id, or an object with gymnax 1.0's interface"""
+    """name (`jaxrl-pg envs` lists them), or an object with gymnax 1.0's interface"""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict)
     """values that replace the environment's default parameters"""
     total_timesteps: Annotated[int, Positive] = 1_000_000

@@ -29,6 +29,7 @@ commands:
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
   sweep EXPERIMENT [--dry-run] ...                        train every agent of an experiment file
   report RUN ...                                          figures, tables and a page of sweeps
+  envs                                                    list the names that --env takes
 
 `jaxrl-pg COMMAND --help` (`jaxrl-pg train ppo --help`) lists every option.
 -v or --verbose shows where in the program an error arises.
@@ -77,6 +78,7 @@ def _run(args: list[str]) -> int:
         "evaluate": _evaluate,
         "sweep": _sweep,
         "report": _report,
+        "envs": _envs,
     }
     if not args or args[0] in ("-h", "--help", "help"):
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
@@ -295,6 +297,19 @@ def _report(args: list[str]) -> int:
     from jaxrl_pg import report
 
     print(report.write(runs, flags.out, flags.jsonl, flags.tensorboard))
+    return 0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _EnvsFlags:
+    """List the environments that --env takes, one a line; suites not installed come last."""
+
+
+def _envs(args: list[str]) -> int:
+    arguments.read("jaxrl-pg envs", args, [_EnvsFlags])
+    from jaxrl_pg import envs
+
+    print(*envs.listing(), sep="\n")
     return 0
 
 

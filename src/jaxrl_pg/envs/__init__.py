@@ -2,7 +2,8 @@
 
 from types import ModuleType
 
-from jaxrl_pg.envs.making import Env, make
+from jaxrl_pg.envs.adapters.suites import is_name
+from jaxrl_pg.envs.making import Env, listing, make
 from jaxrl_pg.envs.observations import as_rows, batch
 from jaxrl_pg.envs.vector import reset, step, time_limit, to_env_action
 from jaxrl_pg.lazy import submodule
@@ -11,6 +12,8 @@ __all__ = [
     "Env",
     "as_rows",
     "batch",
+    "is_name",
+    "listing",
     "make",
     "reset",
     "step",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from jaxrl_pg.envs import games, parameters, spaces, trial, wrappers
-from jaxrl_pg.envs.adapters import gymnax
+from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["Env", "make"]
+__all__ = ["Env", "listing", "make"]
 
 
 class Env(NamedTuple):
@@ -32,7 +32,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     one sentence before anything is compiled.
 
     Args:
-        env: such as `"CartPole-v1"`, a name in `games.GAMES`, or an object.
+        env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a name
+            in `games.GAMES`, or an object.
         env_params: values that replace the environment's default parameters, in their types.
 
     Raises:
@@ -45,6 +46,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
         core = env
     elif is_ours:
         core = games.make(env)
+    elif ":" in env:
+        core = suites.make(env)
     else:
         core = gymnax.make(env, also_known=tuple(games.GAMES))
     wrappers.require_heard(core)
@@ -57,3 +60,17 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     if not (isinstance(env, str) and (is_ours or gymnax.is_shipped(core))):
         trial.require_sound(core, tuple(sorted(values)))
     return Env(core, params, spec)
+
+
+def listing() -> list[str]:
+    """Return the name of every environment that can be made here, each suite's after the other's.
+
+    A suite that is not installed has one line, with the command that installs it.
+    """
+    lines = [*gymnax.names(), *games.GAMES]
+    for suite in suites.SUITES:
+        try:
+            lines += suites.listing(suite)
+        except ValueError as error:
+            lines.append(str(error))
+    return lines

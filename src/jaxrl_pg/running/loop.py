@@ -290,7 +290,8 @@ def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
     description = {**description, "run": secrets.token_hex(8)}
     if run_dir is not None:
         return str(RunFolder.create(run_dir, description).path)
-    env = str(description["env"]).rsplit(":", 1)[-1]
+    env = str(description["env"])
+    env = env if envs.is_name(env) else env.rsplit(":", 1)[-1]  # an object's class
     name = f"{description['agent']}-{env}-{description['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = re.sub(r"[^\w.-]+", "-", name)
     return str(RunFolder.create_beside(Path("runs") / name, description).path)

@@ -290,7 +290,7 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
         ValueError: if the file lacks a part or names an unknown agent, or if the run was given an
             object and none, or another one, is given here.
     """
-    from jaxrl_pg import agents
+    from jaxrl_pg import agents, envs
     from jaxrl_pg import config as configs
 
     for part, kind in (("agent", str), ("config", dict), ("options", dict), ("seed", int)):
@@ -307,7 +307,8 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
     for field in configs.OBJECTS:
         recorded, given = values.get(field), objects.get(field)
         if given is None:
-            if isinstance(recorded, str) and ":" in recorded:
+            is_object = isinstance(recorded, str) and ":" in recorded
+            if is_object and not (field == "env" and envs.is_name(recorded)):
                 raise ValueError(f"{run} was given an object of {recorded}: pass {field}=...")
             continue
         if field != "env" and recorded != configs.path_of(given):

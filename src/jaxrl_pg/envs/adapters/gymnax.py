@@ -9,7 +9,16 @@ import jax
 
 from jaxrl_pg.config import nearest
 
-__all__ = ["box", "discrete", "is_box", "is_discrete", "is_shipped", "make", "require_interface"]
+__all__ = [
+    "box",
+    "discrete",
+    "is_box",
+    "is_discrete",
+    "is_shipped",
+    "make",
+    "names",
+    "require_interface",
+]
 
 _INTERFACE = (
     "default_params",
@@ -19,6 +28,11 @@ _INTERFACE = (
     "observation_space",
     "action_space",
 )
+
+
+def names() -> list[str]:
+    """Return gymnax's ids."""
+    return sorted(_gymnax().registered_envs)
 
 
 @functools.cache
