@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from jaxrl_pg import AGENT_NAMES
+from jaxrl_pg import AGENT_NAMES, __version__
 from jaxrl_pg.cli import arguments, exits, start_up
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ commands:
   envs                                                    list the names that --env takes
 
 `jaxrl-pg COMMAND --help` (`jaxrl-pg train ppo --help`) lists every option.
--v or --verbose shows where in the program an error arises.
+-v or --verbose shows where in the program an error arises; --version says the version.
 
 exit codes: 0 done, 1 diverged, 2 wrong arguments or input, 3 refused by the system (disk,
 permission, memory) or another process lost, 70 a mistake in jaxrl_pg, 130 interrupted (Ctrl-C),
@@ -82,6 +82,9 @@ def _run(args: list[str]) -> int:
     }
     if not args or args[0] in ("-h", "--help", "help"):
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
+        return exits.DONE
+    if args[0] == "--version":
+        print(f"jaxrl-pg {__version__}")
         return exits.DONE
     if args[0] not in commands:
         hint = arguments.did_you_mean(args[0], list(commands))
