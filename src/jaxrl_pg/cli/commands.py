@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from jaxrl_pg import AGENT_NAMES, __version__
+from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.cli import arguments, exits, start_up
 
 if TYPE_CHECKING:
@@ -84,7 +84,9 @@ def _run(args: list[str]) -> int:
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
         return exits.DONE
     if args[0] == "--version":
-        print(f"jaxrl-pg {__version__}")
+        import importlib.metadata
+
+        print(f"jaxrl-pg {importlib.metadata.version('jaxrl-pg')}")
         return exits.DONE
     if args[0] not in commands:
         hint = arguments.did_you_mean(args[0], list(commands))
