@@ -59,7 +59,10 @@ def require_saved(folder, root, truth):
         assert bits(restored.state) == truth[restored.step]
         assert restored.host == {"seconds": 1.5 * restored.step}
         newest = restored.step == max(STEPS)
-        assert newest or restored.skipped or not (folder / str(max(STEPS))).exists()
+        place = folder / str(
+            max(STEPS)
+        )  # a file or a pipe there is somebody else's, and left alone
+        assert newest or restored.skipped or not (place.is_dir() or place.is_symlink())
 
 
 @fuzzed(40)

@@ -63,7 +63,10 @@ def steps(directory: Path | str) -> list[int]:
 
 
 def candidates(directory: Path | str) -> list[int]:
-    """List the steps of the finished checkpoints, and of what damage or a link has left of such."""
+    """List the steps of the finished checkpoints, and of what damage or a link has left of such.
+
+    A file, or a folder that was never a checkpoint, is somebody else's and is not listed.
+    """
     directory = Path(directory)
     files.require_no_link(directory)
     try:
