@@ -287,8 +287,8 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
             where it was not.
 
     Raises:
-        ValueError: if the file lacks a part or names an unknown agent, or if the run was given an
-            object and none, or another one, is given here.
+        ValueError: if the file lacks a part or names an unknown agent or environment, or if the run
+            was given an object and none, or another one, is given here.
     """
     from jaxrl_pg import agents, envs
     from jaxrl_pg import config as configs
@@ -318,9 +318,11 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
             )
         values[field] = given
     try:
-        return configs.from_dict(config_class, values)
+        config = configs.from_dict(config_class, values)
+        envs.make(config.env, config.env_params)
     except ValueError as error:
         raise ValueError(f"{run}/config.json: {error}") from error
+    return config
 
 
 def _plain(value: Any, where: str, finite: bool = False) -> Any:

@@ -208,6 +208,9 @@ def _names(key: str, given: Any) -> list[str]:
     if not isinstance(names, list) or not names or not all(isinstance(x, str) for x in names):
         what = f"no {key}" if given is None else f"{key}={given!r}"
         raise ValueError(f'{what}: write {key} = "...", or a list that is not empty')
+    unprintable = next((name for name in names if not name.isprintable()), None)
+    if unprintable is not None:
+        raise ValueError(f"{key}={unprintable!r:.80}: give the name of one")
     return names
 
 
