@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.envs import observations, parameters, spaces
+from jaxrl_pg.envs.adapters.counted import NO_LIMIT
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import TimeStep
 
 __all__ = ["NO_LIMIT", "reset", "step", "time_limit", "to_env_action"]
 
-NO_LIMIT = 100_000
 _MAX_ROWS = 8
 _LATEST = 16
 
