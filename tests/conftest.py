@@ -36,6 +36,7 @@ def pytest_configure(config):
     options = {
         "jax_platforms": "cpu",
         "jax_num_cpu_devices": NUM_DEVICES,
+        "jax_cpu_enable_async_dispatch": False,  # why: jaxrl_pg.training.devices.prepare
         "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(config.rootpath / ".pytest_cache" / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": SECONDS_WORTH_KEEPING,

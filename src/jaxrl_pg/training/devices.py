@@ -36,12 +36,15 @@ _MEMBERS = "members"
 def prepare(num_devices: int) -> None:
     """Make the settings of a whole process, before JAX is used, as the command line does.
 
-    On a CPU as many devices as are wanted; and compiled programs are kept on disk, so that the
-    same program is compiled once and not in every process (`JAX_COMPILATION_CACHE_DIR` says
-    where, else `~/.cache/jaxrl_pg`).
+    On a CPU as many devices as are wanted, and programs of one device run where they are called:
+    in the background such a program holds a thread that two devices then lack to meet in an
+    all-reduce, and JAX ends the process after 40 seconds. Compiled programs are kept on disk, so
+    that the same program is compiled once and not in every process (`JAX_COMPILATION_CACHE_DIR`
+    says where, else `~/.cache/jaxrl_pg`).
     """
     if num_devices > 1:
         jax.config.update("jax_num_cpu_devices", num_devices)
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
     if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined, unused-ignore]
         folder = Path("~/.cache/jaxrl_pg").expanduser()
         jax.config.update("jax_compilation_cache_dir", str(folder))
