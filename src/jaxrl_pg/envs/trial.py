@@ -71,11 +71,11 @@ def _try_out(core: Any, params: Any, key: jax.Array, values: dict[str, jax.Array
     action = jnp.zeros(size, jnp.int32 if spec.discrete else jnp.float32)
     stepped = _call(core, given, "step_env", key, state, action, params)
     next_obs, next_state, reward, terminated, _ = _unpacked(name, "step_env", stepped, _STEP)
-    for part, (given, kind) in kept.items():
-        next_given, next_kind = _kept_types(core, "step_env", next_obs)[part]
+    for part, (words, kind) in kept.items():
+        next_words, next_kind = _kept_types(core, "step_env", next_obs)[part]
         if kind != next_kind:
             raise ValueError(
-                f"{name}: observations are {given} after reset_env and {next_given} after "
+                f"{name}: observations are {words} after reset_env and {next_words} after "
                 "step_env: give one type"
             )
     _check_scalar(name, "the reward of step_env", reward)
