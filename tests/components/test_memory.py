@@ -11,6 +11,7 @@ from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxrl_pg
+from corridor import CORRIDOR
 from jaxrl_pg import actor_critic, analytical, envs, ppo
 from jaxrl_pg.components import memory, models, on_policy
 from jaxrl_pg.components.memory import Sequences
@@ -18,7 +19,6 @@ from jaxrl_pg.ops import returns
 from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.types import EnvSpec
 from programs import SMALL, shaken
-from structured import CORRIDOR
 
 # Pendulums that are cut off after five steps, so twice within a rollout and once across two.
 CUT = {"env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 5.0}}

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from corridor import CORRIDOR
 from jaxrl_pg import agents, envs
 from jaxrl_pg.training import program
 from programs import EPOCHS, SMALL, SMALL_REPLAY
-from structured import CORRIDOR
 
 NUM_ITERATIONS = 4
 SIZES = {**SMALL, "total_timesteps": 200}  # three iterations of 64 and a bit: four
