@@ -128,7 +128,10 @@ class Model(NamedTuple):
             return soft.ActionValues(jnp.ones_like(q[0]), log_prob[:, None], jnp.min(q, axis=0))
         q = self.critics.apply(critics, obs)
         log_prob = jax.nn.log_softmax(params)
-        return soft.ActionValues(jnp.exp(log_prob), log_prob, jnp.min(q, axis=0))
+        # Masked for the normaliser of `kl_projection`; expectations do not read it there.
+        return soft.ActionValues(
+            jnp.exp(log_prob), log_prob, networks.legal_logits(obs, jnp.min(q, axis=0))
+        )
 
     def state_value(self, value: Any, obs: Obs) -> jax.Array:
         """Return the value network's `V(s)` `[N]`."""
@@ -198,9 +201,8 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
             learner,
             (rows, draws.noise[:-1]),
         )
-        learner, policy_metrics = _policy_step(
-            config, model, learner, jax.tree.map(lambda x: x[-1], rows.obs), draws.noise[-1]
-        )
+        obs = jax.tree.map(lambda x: x[-1], rows.obs)
+        learner, policy_metrics = _policy_step(config, model, learner, obs, draws.noise[-1])
         return learner, {**jax.tree.map(jnp.mean, metrics), **policy_metrics}
 
     learner, metrics = replay_updates.learn(config, state, experience, update, draws)
@@ -336,7 +338,7 @@ def _target_entropy(config: Config, spec: EnvSpec, obs: Obs) -> jax.Array | floa
     mask = networks.legal(obs)
     if mask is None:
         return config.target_entropy_ratio * jnp.log(1.0 * spec.num_actions)
-    return config.target_entropy_ratio * jnp.log(jnp.maximum(jnp.sum(mask, axis=-1), 1.0))
+    return config.target_entropy_ratio * jnp.log(1.0 * jnp.sum(mask, axis=-1))
 
 
 AGENT = Agent("sac", Config, init, iterate, act, value)

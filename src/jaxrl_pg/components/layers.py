@@ -143,7 +143,8 @@ class Impala(nn.Module):
         """Return `[N, H / 8, W / 8, 32]`, sides rounded up."""
         for features in _IMPALA:
             x = nn.max_pool(Conv(features, 3, 1, 1)(x), (3, 3), (2, 2), "SAME")
-            x = Residual(features)(Residual(features)(x))
+            for _ in range(2):
+                x = Residual(features)(x)
         return nn.relu(x)
 
 

@@ -80,15 +80,17 @@ def filled(network: Network, key: jax.Array, *inputs: Any, method: str | None = 
 
 
 def legal(obs: Obs) -> jax.Array | None:
-    """Return which actions are legal, `[..., A]` bool; None where all are."""
-    return obs.get(ACTION_MASK) if isinstance(obs, dict) else None
+    """Return which actions are legal, `[..., A]` bool; None where observations have no mask.
+
+    Where no action is legal, as may be after an episode's end, all are: a value of that state is
+    then of ordinary size, should anything be bootstrapped from it.
+    """
+    mask = obs.get(ACTION_MASK) if isinstance(obs, dict) else None
+    return None if mask is None else mask | ~jnp.any(mask, axis=-1, keepdims=True)
 
 
 def legal_logits(obs: Obs, logits: Any) -> Any:
-    """Return logits (or q-values) that give an illegal action probability exactly 0.
-
-    Where no action is legal, as may be after an episode's end, all are equally probable.
-    """
+    """Return logits (or q-values) that give an illegal action probability exactly 0."""
     mask = legal(obs)
     return logits if mask is None else jnp.where(mask, logits, _IMPOSSIBLE)
 

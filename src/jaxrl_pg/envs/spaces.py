@@ -37,7 +37,7 @@ def spec(core: Any) -> EnvSpec:
     if gymnax.is_discrete(action_space):
         num, factors = _count(name, "actions", action_space.n), ()
     elif gymnax.is_multi_discrete(action_space):
-        num, factors = _combinations(name, action_space), tuple(action_space.nvec)
+        num, factors = _combinations(name, action_space)
     else:
         return _box_actions(name, action_space)._replace(obs_shape=_obs_shape(name, obs_space))
     shapes = _obs_shape(name, obs_space, num)
@@ -56,15 +56,16 @@ def _box_actions(name: str, space: Any) -> EnvSpec:
     return EnvSpec((), False, shape[0], shape)
 
 
-def _combinations(name: str, space: Any) -> int:
-    """The number of a MultiDiscrete's vectors, each of which is an action of its own."""
-    num = math.prod(space.nvec)
-    if not space.nvec or min(space.nvec) < 1 or num > _MOST_COMBINATIONS:
+def _combinations(name: str, space: Any) -> tuple[int, tuple[int, ...]]:
+    """The number of a MultiDiscrete's vectors, each an action of its own, and its `nvec`."""
+    factors = tuple(int(n) for n in space.nvec)  # it may be an array, whose product may overflow
+    num = math.prod(factors)
+    if not factors or min(factors) < 1 or num > _MOST_COMBINATIONS:
         raise ValueError(
-            f"{name}: MultiDiscrete({list(space.nvec)!r:.80}) has {num} combinations: give from 1 "
+            f"{name}: MultiDiscrete({list(factors)!r:.80}) has {num} combinations: give from 1 "
             f"to {_MOST_COMBINATIONS}, since a network has one output for each"
         )
-    return num
+    return num, factors
 
 
 def _obs_shape(name: str, space: Any, num_actions: int | None = None) -> ObsShape:

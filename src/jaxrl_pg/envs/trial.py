@@ -7,6 +7,7 @@ by whatever first stumbles over it in the middle of a training program.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.envs import parameters, spaces, structure
 from jaxrl_pg.envs.adapters import gymnax
+from jaxrl_pg.types import ACTION_MASK
 
 __all__ = ["require_sound"]
 
@@ -129,13 +131,21 @@ def _kept_types(core: Any, method: str, obs: Any) -> dict[str, tuple[str, Any]]:
         _check_array(f"{name}: the {said} of {method}", part.space, value)
         found[part.name] = (_type(value), _kept_type(value))
 
+    space = core.observation_space(core.default_params)
     try:
-        structure.gather(core.observation_space(core.default_params), obs, read)
+        structure.gather(space, obs, read)
     except ValueError as error:
         said = str(error)
         if not said.startswith(f"{name}:"):
             said = f"{name}: {method}: {said}"
         raise ValueError(said) from None
+    if not structure.is_flat(space) and ACTION_MASK not in found:
+        given = obs if isinstance(obs, Mapping) else {ACTION_MASK: getattr(obs, ACTION_MASK, None)}
+        if given.get(ACTION_MASK) is not None:
+            raise ValueError(
+                f"{name}: {method}: the observation has an {ACTION_MASK!r}, which "
+                "observation_space does not name, and nothing would read it: name it there, too"
+            )
     return found
 
 
