@@ -15,11 +15,11 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import operator
 from types import ModuleType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import NO_LIMIT, Counted
@@ -108,13 +108,11 @@ def _joint(mask: jax.Array, counts: tuple[int, ...]) -> jax.Array:
     """Return the mask of joint actions `[*counts]`, where jumanji may give each part's alone."""
     if mask.shape == counts:
         return mask
-    last = len(counts) - 1
-    each = [mask[i, :n].reshape(n, *[1] * (last - i)) for i, n in enumerate(counts)]
-    return functools.reduce(operator.and_, each)
+    return functools.reduce(jnp.logical_and.outer, [mask[i, :n] for i, n in enumerate(counts)])
 
 
 def _parts(spec: Any) -> dict[str, Any]:
-    """Return what a struct is made of, by name, without the count of steps; of an array, nothing."""
+    """Return what a struct is made of, without the count of steps; of an array, nothing."""
     kind = _jumanji().specs.Spec
     return {key: x for key, x in vars(spec).items() if isinstance(x, kind) and key != "step_count"}
 
