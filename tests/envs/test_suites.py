@@ -414,7 +414,6 @@ def xminigrid():
     }
 
 
-MODULES = {"playground": "mujoco_playground"}  # of suites that are imported by another name
 # A suite: how to make it, the name of its environment, its own limit, and where an observation
 # shows the place.
 STYLES = {
@@ -433,7 +432,7 @@ def stand_ins(monkeypatch):
     """All suites, as if they were installed."""
     suites.make.cache_clear()
     for suite, (parts, *_) in STYLES.items():
-        name = MODULES.get(suite, suite)
+        name = suites.MODULES.get(suite, suite)
         module = ModuleType(name)
         vars(module).update(parts(), __spec__=ModuleSpec(name, None, origin="a test"))
         monkeypatch.setitem(sys.modules, name, module)
