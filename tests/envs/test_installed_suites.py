@@ -24,8 +24,8 @@ NAMES = [
     "brax:inverted_pendulum?backend=spring",
     "craftax:Craftax-Classic-Symbolic-v1",
     "jumanji:Game2048-v1",
-    "jumanji:Minesweeper-v0",
     "jumanji:Snake-v1",
+    "jumanji:Tetris-v0",
     "navix:Navix-Empty-Random-5x5-v0",
     "pgx:2048",
     "pgx:minatar-breakout",
@@ -55,21 +55,26 @@ def name(request):
 
 
 def play(name, key, limit, num_steps=T):
-    """First observations, and steps by random actions; with the actions and the keys."""
+    """First observations, and steps by random actions, most of them legal; actions and keys."""
     env = envs.make(name, {"max_steps_in_episode": limit})
     reset_key, scan_key = jax.random.split(key)
     state, first = envs.reset(env, reset_key, B)
 
-    def body(state, key):
+    def body(carry, key):
+        state, obs = carry
         act_key, step_key, again_key = jax.random.split(key, 3)
         if env.spec.discrete:
             action = jax.random.randint(act_key, (B,), 0, env.spec.num_actions)
+            if env.spec.masked:
+                legal_key, often_key = jax.random.split(act_key)
+                legal = jax.random.categorical(legal_key, jnp.log(obs["action_mask"]))
+                action = jnp.where(jax.random.bernoulli(often_key, 0.98, (B,)), legal, action)
         else:
             action = jax.random.uniform(act_key, (B, *env.spec.action_shape), minval=-1.0)
         state, timestep = envs.step(env, step_key, again_key, state, action)
-        return state, (timestep, action, jax.random.split(step_key, B))
+        return (state, timestep.obs), (timestep, action, jax.random.split(step_key, B))
 
-    return first, *jax.lax.scan(body, state, jax.random.split(scan_key, num_steps))[1]
+    return first, *jax.lax.scan(body, (state, first), jax.random.split(scan_key, num_steps))[1]
 
 
 def raw(name):
@@ -98,7 +103,7 @@ def raw(name):
         env = jumanji.make(task)
 
         def jumanji_step(key, kept, action):
-            choice = np.unravel_index(action, (10, 10)) if "Mine" in task else action
+            choice = jnp.unravel_index(action, (4, 10)) if task == "Tetris-v0" else action
             return env.step(kept[0], jnp.asarray(choice))
 
         def shown(kept):

@@ -215,7 +215,7 @@ class PlaygroundState:
 
 
 class Playground:
-    """Observations are a dict, and a key is kept beside the state."""
+    """Observations are a dict; the state has a key, and an array without elements."""
 
     action_size = 1
 
@@ -227,14 +227,16 @@ class Playground:
     def reset(self, key):
         kept, key = jax.random.split(key)
         zero, place = jnp.zeros(()), first_place(key)
-        return PlaygroundState(place, self._seen(place), zero, zero, {"speed": zero}, {"rng": kept})
+        data = (place, jnp.zeros(0))
+        return PlaygroundState(data, self._seen(place), zero, zero, {"speed": zero}, {"rng": kept})
 
     def step(self, state, action):
-        place = state.data + 1
+        place, nothing = state.data[0] + 1, state.data[1]
         reward = jnp.float32(place == END)
         state.metrics["speed"] = reward
         info = {"rng": jax.random.split(state.info["rng"])[0]}
-        return PlaygroundState(place, self._seen(place), reward, reward, state.metrics, info)
+        data = (place, nothing)
+        return PlaygroundState(data, self._seen(place), reward, reward, state.metrics, info)
 
     def _seen(self, place):
         return {"state": place[None] * 1.0, "privileged_state": jnp.zeros((2, 2))}
