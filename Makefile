@@ -73,7 +73,7 @@ smoke: $(VENV)/.smoke
 fuzz: $(VENV)/.dev ## damage files at random, forty times as often as the tests do
 	HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest tests/faults -k fuzz --timeout 7200 $(ARGS)
 
-SUITES := brax,craftax,navix,pgx,xminigrid
+SUITES := brax,craftax,jumanji,navix,pgx,playground,xminigrid
 
 conformance: $(VENV)/.dev ## install the suites of environments, and try each beside its own functions
 	$(PIP_INSTALL) -e ".[dev,$(SUITES)]"

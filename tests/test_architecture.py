@@ -84,8 +84,10 @@ ROOMS = {
     "jaxmarl": ["envs.adapters.jaxmarl"],
     "brax": ["envs.adapters.brax"],
     "craftax": ["envs.adapters.craftax"],
+    "jumanji": ["envs.adapters.jumanji"],
     "navix": ["envs.adapters.navix"],
     "pgx": ["envs.adapters.pgx"],
+    "mujoco_playground": ["envs.adapters.playground"],
     "xminigrid": ["envs.adapters.xminigrid"],
     "orbax": ["checkpoint.orbax_file"],
     "tensorstore": ["checkpoint.orbax_file"],
@@ -99,9 +101,13 @@ ROOMS = {
     "ray": ["sweeps.launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
-SUITES = {"brax", "craftax", "navix", "pgx", "xminigrid"}
+SUITES = {"brax", "craftax", "jumanji", "navix", "pgx", "playground", "xminigrid"}
 EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"} | SUITES
-PACKAGES = {"orbax": "orbax-checkpoint", "mlflow": "mlflow-skinny"}  # that have another name
+PACKAGES = {  # that have another name
+    "mujoco_playground": "playground",
+    "mlflow": "mlflow-skinny",
+    "orbax": "orbax-checkpoint",
+}
 REGISTRY = {"", "agents"}  # the package's own front door, and the registry
 
 

@@ -10,7 +10,7 @@ import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,6 +173,7 @@ class PgxState:
     observation: Any
     rewards: Any
     terminated: Any
+    legal_action_mask: Any
 
 
 class Pgx:
@@ -182,17 +183,193 @@ class Pgx:
         self.sticky_action_prob = sticky_action_prob
 
     def init(self, key):
-        place = first_place(key)
-        return PgxState(place, place[None] > jnp.arange(END), jnp.zeros(1), jnp.zeros((), bool))
+        return self._made(first_place(key), jnp.zeros(()), jnp.zeros((), bool))
 
     def step(self, state, action, key):
-        place = state.place + 1
-        ended = place == END
-        return PgxState(place, place[None] > jnp.arange(END), jnp.float32(ended)[None], ended)
+        ended = state.place + 1 == END
+        return self._made(state.place + 1, jnp.float32(ended), ended)
+
+    def _made(self, place, reward, ended):
+        legal = jnp.stack([place % 2 == 0, jnp.asarray(True)])
+        return PgxState(place, place[None] > jnp.arange(END), reward[None], ended, legal)
+
+
+class Pgx2048(Pgx):
+    def __init__(self):
+        pass
 
 
 def pgx():
-    return {"available_envs": lambda: ("chess", "minatar-walk"), "make": lambda task: Pgx()}
+    games = {"2048": Pgx2048, "chess": None, "minatar-walk": Pgx}
+    return {"available_envs": lambda: tuple(games), "make": lambda task: games[task]()}
+
+
+@struct.dataclass
+class PlaygroundState:
+    data: Any
+    obs: Any
+    reward: Any
+    done: Any
+    metrics: Any
+    info: Any
+
+
+class Playground:
+    """Observations are a dict; the state has a key, and an array without elements."""
+
+    action_size = 1
+
+    def __init__(self, impl, ctrl_dt, sim_dt):
+        assert impl == "jax"
+        self.dt, self.sim_dt = ctrl_dt, sim_dt
+        self.n_substeps = round(ctrl_dt / sim_dt)
+
+    def reset(self, key):
+        kept, key = jax.random.split(key)
+        zero, place = jnp.zeros(()), first_place(key)
+        data = (place, jnp.zeros(0))
+        return PlaygroundState(data, self._seen(place), zero, zero, {"speed": zero}, {"rng": kept})
+
+    def step(self, state, action):
+        place, nothing = state.data[0] + 1, state.data[1]
+        reward = jnp.float32(place == END)
+        state.metrics["speed"] = reward
+        info = {"rng": jax.random.split(state.info["rng"])[0]}
+        data = (place, nothing)
+        return PlaygroundState(data, self._seen(place), reward, reward, state.metrics, info)
+
+    def _seen(self, place):
+        return {"state": place[None] * 1.0, "privileged_state": jnp.zeros((2, 2))}
+
+
+class PlaygroundConfig(dict):
+    __getattr__ = dict.__getitem__
+
+
+def playground():
+    def config(task=None):
+        return PlaygroundConfig(impl="warp", ctrl_dt=0.02, sim_dt=0.01, episode_length=30)
+
+    def load(task, config_overrides):
+        given = {key: x for key, x in config().items() if key != "episode_length"}
+        return Playground(**given | config_overrides)
+
+    parts = SimpleNamespace(ALL_ENVS=("Walk",), get_default_config=config, load=load)
+    return {"dm_control_suite": parts}
+
+
+class Spec:
+    def __init__(self, **parts):
+        vars(self).update(parts)
+
+
+class Array(Spec):
+    pass
+
+
+class BoundedArray(Array):
+    pass
+
+
+class DiscreteArray(BoundedArray):
+    pass
+
+
+class MultiDiscreteArray(BoundedArray):
+    pass
+
+
+class Inner(NamedTuple):
+    speed: Any
+
+
+class JumanjiObs(NamedTuple):
+    index: Any
+    inner: Any
+    action_mask: Any
+    step_count: Any
+
+
+class JumanjiStep(NamedTuple):
+    kind: Any
+    reward: Any
+    discount: Any
+    observation: Any
+
+    def last(self):
+        return self.kind == 2
+
+
+class Jumanji:
+    """Two are moved at once, each with a mask of its own; the end of time is a termination."""
+
+    counts, players = (3, 3), ()
+
+    def __init__(self, generator=None, time_limit=None, cost=0.0, viewer=None):
+        self.time_limit = time_limit or 60
+        self.reward_spec = Array(shape=self.players)
+        self.action_spec = MultiDiscreteArray(num_values=np.asarray(self.counts))
+        zero, one = np.zeros(()), np.ones(())
+        self.observation_spec = Spec(
+            index=DiscreteArray(shape=(), num_values=END + 1),
+            inner=Spec(speed=BoundedArray(shape=(2,), minimum=zero, maximum=one)),
+            action_mask=BoundedArray(shape=(2, 3), minimum=zero, maximum=one),
+            step_count=DiscreteArray(shape=(), num_values=self.time_limit),
+        )
+
+    def reset(self, key):
+        state = (first_place(key), jnp.asarray(0))
+        return state, self._seen(state, 0, jnp.zeros(()), jnp.ones(()))
+
+    def step(self, state, action):
+        assert action.shape == (2,)
+        assert action.dtype == jnp.int32
+        place, time = state[0] + 1, state[1] + 1
+        last = (place == END) | (time >= self.time_limit)
+        reward, discount = jnp.float32(place == END), 1.0 - last
+        return (place, time), self._seen((place, time), 1 + last, reward, discount)
+
+    def _seen(self, state, kind, reward, discount):
+        legal = jnp.stack([jnp.arange(3) <= state[0] % 3, jnp.arange(3) != 1])
+        obs = JumanjiObs(state[0], Inner(jnp.zeros(2)), legal, state[1])
+        return JumanjiStep(kind, reward, discount, obs)
+
+
+class JumanjiGraph(Jumanji):
+    counts = (21,) * 10
+
+
+class JumanjiTeam(Jumanji):
+    players = (2,)
+
+
+class JumanjiSwarm(Jumanji):
+    def __init__(self, viewer=None):
+        super().__init__()
+        self.action_spec = BoundedArray(shape=(2,), dtype="int16")
+
+
+class JumanjiMaps(Jumanji):
+    def __init__(self, viewer=None):
+        raise FileNotFoundError("no such file on the hub\n(two lines)")
+
+
+def jumanji():
+    tasks = {
+        "Graph-v0": JumanjiGraph,
+        "Maps-v0": JumanjiMaps,
+        "Swarm-v0": JumanjiSwarm,
+        "Team-v0": JumanjiTeam,
+        "Walk-v1": Jumanji,
+    }
+    kinds = (Spec, Array, BoundedArray, DiscreteArray, MultiDiscreteArray)
+    registry = {task: SimpleNamespace(entry_point=task) for task in tasks}
+    return {
+        "registered_environments": lambda: set(tasks),
+        "make": lambda task, **given: tasks[task](**given),
+        "registration": SimpleNamespace(load=tasks.get, _REGISTRY=registry),
+        "specs": SimpleNamespace(**{kind.__name__: kind for kind in kinds}),
+    }
 
 
 @struct.dataclass
@@ -244,20 +421,23 @@ def xminigrid():
 STYLES = {
     "brax": (brax, "walk", 1000, lambda obs: obs[..., 0]),
     "craftax": (craftax, "Craftax-Symbolic-v1", 50, lambda obs: obs[..., 0]),
+    "jumanji": (jumanji, "Walk-v1", 60, lambda obs: obs["index"].argmax(-1)),
     "navix": (navix, "Navix-Walk-v0", 100, lambda obs: obs[..., 1, 1, :11].argmax(-1)),
     "pgx": (pgx, "minatar-walk", 100_000, lambda obs: obs.sum(-1)),
+    "playground": (playground, "Walk", 30, lambda obs: obs["state"][..., 0]),
     "xminigrid": (xminigrid, "MiniGrid-Walk", 40, lambda obs: obs[..., 0, 0, :13].argmax(-1)),
 }
 
 
 @pytest.fixture
 def stand_ins(monkeypatch):
-    """All five suites, as if they were installed."""
+    """All suites, as if they were installed."""
     suites.make.cache_clear()
     for suite, (parts, *_) in STYLES.items():
-        module = ModuleType(suite)
-        vars(module).update(parts(), __spec__=ModuleSpec(suite, None, origin="a test"))
-        monkeypatch.setitem(sys.modules, suite, module)
+        name = suites.MODULES.get(suite, suite)
+        module = ModuleType(name)
+        vars(module).update(parts(), __spec__=ModuleSpec(name, None, origin="a test"))
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(sys.modules, "craftax.craftax_env", sys.modules["craftax"].craftax_env)
     yield
     suites.make.cache_clear()
@@ -296,15 +476,16 @@ def test_every_style_ends_its_episodes_alike(stand_ins, suite):
     for limit in (3, 5, 200):
         first, timestep = jax.device_get(steps(limit))
         place, time, starts = place_of(first), np.zeros(B), []
+        last_places, next_places = place_of(timestep.final_obs), place_of(timestep.obs)
         for t in range(24):
             place, time = place + 1, time + 1
-            np.testing.assert_array_equal(place_of(timestep.final_obs[t]), place)
+            np.testing.assert_array_equal(last_places[t], place)
             ended, late = place == END, time == limit
             np.testing.assert_array_equal(timestep.terminated[t], ended)
             np.testing.assert_array_equal(timestep.truncated[t], late)
             reward = ended * (1.0 if suite != "xminigrid" else 1.0 - 0.9 * time / limit)
             np.testing.assert_allclose(timestep.reward[t], reward, rtol=1e-6)
-            done, next_place = ended | late, place_of(timestep.obs[t])
+            done, next_place = ended | late, next_places[t]
             np.testing.assert_array_equal(next_place[~done], place[~done])
             assert (next_place[done] <= 4).all()
             starts += list(next_place[done])
@@ -342,6 +523,24 @@ def test_an_environment_that_never_terminates_is_only_truncated(stand_ins):
     assert step.terminated.shape == (2, B)
 
 
+def test_legal_actions_are_observed_unless_the_name_says_no(stand_ins):
+    """jumanji's masks of each part become one of joint actions; pgx's is as it is."""
+    key = jax.random.key(0)
+    both, game = suites.make("jumanji:Walk-v1"), suites.make("pgx:2048")
+    obs, state = both.reset_env(key, both.default_params)
+    assert set(obs) == {"index", "inner", "action_mask"}
+    expected = (np.arange(3) <= int(obs["index"]) % 3)[:, None] & (np.arange(3) != 1)
+    np.testing.assert_array_equal(obs["action_mask"], expected)
+    obs, state = game.reset_env(key, game.default_params)
+    np.testing.assert_array_equal(obs["action_mask"], [int(state.inner.place) % 2 == 0, True])
+    without = suites.make("jumanji:Walk-v1?action_mask=false")
+    shapes = jax.eval_shape(without.reset_env, key, without.default_params)[0]
+    assert set(shapes) == set(without.observation_space(without.default_params).spaces)
+    assert set(shapes) == {"index", "inner"}
+    without = suites.make("pgx:2048?action_mask=false")
+    assert jax.eval_shape(without.reset_env, key, without.default_params)[0].shape == (END,)
+
+
 def test_options_of_a_name_reach_the_suite(stand_ins):
     core = suites.make("brax:walk?backend=spring&speed=2&n_frames=3")
     assert core is suites.make("brax:walk?backend=spring&speed=2&n_frames=3")
@@ -369,7 +568,16 @@ def test_options_of_a_name_reach_the_suite(stand_ins):
         ("craftax:Craftax-Symbolic-v1?max_timesteps=9", "env_params gives the time limit"),
         ("craftax:Craftax-Symbolic-v1?god_mode=1", "default, False"),
         ("navix:Navix-Walk-v0?observation=rgb", "observation='rgb'.*symbolic_first_person"),
-        ("pgx:chess", "allowed: minatar-walk"),
+        ("jumanji:Walk-v1?time_limit=9", "allowed: action_mask, cost .env_params gives the time"),
+        ("jumanji:Walk-v1?action_mask=0", "give a value of the kind of its default, True"),
+        ("jumanji:Graph-v0", "ValueError: it has 16679880978201 joint actions, more than 65536"),
+        ("jumanji:Maps-v0", "Maps-v0' needs data that cannot be had here: no such file on the hub"),
+        ("jumanji:Swarm-v0", r"ValueError: its actions are int16\[2\], not numbered choices"),
+        ("jumanji:Team-v0", "ValueError: it has 2 players, each with a reward.: .* another env"),
+        ("pgx:chess", "allowed: 2048, minatar-walk"),
+        ("pgx:minatar-walk?action_mask=false", "unknown option 'action_mask'"),
+        ("playground:Walk?sim_dt=0.1", "ctrl_dt=0.02 must hold a step of sim_dt=0.1, or several"),
+        ("playground:Walk?impl=warp", "unknown option 'impl'"),
         ("xminigrid:XLand-MiniGrid-R1-9x9", "allowed: MiniGrid-Walk"),
         ("xminigrid:MiniGrid-Walk?view_size=4", "view_size=4 is not an odd number"),
     ],
@@ -392,12 +600,12 @@ def test_a_suite_that_is_not_installed_is_named_with_the_command(monkeypatch, ca
             envs.make(f"{suite}:anything")
     assert main(["envs"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert {"CartPole-v1", "Crossing-grid"} <= set(lines[:-5])
-    assert len(lines) == len(gymnax.names()) + 3 + 5
-    assert 'pip install "jaxrl-pg[navix]"' in lines[-3]
+    assert {"CartPole-v1", "Crossing-grid"} <= set(lines[: -len(STYLES)])
+    assert len(lines) == len(gymnax.names()) + 3 + len(STYLES)
+    assert 'pip install "jaxrl-pg[playground]"' in lines[-2]
 
 
 def test_all_names_are_listed(stand_ins):
     names = envs.listing()
     assert names[-1] == "xminigrid:MiniGrid-Walk"
-    assert [name for name in names if envs.is_name(name)] == names[-9:]
+    assert [name for name in names if envs.is_name(name)] == names[-16:]

@@ -83,6 +83,13 @@ def test_several_environments_are_counted():
     assert "all 6 environments" in first_fault(with_(STATE, "actor", "obs", ..., math.nan))
 
 
+def test_every_part_of_a_structured_observation_is_looked_at():
+    obs = {"action_mask": np.ones((6, 2), bool), "place": np.zeros((6, 3), np.float32)}
+    obs["place"][3, 1] = math.nan
+    bad = STATE._replace(actor=STATE.actor._replace(obs=obs))
+    assert first_fault(bad) == "the observation of environment 3 is nan"
+
+
 def test_a_row_of_the_replay_is_traced_to_its_environment():
     rows = REPLAY.memory.data
     reward, next_obs = rows.reward.copy(), rows.next_obs.copy()

@@ -138,8 +138,9 @@ def _reset_where(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any
         return done & ~first, keys[0], current
 
     rows = next(n for n in range(_MAX_ROWS, 0, -1) if done.shape[0] % n == 0)
-    done, current = jax.tree.map(lambda x: x.reshape(rows, -1, *x.shape[1:]), (done, current))
+    columns = done.shape[0] // rows  # given, since a state may hold arrays without elements
+    done, current = jax.tree.map(lambda x: x.reshape(rows, columns, *x.shape[1:]), (done, current))
     current = jax.lax.while_loop(lambda carry: jnp.any(carry[0]), reset_some, (done, key, current))[
         2
     ]
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), current)
+    return jax.tree.map(lambda x: x.reshape(rows * columns, *x.shape[2:]), current)

@@ -92,10 +92,11 @@ def _of_environment(state: TrainState[Any]) -> str | None:
         "discounted_return": "reward",
     }
     for name, what in looked_at.items():
-        leaf = getattr(state.actor, name, None)
-        if leaf is None or _is_sound(leaf):
+        leaves = jax.tree.leaves(getattr(state.actor, name, None))  # observations may have parts
+        unsound = [leaf for leaf in leaves if not _is_sound(leaf)]
+        if not unsound:
             continue
-        values = np.asarray(leaf).reshape(len(leaf), -1)
+        values = np.asarray(unsound[0]).reshape(len(unsound[0]), -1)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad) == len(values) > 1:
             return f"the {what}s of all {len(bad)} environments are no finite numbers"
@@ -123,7 +124,7 @@ def _origin(state: TrainState[Any]) -> Any:
     def describe(row: int) -> str:
         devices = getattr(state.memory, "position", np.zeros(1)).shape[0]
         share = len(jax.tree.leaves(state.memory)[0]) // devices
-        each = len(state.actor.obs) // devices
+        each = len(state.actor.episode_return) // devices
         written = np.asarray(getattr(state.memory, "size", np.full(devices, share)))
         if share % each and written[row // share] == share:  # the ring closes within a step
             return f" in row {row}"

@@ -20,9 +20,10 @@ import jax
 
 from jaxrl_pg.config import nearest
 
-__all__ = ["SUITES", "is_name", "listing", "make"]
+__all__ = ["MODULES", "SUITES", "is_name", "listing", "make"]
 
-SUITES = ("brax", "craftax", "navix", "pgx", "xminigrid")
+SUITES = ("brax", "craftax", "jumanji", "navix", "pgx", "playground", "xminigrid")
+MODULES = {"playground": "mujoco_playground"}  # of suites that are imported by another name
 _LONGEST = 200  # characters of a name; folders are named after it
 _WORDS = {"true": True, "false": False}
 
@@ -66,8 +67,12 @@ def make(name: str) -> Any:
         except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
             line = (str(error).splitlines() or [""])[0]
             raise ValueError(
-                f"{name!r} cannot be made ({type(error).__name__}: {line:.200}): give other options"
+                f"{name!r} cannot be made ({type(error).__name__}: {line:.200}): give other "
+                "options, or another environment"
             ) from error
+        except OSError as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise ValueError(f"{name!r} needs data that cannot be had here: {line:.200}") from error
 
 
 def _parsed(name: str) -> tuple[str, str, dict[str, str]]:
@@ -92,7 +97,7 @@ def _parsed(name: str) -> tuple[str, str, dict[str, str]]:
 
 def _adapter(suite: str, name: str) -> ModuleType:
     """Return the file of a suite, if the suite is installed."""
-    found = importlib.util.find_spec(suite)
+    found = importlib.util.find_spec(MODULES.get(suite, suite))
     if found is None or found.origin is None:  # a folder of that name is no library
         raise ValueError(
             f'env={name!r} needs {suite}, which is not installed: pip install "jaxrl-pg[{suite}]" '
