@@ -1,7 +1,8 @@
 """Temporal differences: learning from experience in an `MDP`, without using its model.
 
-The loop of interaction that all tabular learners share, and TD(0), the simplest of them. Control
-is in `td_control`, and prediction on given sequences of stimuli in `conditioning`.
+The loop of interaction that all tabular learners share, and TD(0), the simplest of them. TD(lambda)
+is in `traces`, control in `td_control`, and prediction on given sequences of stimuli in
+`conditioning`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "interact",
     "move",
     "predict",
+    "terminal_states",
 ]
 
 Number = float | jax.Array
@@ -81,11 +83,13 @@ class Tables(NamedTuple):
         estimate: Q `[S, A]`, or V `[S]` for prediction and actor-critic.
         visits: int32, the number of updates of each of its entries.
         logits: theta `[S, A]` of an actor; `()` where there is none.
+        memory: what is kept within an episode, as in `traces`; `()` where nothing is.
     """
 
     estimate: jax.Array
     visits: jax.Array
     logits: jax.Array | tuple[()]
+    memory: tuple[jax.Array, ...] = ()
 
 
 class Step(NamedTuple):
@@ -98,6 +102,7 @@ class Step(NamedTuple):
         next_state: int32, before any restart.
         next_action: int32, chosen in the next state before anything is learned from this step.
         discount: gamma, or 0 where the next state is terminal.
+        over: bool, whether the episode ends with this step, terminated or truncated.
     """
 
     state: jax.Array
@@ -106,6 +111,7 @@ class Step(NamedTuple):
     next_state: jax.Array
     next_action: jax.Array
     discount: jax.Array
+    over: jax.Array
 
 
 class Learner(NamedTuple):
@@ -191,7 +197,7 @@ def interact(
         records: K.
         steps: M; K M steps are taken.
     """
-    ends = _ends(mdp)
+    terminal = terminal_states(mdp)
 
     def advance(
         actor: _Actor, key: jax.Array
@@ -199,12 +205,12 @@ def interact(
         uniform = jax.random.uniform(key, (4,), mdp.reward.dtype)
         next_state = _draw(uniform[0], mdp.transition[actor.state, actor.action])
         next_action = _draw(uniform[1], learner.policy(actor.tables, next_state))
-        ended = ends[next_state]
+        ended = terminal[next_state]
         reward = mdp.reward[actor.state, actor.action]
         discount = jnp.where(ended, 0.0, mdp.gamma)
-        step = Step(actor.state, actor.action, reward, next_state, next_action, discount)
-        tables, error = learner.update(actor.tables, step)
         over = ended | (actor.length + 1 >= max_steps)
+        step = Step(actor.state, actor.action, reward, next_state, next_action, discount, over)
+        tables, error = learner.update(actor.tables, step)
         total = actor.total + reward
         start_state = _draw(uniform[2], mdp.start)
         start_action = _draw(uniform[3], learner.policy(tables, start_state))
@@ -253,7 +259,8 @@ def _draw(uniform: jax.Array, probability: jax.Array) -> jax.Array:
     return jnp.sum(cumulative <= uniform * cumulative[-1], dtype=jnp.int32)
 
 
-def _ends(mdp: MDP) -> jax.Array:
-    """Return which states `[S]` are absorbing and without reward under every action."""
+@checked()
+def terminal_states(mdp: MDP) -> jax.Array:
+    """Return which states `[S]` are absorbing and without reward under every action, bool."""
     stays = jnp.diagonal(mdp.transition, axis1=0, axis2=2)
     return jnp.all((stays >= 1.0) & (mdp.reward.T == 0.0), axis=0)
