@@ -64,6 +64,8 @@ ROOMS = {
         "checkpoint",
         "cli",
         "config",
+        "envs.adapters.gymnasium",
+        "envs.host",
         "fields",
         "report",
         "running",
@@ -78,6 +80,7 @@ ROOMS = {
     "jaxmarl": ["envs.adapters.jaxmarl"],
     "brax": ["envs.adapters.brax"],
     "craftax": ["envs.adapters.craftax"],
+    "gymnasium": ["envs.adapters.gymnasium"],
     "navix": ["envs.adapters.navix"],
     "pgx": ["envs.adapters.pgx"],
     "xminigrid": ["envs.adapters.xminigrid"],
@@ -93,7 +96,7 @@ ROOMS = {
     "ray": ["sweeps.launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
-SUITES = {"brax", "craftax", "navix", "pgx", "xminigrid"}
+SUITES = {"brax", "craftax", "gymnasium", "navix", "pgx", "xminigrid"}
 EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"} | SUITES
 PACKAGES = {"orbax": "orbax-checkpoint", "mlflow": "mlflow-skinny"}  # that have another name
 REGISTRY = {"", "agents"}  # the package's own front door, and the registry
