@@ -176,7 +176,14 @@ class HostEnvironment:
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct((num, *x.shape), x.dtype), like)
 
     def _on_reset(self, seeds: jax.Array) -> tuple[np.int32, Any]:
-        vector = self._make_vector(len(seeds))
+        try:
+            vector = self._make_vector(len(seeds))
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise HostError(
+                f"{self.name}: making {len(seeds)} environments raises {type(error).__name__}: "
+                f"{line:.200}"
+            ) from error
         return np.int32(_keep(vector)), vector.reset(np.asarray(seeds))
 
     def _on_step(self, vector: Any, count: Any, action: Any, late: Any) -> tuple[Any, ...]:

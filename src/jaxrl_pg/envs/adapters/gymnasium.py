@@ -188,7 +188,8 @@ def _observations(name: str, suite: ModuleType, space: Any) -> _Observations:
     Raises:
         ValueError: for a space that no network here can read.
     """
-    kinds, start, kind = suite.spaces, 0, np.float32
+    kind: Any = np.float32
+    kinds, start = suite.spaces, 0
     if isinstance(space, kinds.Discrete):
         start, kind, ours = int(space.start), np.int32, gymnax.discrete(int(space.n))
     elif isinstance(space, kinds.Box):
