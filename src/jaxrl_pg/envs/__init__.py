@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from jaxrl_pg.envs.adapters.suites import is_name
+from jaxrl_pg.envs.configured import of
 from jaxrl_pg.envs.host import on_host
 from jaxrl_pg.envs.making import Env, listing, make
 from jaxrl_pg.envs.observations import as_rows, batch
@@ -16,6 +17,7 @@ __all__ = [
     "is_name",
     "listing",
     "make",
+    "of",
     "on_host",
     "release",
     "reset",

@@ -33,7 +33,12 @@ _OURS = ("render_mode",)  # arguments that a name cannot give
 def names() -> list[str]:
     """Return the ids that are registered, without those that only say what is gone."""
     registry = _gymnasium().registry
-    return sorted(name for name, spec in registry.items() if isinstance(spec.entry_point, str))
+    # Functions stand for what is gone, and raise.
+    return sorted(
+        name
+        for name, spec in registry.items()
+        if isinstance(spec.entry_point, str) or inspect.isclass(spec.entry_point)
+    )
 
 
 def knows(task: str) -> bool:
@@ -168,38 +173,45 @@ def _actions(suite: ModuleType, space: Any) -> _Actions:
     Raises:
         ValueError: for a space that no policy here can serve.
     """
-    if isinstance(space, suite.spaces.Discrete):
-        start = int(space.start)
-        return _Actions(
-            gymnax.discrete(int(space.n)), lambda action: action.astype(np.int64) + start
-        )
-    if not isinstance(space, suite.spaces.Box) or not np.issubdtype(space.dtype, np.floating):
+    kinds, kind, shape = suite.spaces, space.dtype, space.shape
+    if isinstance(space, kinds.Discrete):
+        ours: Any = gymnax.discrete(int(space.n))
+    elif isinstance(space, kinds.MultiDiscrete | kinds.MultiBinary):
+        nvec = getattr(space, "nvec", np.full(shape, 2)).reshape(-1)
+        ours = gymnax.multi_discrete(tuple(nvec.tolist()))
+    elif isinstance(space, kinds.Box) and np.issubdtype(kind, np.floating):
+        ours = _box(space.low.reshape(-1), space.high.reshape(-1), (space.low.size,))
+    else:
         raise ValueError(
-            f"actions are {space!r:.80}, and must be Discrete or a Box of real numbers"
+            f"actions are {space!r:.80}, and must be Discrete, MultiDiscrete, or a Box of real "
+            "numbers"
         )
-    shape, kind = space.shape, space.dtype
-    flat = _box(space.low.reshape(-1), space.high.reshape(-1), (space.low.size,))
-    return _Actions(flat, lambda action: action.astype(kind).reshape(-1, *shape))
+    start = getattr(space, "start", 0)
+    return _Actions(ours, lambda action: (action.reshape(-1, *shape) + start).astype(kind))
 
 
-def _observations(name: str, suite: ModuleType, space: Any) -> _Observations:
+def _observations(name: str, suite: ModuleType, space: Any, part: str = "") -> _Observations:
     """Return what observations become: bool and uint8 as they are, an index int32, else float32.
 
     Raises:
         ValueError: for a space that no network here can read.
     """
-    kind: Any = np.float32
-    kinds, start = suite.spaces, 0
+    kinds, kind, start = suite.spaces, np.dtype(np.float32), 0
+    if isinstance(space, kinds.Dict | kinds.Tuple):
+        return _structured(name, suite, space)
     if isinstance(space, kinds.Discrete):
-        start, kind, ours = int(space.start), np.int32, gymnax.discrete(int(space.n))
+        kind, start, ours = np.dtype(np.int32), int(space.start), gymnax.discrete(int(space.n))
     elif isinstance(space, kinds.Box):
         kind = space.dtype if space.dtype in (np.bool_, np.uint8) else kind
         ours = _box(space.low, space.high, space.shape)
     elif isinstance(space, kinds.MultiBinary | kinds.MultiDiscrete):
         ours = _box(0, getattr(space, "nvec", 2) - 1, space.shape)
     else:
-        raise ValueError(f"observations are {space!r:.80}, and must be a Box or Discrete")
-    shape = tuple(space.shape)
+        raise ValueError(
+            f"observations are {space!r:.80}, and must be a Box, Discrete, or a Dict or Tuple of "
+            "these"
+        )
+    shape, said = tuple(space.shape), f"an observation {part!r}" if part else "an observation"
 
     def stack(given: list[Any]) -> np.ndarray:
         batch = np.empty((len(given), *shape), kind)
@@ -207,13 +219,33 @@ def _observations(name: str, suite: ModuleType, space: Any) -> _Observations:
             for i, one in enumerate(given):
                 if np.shape(one) != shape:
                     raise HostError(
-                        f"{name}: an observation has shape {np.shape(one)}, and observation_space "
-                        f"says {shape}"
+                        f"{name}: {said} has shape {np.shape(one)}, and observation_space says "
+                        f"{shape}"
                     )
                 batch[i] = one
         return batch - start if start else batch
 
     return _Observations(ours, jax.ShapeDtypeStruct(shape, kind), stack)
+
+
+def _structured(name: str, suite: ModuleType, space: Any) -> _Observations:
+    """Return what a Dict becomes, or a Tuple, whose parts are called by their numbers."""
+    is_dict = isinstance(space, suite.spaces.Dict)
+    keys = list(space.spaces) if is_dict else range(len(space.spaces))
+    parts = {str(key): _observations(name, suite, space[key], str(key)) for key in keys}
+
+    def stack(given: list[Any]) -> dict[str, Any]:
+        try:
+            each = {str(key): [one[key] for one in given] for key in keys}
+        except (IndexError, KeyError, TypeError) as error:
+            raise HostError(f"{name}: an observation has no part {error}") from error
+        return {key: part.stack(each[key]) for key, part in parts.items()}
+
+    return _Observations(
+        gymnax.dict_space({key: part.space for key, part in parts.items()}),
+        {key: part.like for key, part in parts.items()},
+        stack,
+    )
 
 
 def _box(low: Any, high: Any, shape: tuple[int, ...]) -> Any:
