@@ -13,11 +13,12 @@ import pytest
 import jaxrl_pg
 from jaxrl_pg import envs, ppo
 from jaxrl_pg.cli import exits
-from jaxrl_pg.envs import host
+from jaxrl_pg.envs import kept as host_table
 from jaxrl_pg.envs.adapters import suites
 from jaxrl_pg.sweeps import batch, sweep
 from jaxrl_pg.sweeps.experiment import parse
 from jaxrl_pg.training.program import chunk_length
+from jaxrl_pg.types import EnvSpec
 
 END = 7  # an episode starts at 0 to 4 and goes up by one each step; it terminates here
 B = 6
@@ -68,8 +69,31 @@ class Narrow(Walk):
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (2,))
 
 
-class Counts(Walk):
-    observation_space = gymnasium.spaces.MultiDiscrete([3, 4])
+class Parts(gymnasium.Env):
+    """A structure of observations with a mask, and actions of two components."""
+
+    observation_space = gymnasium.spaces.Dict(
+        {
+            "body": gymnasium.spaces.Tuple(
+                [gymnasium.spaces.Box(-1.0, 1.0, (2,)), gymnasium.spaces.Discrete(3, start=5)]
+            ),
+            "action_mask": gymnasium.spaces.MultiBinary(6),
+        }
+    )
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3], start=[1, 0])
+
+    def reset(self, *, seed=None, options=None):
+        self.taken = np.zeros(2)
+        return self._seen(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.taken = action
+        return self._seen(), 0.0, False, False, {}
+
+    def _seen(self):
+        mask = np.array([1, 1, 1, 1, 1, 0], np.int8)
+        return {"body": (self.taken.astype(np.float32), np.int64(7)), "action_mask": mask}
 
 
 class Words(Walk):
@@ -82,7 +106,7 @@ def registered(monkeypatch):
     suites.make.cache_clear()
     module = ModuleType("walks")
     monkeypatch.setitem(sys.modules, "walks", module)
-    for kind in (Walk, Picture, Narrow, Counts, Words):
+    for kind in (Walk, Picture, Narrow, Parts, Words):
         gymnasium.register(f"walks/{kind.__name__}-v0", kind, max_episode_steps=50)
     yield
     suites.make.cache_clear()
@@ -110,7 +134,7 @@ def test_episodes_end_as_in_every_other_suite(registered):
     The last observation is the true one, and the next episode starts anew from a draw of its own.
     What the environment cuts off itself is truncated too. One program serves every limit.
     """
-    name, cut, kept = "gymnasium:walks/Walk-v0?cut=6", 6, len(host._KEPT)
+    name, cut, kept = "gymnasium:walks/Walk-v0?cut=6", 6, len(host_table._KEPT)
     assert int(envs.time_limit(envs.make(name))) == 50
     steps = jax.jit(lambda limit, key: play(name, limit, 24, key))
     seen = {}
@@ -137,7 +161,7 @@ def test_episodes_end_as_in_every_other_suite(registered):
     others = jax.device_get(steps(200, jax.random.key(1)))
     assert (others[1].obs != again[1].obs).any()
     jax.effects_barrier()
-    assert len(host._KEPT) == kept
+    assert len(host_table._KEPT) == kept
 
 
 def test_a_termination_at_the_limit_is_both(registered):
@@ -174,15 +198,48 @@ def test_it_gives_what_gymnasium_gives():
 
 def test_other_spaces_are_taken(registered):
     env = envs.make("gymnasium:walks/Picture-v0")
-    assert env.spec == ((4, 4, 1), False, 2, (2,))
+    assert env.spec == EnvSpec((4, 4, 1), False, 2, (2,))
     state, obs = envs.reset(env, jax.random.key(0), 2)
     assert obs.dtype == np.uint8
     action = jnp.array([[-1.0, -1.0], [1.0, 1.0]])
     _, timestep = envs.step(env, jax.random.key(0), jax.random.key(0), state, action)
     np.testing.assert_allclose(timestep.reward, [-2.0, 3.0])
     assert (timestep.obs == 255).all()
-    space = envs.make("gymnasium:walks/Counts-v0").core.observation_space(None)
-    np.testing.assert_array_equal(space.high, [2, 3])
+
+
+def test_structures_masks_and_combinations_are_taken(registered):
+    env, key = envs.make("gymnasium:walks/Parts-v0"), jax.random.key(0)
+    assert env.spec.masked
+    assert env.spec.factors == (2, 3)
+    state, obs = envs.reset(env, key, 2)
+    assert {name: x.shape for name, x in obs.items()} == {
+        "body.0": (2, 2),
+        "body.1": (2, 3),
+        "action_mask": (2, 6),
+    }
+    np.testing.assert_array_equal(obs["action_mask"][0], [1, 1, 1, 1, 1, 0])
+    _, timestep = envs.step(env, key, key, state, jnp.array([1, 5]))
+    np.testing.assert_array_equal(timestep.obs["body.0"], [[1, 1], [2, 2]])
+    np.testing.assert_array_equal(timestep.obs["body.1"], [[0, 0, 1]] * 2)
+
+
+def test_frames_are_stacked(registered):
+    """An episode that begins in the middle of a batch begins with copies of its first frame."""
+    config = ppo.Config(
+        env="gymnasium:walks/Walk-v0", env_params={"max_steps_in_episode": 3}, frame_stack=2
+    )
+    env, key = envs.of(config), jax.random.key(0)
+    state, obs = jax.jit(lambda: envs.reset(env, key, B))()
+    np.testing.assert_array_equal(obs[:, 0], obs[:, 1])
+    step = jax.jit(lambda state: envs.step(env, key, key, state, jnp.full(B, 2)))
+    for t in range(1, 7):
+        before = obs
+        state, (obs, _, terminated, truncated, final_obs) = step(state)
+        done = terminated | truncated
+        np.testing.assert_array_equal(final_obs, np.stack([before[:, 1], before[:, 1] + 1], 1))
+        np.testing.assert_array_equal(obs[~done], final_obs[~done])
+        np.testing.assert_array_equal(obs[done, 0], obs[done, 1])
+        assert t % 3 or done.any()
 
 
 @pytest.mark.parametrize(
@@ -210,7 +267,7 @@ def test_a_module_before_the_name_is_imported_first(registered):
 
 
 def test_many_at_once_and_several_devices_are_refused(registered):
-    config = ppo.Config(env="gymnasium:walks/Walk-v0", num_envs=2, num_steps=4)
+    config = ppo.Config(env="gymnasium:walks/Walk-v0")
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
     for train in (jaxrl_pg.init, jax.jit(jaxrl_pg.init)):
         with pytest.raises(ValueError, match=r"stepped at a time, and cannot be vmapped: train"):
@@ -254,28 +311,30 @@ def test_an_interruption_inside_an_environment_is_one(capsys):
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def small(**fields):
-    sizes = {"num_envs": 4, "num_steps": 8, "hidden_sizes": (4,), "total_timesteps": 64}
-    return ppo.Config(env="gymnasium:CartPole-v1", **sizes | fields)
-
-
 def test_a_run_is_reproducible_is_loaded_and_cannot_be_resumed(tmp_path):
-    config, options = small(), {"num_evals": 1, "num_eval_episodes": 3, "quiet": True}
-    runs = [jaxrl_pg.run(config, tmp_path / str(i), i // 2, **options) for i in range(3)]
-    first, again, other = (jax.device_get(run.state.learner) for run in runs)
+    config = jaxrl_pg.reinforce.Config(
+        env="gymnasium:CartPole-v1",
+        env_params={"max_steps_in_episode": 8},
+        num_envs=2,
+        num_steps=8,
+        hidden_sizes=(4,),
+        total_timesteps=32,
+    )
+    options = {"num_evals": 1, "num_eval_episodes": 3, "quiet": True}
+    runs = [jaxrl_pg.run(config, tmp_path / str(i), **options) for i in range(2)]
+    first, again = (jax.device_get(run.state.learner) for run in runs)
     jax.tree.map(np.testing.assert_array_equal, first, again)
-    assert any((x != y).any() for x, y in zip(*map(jax.tree.leaves, (first, other)), strict=True))
-    policy, kept = jaxrl_pg.load(tmp_path / "0"), len(host._KEPT)
+    policy, kept = jaxrl_pg.load(tmp_path / "0"), len(host_table._KEPT)
     returns = policy.evaluate(jax.random.key(0), 3)
     np.testing.assert_array_equal(returns, policy.evaluate(jax.random.key(0), 3))
     jax.effects_barrier()
-    assert len(host._KEPT) == kept
+    assert len(host_table._KEPT) == kept
     with pytest.raises(ValueError, match="so that it cannot go on: load or evaluate what it has"):
         jaxrl_pg.resume(tmp_path / "0", 128)
 
 
-def test_the_host_looks_often(registered):
-    config = small(num_steps=128, total_timesteps=2**18)
+def test_the_host_looks_often():
+    config = ppo.Config(env="gymnasium:Any", num_envs=4, num_steps=128, total_timesteps=2**18)
     assert chunk_length(config, 2) == 2
     assert chunk_length(config.replace(env="CartPole-v1"), 2) == 128
 
@@ -284,14 +343,18 @@ TABLE = {
     "agent": "ppo",
     "env": "gymnasium:CartPole-v1",
     "seeds": 2,
-    "evaluation": {"num": 1, "num_episodes": 2},
+    "num_evals": 1,
+    "num_eval_episodes": 2,
     "fixed": {"num_envs": 4, "num_steps": 8, "hidden_sizes": [4], "total_timesteps": 64},
 }
 
 
-def test_a_sweep_trains_one_after_the_other(tmp_path):
+def test_a_sweep_trains_one_after_the_other(tmp_path, monkeypatch):
     """In batches of one, since no checkpoint holds the environments of an unfinished one."""
     experiment = parse("carts", TABLE)
+    with pytest.raises(ValueError, match=r"cannot be split over 2 devices: .* --num-devices 1"):
+        sweep.sweep(experiment, tmp_path / "a", quiet=True)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"layout=vmap and gymnasium:Cart.* give layout=map"):
         sweep.sweep(experiment, tmp_path / "a", layout="vmap", quiet=True)
     assert not (tmp_path / "a").exists()
@@ -301,7 +364,8 @@ def test_a_sweep_trains_one_after_the_other(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_sweep_is_one_run_after_the_other(tmp_path):
+def test_a_sweep_is_one_run_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     folder = sweep.sweep(parse("carts", TABLE), tmp_path / "a", quiet=True)
     assert len((folder / "results.csv").read_text().splitlines()) == 3
     assert len(list((folder / "parts").glob("*.json"))) == 2
@@ -320,7 +384,7 @@ def test_ppo_learns_cartpole_of_gymnasium():
 @pytest.mark.skipif(importlib.util.find_spec("mujoco") is None, reason="needs the extra gymnasium")
 def test_half_cheetah_is_stepped():
     env = envs.make("gymnasium:HalfCheetah-v5?reset_noise_scale=0.2")
-    assert env.spec == ((17,), False, 6, (6,))
+    assert env.spec == EnvSpec((17,), False, 6, (6,))
     assert int(envs.time_limit(env)) == 1000
     config = ppo.Config(env="gymnasium:HalfCheetah-v5", num_envs=4, num_steps=128)
     metrics = jax.jit(lambda key: jaxrl_pg.train(config.replace(total_timesteps=4096), key)[1])(

@@ -11,54 +11,21 @@ Such an environment has the interface of all others, and beside it `reset_batch`
 
 from __future__ import annotations
 
-import collections
-import secrets
-import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
+from jaxrl_pg.envs import kept
 from jaxrl_pg.envs.adapters.counted import NO_LIMIT, CountedParams
 from jaxrl_pg.types import TimeStep
 
-__all__ = ["HostEnvironment", "HostError", "HostState", "HostVector", "on_host", "require_possible"]
+__all__ = ["HostEnvironment", "HostState", "on_host", "require_possible"]
 
 SUITES = ("gymnasium",)
-# Vectors of environments kept at once: a train state may always be gone on with, so that none is
-# ever known to be done with, and the one used longest ago is closed.
-_MOST = 32
-
-
-class HostError(RuntimeError):
-    """An environment on the host raised, or is not there; in one line, with its name."""
-
-
-class HostVector(Protocol):
-    """`B` environments of a simulator, side by side."""
-
-    def reset(self, seeds: np.ndarray) -> Any:
-        """Start all anew, each from its own seed; return the observations `[B, ...]`."""
-
-    def step(self, action: np.ndarray, late: np.ndarray, restart: bool) -> tuple[Any, ...]:
-        """Step all, and where an episode ended start the next.
-
-        Args:
-            action: `[B, ...]`.
-            late: `[B]` bool, where the step reaches the time limit.
-            restart: whether to start next episodes at all.
-
-        Returns:
-            The observations that the step led to; those to act on next, which differ where an
-            episode ended; rewards `[B]`; terminated `[B]`; truncated `[B]`, by the simulator's own
-            rules and not by the time limit.
-        """
-
-    def close(self) -> None:
-        """Free what the environments hold."""
 
 
 class HostState(NamedTuple):
@@ -83,7 +50,7 @@ class HostEnvironment:
     def __init__(
         self,
         name: str,
-        make_vector: Callable[[int], HostVector],
+        make_vector: Callable[[int], kept.HostVector],
         observation_space: Any,
         action_space: Any,
         obs_like: Any,
@@ -160,10 +127,10 @@ class HostEnvironment:
 
     def release_batch(self, state: HostState) -> None:
         """Close the environments of a state that nothing goes on from."""
-        io_callback(lambda vector: _close(int(vector)), None, state.vector[0], ordered=True)
+        io_callback(lambda vector: kept.close(int(vector)), None, state.vector[0], ordered=True)
 
     def _call(self, state: HostState, action: jax.Array, late: jax.Array, restart: bool) -> Any:
-        """Step on the host, as `HostVector.step`."""
+        """Step on the host, as `kept.HostVector.step`."""
         num = late.shape[0]
         obs = self._batched(self._obs_like, num)
         reward, flag = (jax.ShapeDtypeStruct((num,), kind) for kind in (jnp.float32, jnp.bool_))
@@ -180,18 +147,18 @@ class HostEnvironment:
             vector = self._make_vector(len(seeds))
         except Exception as error:
             line = (str(error).splitlines() or [""])[0]
-            raise HostError(
+            raise kept.HostError(
                 f"{self.name}: making {len(seeds)} environments raises {type(error).__name__}: "
                 f"{line:.200}"
             ) from error
-        return np.int32(_keep(vector)), vector.reset(np.asarray(seeds))
+        return np.int32(kept.keep(vector)), vector.reset(np.asarray(seeds))
 
     def _on_step(self, vector: Any, count: Any, action: Any, late: Any) -> tuple[Any, ...]:
-        found = _take(self.name, int(vector), int(count))
+        found = kept.take(self.name, int(vector), int(count))
         return found.step(np.asarray(action), np.asarray(late), True)
 
     def _on_bare_step(self, vector: Any, count: Any, action: Any, late: Any) -> tuple[Any, ...]:
-        found = _take(self.name, int(vector), int(count))
+        found = kept.take(self.name, int(vector), int(count))
         return found.step(np.asarray(action), np.asarray(late), False)
 
 
@@ -236,53 +203,3 @@ def _alone(name: str, tree: Any) -> Any:
         )
 
     return same(tree)
-
-
-class _Kept:
-    """Environments, and the steps that they have taken."""
-
-    def __init__(self, vector: HostVector) -> None:
-        self.vector, self.count = vector, 0
-
-
-# By handle, those used last at the end.
-_KEPT: collections.OrderedDict[int, _Kept] = collections.OrderedDict()
-_LOCK = threading.Lock()
-
-
-def _keep(vector: HostVector) -> int:
-    """Keep environments, and return their handle; close those that were not used for longest."""
-    with _LOCK:
-        # Drawn, so that a state of another process is not taken for one of this.
-        handle = next(n for n in iter(lambda: secrets.randbits(31), None) if n not in _KEPT)
-        _KEPT[handle] = _Kept(vector)
-        closed = [_KEPT.popitem(last=False)[1] for _ in range(len(_KEPT) - _MOST)]
-    for kept in closed:
-        kept.vector.close()
-    return handle
-
-
-def _take(name: str, handle: int, count: int) -> HostVector:
-    """Return environments that have taken `count` steps, to take one more."""
-    with _LOCK:
-        kept = _KEPT.get(handle)
-        if kept is None:
-            raise HostError(
-                f"{name}: the environments of this train state are not here: they live in the "
-                f"process that made them, the {_MOST} batches used last; start with a new state"
-            )
-        if kept.count != count:
-            raise HostError(
-                f"{name}: the environments of this train state have taken {kept.count:,} steps, "
-                f"and it is of step {count:,}: go on from the newest state, or start with a new one"
-            )
-        _KEPT.move_to_end(handle)
-        kept.count += 1
-        return kept.vector
-
-
-def _close(handle: int) -> None:
-    with _LOCK:
-        kept = _KEPT.pop(handle, None)
-    if kept is not None:
-        kept.vector.close()
