@@ -134,8 +134,9 @@ class HostEnvironment:
         num = late.shape[0]
         obs = self._batched(self._obs_like, num)
         reward, flag = (jax.ShapeDtypeStruct((num,), kind) for kind in (jnp.float32, jnp.bool_))
-        handle = state.vector[0], state.steps[0]
-        given = _alone(self.name, (*handle, action, late))
+        # In one array, because each that is handed over takes as long as some environments.
+        call = jnp.concatenate([state.vector[:1], state.steps[:1], late.astype(jnp.int32)])
+        given = _alone(self.name, (call, action))
         on_step = self._on_step if restart else self._on_bare_step
         return io_callback(on_step, (obs, obs, reward, flag, flag), *given, ordered=True)
 
@@ -153,13 +154,15 @@ class HostEnvironment:
             ) from error
         return np.int32(kept.keep(vector)), vector.reset(np.asarray(seeds))
 
-    def _on_step(self, vector: Any, count: Any, action: Any, late: Any) -> tuple[Any, ...]:
-        found = kept.take(self.name, int(vector), int(count))
-        return found.step(np.asarray(action), np.asarray(late), True)
+    def _on_step(self, call: Any, action: Any) -> tuple[Any, ...]:
+        return self._step(np.asarray(call), np.asarray(action), True)
 
-    def _on_bare_step(self, vector: Any, count: Any, action: Any, late: Any) -> tuple[Any, ...]:
-        found = kept.take(self.name, int(vector), int(count))
-        return found.step(np.asarray(action), np.asarray(late), False)
+    def _on_bare_step(self, call: Any, action: Any) -> tuple[Any, ...]:
+        return self._step(np.asarray(call), np.asarray(action), False)
+
+    def _step(self, call: np.ndarray, action: np.ndarray, restart: bool) -> tuple[Any, ...]:
+        vector = kept.take(self.name, int(call[0]), int(call[1]))
+        return vector.step(action, call[2:] != 0, restart)
 
 
 def on_host(env: Any) -> bool:
