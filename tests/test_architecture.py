@@ -64,6 +64,10 @@ ROOMS = {
         "checkpoint",
         "cli",
         "config",
+        "envs.adapters.gymnasium",
+        "envs.adapters.gymnasium_spaces",
+        "envs.host",
+        "envs.kept",
         "fields",
         "report",
         "running",
@@ -85,6 +89,7 @@ ROOMS = {
     "brax": ["envs.adapters.brax"],
     "craftax": ["envs.adapters.craftax"],
     "jumanji": ["envs.adapters.jumanji"],
+    "gymnasium": ["envs.adapters.gymnasium"],
     "navix": ["envs.adapters.navix"],
     "pgx": ["envs.adapters.pgx"],
     "mujoco_playground": ["envs.adapters.playground"],
@@ -101,7 +106,16 @@ ROOMS = {
     "ray": ["sweeps.launch_ray"],
 }
 UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
-SUITES = {"brax", "craftax", "jumanji", "navix", "pgx", "playground", "xminigrid"}
+SUITES = {
+    "brax",
+    "craftax",
+    "gymnasium",
+    "jumanji",
+    "navix",
+    "pgx",
+    "playground",
+    "xminigrid",
+}
 EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"} | SUITES
 PACKAGES = {  # that have another name
     "mujoco_playground": "playground",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -60,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     verbose = bool({"-v", "--verbose"} & set(args))
     _print_everything()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not verbose:  # or it would show the traceback of what an environment on the host raises
+        logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)
     try:
         code = _run(args)
         if sys.stdout is not None:  # it is None where the process was started without one

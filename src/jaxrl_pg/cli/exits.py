@@ -52,6 +52,8 @@ _WRAPPED = (
     *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
 _SMALLER = "lower num_envs, num_steps, batch_size or buffer_size, or use more devices"
+# What JAX reports of a function of Python that a compiled program called.
+_IN_CALLBACK = re.compile(r"^(?:HostError: (.+)|KeyboardInterrupt.*)$", re.MULTILINE)
 # Words by which JAX and its libraries say that another process is gone.
 _LOST = ("gloo", "coordination service", "connection reset", "connection closed", "heartbeat")
 
@@ -102,6 +104,9 @@ def _outcome(error: BaseException) -> tuple[int, str]:
         return INTERRUPTED, f"interrupted: {error}" if str(error) else "interrupted"
     if isinstance(error, FloatingPointError):
         return DIVERGED, str(error)
+    on_host = _IN_CALLBACK.search(str(error)) if isinstance(error, RuntimeError) else None
+    if on_host is not None:  # in an environment on the host, which a compiled program called
+        return (WRONG, on_host[1]) if on_host[1] else (INTERRUPTED, "interrupted")
     if isinstance(error, ValueError) and _is_deliberate(error):
         return (SYSTEM if _is_refusal(error.__cause__) else WRONG), str(error)
     line = next(filter(None, map(_system_line, _chain(error))), None)

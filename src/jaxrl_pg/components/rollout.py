@@ -193,8 +193,10 @@ def whole_episodes(
     env_state, obs = envs.reset(env, reset_key, num_episodes)
     lengths = jnp.zeros(num_episodes, jnp.int32)
     episodes = Episodes(jnp.zeros(num_episodes), lengths, jnp.zeros(num_episodes, bool))
-    return jax.lax.while_loop(
+    _, env_state, _, episodes, _ = jax.lax.while_loop(
         lambda carry: (carry[0] < limit) & ~jnp.all(carry[3].finished),
         step,
         (jnp.zeros((), jnp.int32), env_state, obs, episodes, hidden),
-    )[3]
+    )
+    envs.release(env, env_state)
+    return episodes

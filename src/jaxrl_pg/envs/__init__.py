@@ -4,9 +4,10 @@ from types import ModuleType
 
 from jaxrl_pg.envs.adapters.suites import is_name
 from jaxrl_pg.envs.configured import of
+from jaxrl_pg.envs.host import on_host
 from jaxrl_pg.envs.making import Env, listing, make
 from jaxrl_pg.envs.observations import as_rows, batch
-from jaxrl_pg.envs.vector import reset, step, time_limit, to_env_action
+from jaxrl_pg.envs.vector import release, reset, step, time_limit, to_env_action
 from jaxrl_pg.lazy import submodule
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "listing",
     "make",
     "of",
+    "on_host",
+    "release",
     "reset",
     "step",
     "time_limit",

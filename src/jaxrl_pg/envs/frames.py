@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.envs import observations, structure
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.types import Obs
+from jaxrl_pg.types import Obs, TimeStep
 
 __all__ = ["Stacked", "stack"]
 
@@ -32,7 +32,7 @@ class StackedState(NamedTuple):
 def stack(core: Any, num: int) -> Stacked:
     """Return an environment whose observations are the last `num`; the same for the same ones."""
     with jax.ensure_compile_time_eval():  # its bounds must not be tracers
-        return Stacked(core, num)
+        return StackedBatch(core, num) if hasattr(type(core), "step_batch") else Stacked(core, num)
 
 
 class Stacked:
@@ -105,3 +105,33 @@ class Stacked:
             for x in (space.low, space.high)
         )
         return type(space)(low, high, (*shape[:-1], shape[-1] * self.num))
+
+
+class StackedBatch(Stacked):
+    """The same of an environment that is asked for whole batches: see `vector`."""
+
+    def reset_batch(self, key: jax.Array, params: Any, num: int) -> tuple[Obs, StackedState]:
+        """Start `num` episodes."""
+        obs, inner = self.inner.reset_batch(key, params, num)
+        stacked = self._join_each(params, obs, None)
+        return stacked, StackedState(inner, stacked)
+
+    def step_batch(
+        self, state: StackedState, action: jax.Array, params: Any
+    ) -> tuple[StackedState, TimeStep]:
+        """Step every environment; where an episode ended, begin with copies of a new one's."""
+        inner, timestep = self.inner.step_batch(state.inner, action, params)
+        final = self._join_each(params, timestep.final_obs, state.obs)
+        fresh = self._join_each(params, timestep.obs, None)
+        done = timestep.terminated | timestep.truncated
+        each = jax.vmap(lambda done, *pair: jax.tree.map(lambda *x: jnp.where(done, *x), *pair))
+        obs = each(done, fresh, final)
+        return StackedState(inner, obs), timestep._replace(obs=obs, final_obs=final)
+
+    def release_batch(self, state: StackedState) -> None:
+        """Let go of the environments."""
+        self.inner.release_batch(state.inner)
+
+    def _join_each(self, params: Any, obs: Any, before: Any) -> Obs:
+        axis = None if before is None else 0
+        return jax.vmap(lambda *x: self._join(params, *x), (0, axis))(obs, before)

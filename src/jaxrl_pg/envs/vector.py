@@ -3,6 +3,9 @@
 gymnax computes a full reset in every step of every environment and selects. Most steps end no
 episode, so here a reset is computed only when one is due, and only for about as many
 environments as need it; each new episode still starts from an independent draw.
+
+An environment whose class has batched methods (`reset_batch`, `step_batch`, `release_batch`, as
+`host.HostEnvironment` has them) is asked for whole batches instead, and restarts its own episodes.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from jaxrl_pg.envs.adapters.counted import NO_LIMIT
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import Obs, TimeStep
 
-__all__ = ["NO_LIMIT", "reset", "step", "time_limit", "to_env_action"]
+__all__ = ["NO_LIMIT", "release", "reset", "step", "time_limit", "to_env_action"]
 
 _MAX_ROWS = 8
 _LATEST = 16
@@ -30,6 +33,9 @@ def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, Obs]:
     Returns:
         The environments' states and the first observations `[B, ...]`.
     """
+    if _is_batched(env):
+        obs, state = env.core.reset_batch(key, env.params, num_envs)
+        return state, observations.readable(env, obs)
     return _reset_each(env, jax.random.split(key, num_envs))
 
 
@@ -48,6 +54,11 @@ def step(
     Returns:
         The new states and a `TimeStep`.
     """
+    if _is_batched(env):
+        action = to_env_action(env, action)
+        state, timestep = env.core.step_batch(state, action, env.params)
+        obs, final_obs = (observations.readable(env, x) for x in (timestep.obs, timestep.final_obs))
+        return state, timestep._replace(obs=obs, final_obs=final_obs)
 
     def step_one(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, ...]:
         obs, next_state, reward, terminated, _ = env.core.step_env(key, state, action, env.params)
@@ -64,6 +75,12 @@ def step(
     done = terminated | truncated
     next_state, obs = _reset_where(env, done, reset_key, (next_state, final_obs))
     return next_state, TimeStep(obs, reward, terminated, truncated, final_obs)
+
+
+def release(env: Env, state: Any) -> None:
+    """Let go of environments that no step follows in; only those on the host hold anything."""
+    if _is_batched(env):
+        env.core.release_batch(state)
 
 
 def to_env_action(env: Env, action: jax.Array) -> jax.Array:
@@ -105,6 +122,11 @@ def time_limit(env: Env) -> jax.Array:
             return env.core.is_truncated(change(time=time), env.params)
 
         return limit + jnp.argmax(jax.vmap(is_over)(limit + jnp.arange(_LATEST)), axis=0)
+
+
+def _is_batched(env: Env) -> bool:
+    # Of the class: a wrapper that hands on what it lacks would be passed over.
+    return hasattr(type(env.core), "step_batch")
 
 
 def _reset_each(env: Env, keys: jax.Array) -> tuple[Any, Obs]:

@@ -18,7 +18,7 @@ import numpy as np
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.running import culprit, hints, hosts, initial_state, memory_estimate, resuming
+from jaxrl_pg.running import culprit, hosts, initial_state, memory_estimate, resuming
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
@@ -153,6 +153,7 @@ def resume(
     if "run" in saved:  # earlier versions wrote none
         description["run"] = saved["run"]
     hooks = Hooks(on_rows, loggers)
+    resuming.require_possible(config, folder)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
     with _locked(folder), Interrupt() as interrupt:
         restored = initial_state.restored(config, folder, saved["seed"])
@@ -201,7 +202,7 @@ def _go_on(
             if decision.signal or decision.stop:
                 break
         rows = hosts.from_first(journal.finish, _title(config))
-    message = f"saved; go on with: {hints.command('resume', folder.path)}"
+    message = resuming.after_interrupt(config, folder)
     interrupt.raise_if_received(message if hosts.is_first() else "")
     return Result(state, columns(rows), config, folder.path)
 
@@ -224,7 +225,8 @@ class _Session:
         self.compiled: set[tuple[Any, int]] = set()
         # A replay is changed in its place. Without one, the small state that a chunk begins with is
         # kept, so that the iteration in which a loss diverges can be looked at again.
-        self.searches = not has_replay and config.num_devices == 1
+        # Environments on the host cannot go through it twice.
+        self.searches = not (has_replay or config.num_devices > 1 or envs.on_host(config.env))
         donated = () if self.searches else (1,)
         self.train = jax.jit(iterations, static_argnums=2, donate_argnums=donated)
         self.evaluate = jax.jit(

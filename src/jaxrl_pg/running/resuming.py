@@ -6,19 +6,52 @@ import sys
 from collections.abc import Sequence
 from typing import TypedDict
 
-from jaxrl_pg import checkpoint
+from jaxrl_pg import checkpoint, envs
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.files import schema
+from jaxrl_pg.running import hints
 from jaxrl_pg.running.options import Options, saved_options
 from jaxrl_pg.running.rows import Row
 from jaxrl_pg.running.run_folder import RunFolder
 
-__all__ = ["cut", "prepare", "saved_options_of", "seconds_of", "show"]
+__all__ = [
+    "after_interrupt",
+    "cut",
+    "prepare",
+    "require_possible",
+    "saved_options_of",
+    "seconds_of",
+    "show",
+]
+
+
+_REMEDY = "load or evaluate what it has learned, or train again with another --run-dir"
 
 
 class _Host(TypedDict):
     """What `Journal.save` keeps beside a state."""
 
     seconds: float
+
+
+def require_possible(config: BaseConfig, folder: RunFolder) -> None:
+    """Refuse a run whose environments were lost with its process.
+
+    Raises:
+        ValueError: saying what can be done with the run.
+    """
+    if envs.on_host(config.env):
+        raise ValueError(
+            f"{folder.path} was trained in {_name(config)}, which lives on the host and is not in "
+            f"its checkpoints, so that it cannot go on: {_REMEDY}"
+        )
+
+
+def after_interrupt(config: BaseConfig, folder: RunFolder) -> str:
+    """Say what can be done with a run that was interrupted and saved."""
+    if envs.on_host(config.env):
+        return f"saved, but {_name(config)} lives on the host, so that it cannot go on: {_REMEDY}"
+    return f"saved; go on with: {hints.command('resume', folder.path)}"
 
 
 def saved_options_of(folder: RunFolder, saved: Row) -> Options:
@@ -109,3 +142,7 @@ def show(lines: Sequence[str], skipped: Sequence[str], quiet: bool) -> None:
     others = [line for line in skipped if " ".join(line.split()[:2]) not in said]
     for line in [*lines, *([] if quiet else others)]:
         print(line, file=sys.stderr if quiet else sys.stdout)
+
+
+def _name(config: BaseConfig) -> str:
+    return str(getattr(config.env, "name", config.env))

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import checkpoint
+from jaxrl_pg import checkpoint, envs
 from jaxrl_pg.config import BaseConfig, to_dict
 from jaxrl_pg.fields import settle
 from jaxrl_pg.files import schema
@@ -100,9 +100,23 @@ def batch_id(ids: Sequence[str]) -> str:
     return hashlib.sha256(" ".join(ids).encode()).hexdigest()[:12]
 
 
-def layout_of(options: SweepOptions) -> str:
-    """Return the layout of the options, with `auto` replaced by what suits this machine."""
-    return population.layout_here() if options.layout == "auto" else options.layout
+def layout_of(options: SweepOptions, config: BaseConfig) -> str:
+    """Return the layout of the options, with `auto` replaced by what suits.
+
+    That is what suits this machine, and `map` for environments on the host.
+
+    Raises:
+        ValueError: if environments on the host cannot be trained in as wished.
+    """
+    if not envs.on_host(config.env):
+        return population.layout_here() if options.layout == "auto" else options.layout
+    envs.host.require_possible(config.env, jax.device_count())
+    if options.layout == "vmap":
+        raise ValueError(
+            f"layout=vmap and {config.env} lives on the host, where one batch of environments is "
+            "stepped at a time: give layout=map"
+        )
+    return "map"
 
 
 def num_bytes(config: BaseConfig, num_members: int, layout: str) -> int:
@@ -115,7 +129,13 @@ def num_bytes(config: BaseConfig, num_members: int, layout: str) -> int:
 
 
 def max_members(config: BaseConfig, layout: str) -> int:
-    """Estimate how many members half of the memory holds; on a CPU the devices share it."""
+    """Estimate how many members half of the memory holds; on a CPU the devices share it.
+
+    One where environments are on the host, because no checkpoint of it can be gone on from: what
+    an interruption loses is then a single run.
+    """
+    if envs.on_host(config.env):
+        return 1
     have = int(memory_estimate.available() * _MEMORY_SHARE)
     if jax.default_backend() == "cpu":
         have //= jax.device_count()
@@ -171,7 +191,9 @@ class BatchRun:
         return {"eval/return_mean": float(sum(good) / len(good))} if good else {}
 
     def save(self) -> None:
-        """Save in the background."""
+        """Save in the background, unless environments on the host would be missing."""
+        if envs.on_host(self.config.env):
+            return
         kept = jax.tree.map(lambda x: x[: len(self.batch.points)], self.members)
         self.saves.save(self.done, kept, {"batch": self.batch.id, "rows": self.rows})
 

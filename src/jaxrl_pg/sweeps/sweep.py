@@ -72,6 +72,7 @@ def sweep(
     folder = folder_of(experiment, run_dir)
     every_group = groups(experiment.points)
     for group in every_group:
+        batches.layout_of(options, group.points[0].config)
         memory_estimate.require(group.points[0].config, experiment.num_eval_episodes)
     began = time.monotonic()
     with opened(folder, experiment), Interrupt() as interrupt:
@@ -92,7 +93,7 @@ def dry_run(
     there is one.
     """
     options = options or SweepOptions()
-    folder, layout = folder_of(experiment, run_dir), batches.layout_of(options)
+    folder = folder_of(experiment, run_dir)
     require_ours(folder, experiment)
     every_group, finished = groups(experiment.points), finished_rows(folder, experiment)
     lines, times = [describe(experiment, every_group), "to train:"], list[float | None]()
@@ -100,6 +101,7 @@ def dry_run(
         missing = [point for point in group.points if point.id not in finished]
         split = _split(group.id, missing, options)
         largest = max((len(batch.points) for batch in split), default=0)
+        layout = batches.layout_of(options, group.points[0].config)
         size = batches.num_bytes(group.points[0].config, largest, layout) / 2**30
         times.append(_seconds(folder, group.id, missing))
         known = "time unknown" if times[-1] is None else f"{times[-1]:,.0f} s"
@@ -152,7 +154,8 @@ def _train(
     """Train a batch to its end, or save it when interrupted."""
     place = begin(folder, batch)
     evaluation = experiment.num_evals, experiment.num_eval_episodes
-    run = BatchRun(batch, place, *evaluation, batches.layout_of(options))
+    layout = batches.layout_of(options, batch.points[0].config)
+    run = BatchRun(batch, place, *evaluation, layout)
     steps_before = progress.done
     saved_at = time.monotonic()
     with run.saves:
@@ -192,7 +195,7 @@ def _split(group: str, points: Sequence[Point], options: SweepOptions) -> list[B
     """Split points into equal batches, of at most as many as are allowed or fit in memory."""
     if not points:
         return []
-    layout = batches.layout_of(options)
+    layout = batches.layout_of(options, points[0].config)
     largest = options.max_agents or batches.max_members(points[0].config, layout)
     size = -(-len(points) // -(-len(points) // largest))
     parts = [points[i : i + size] for i in range(0, len(points), size)]

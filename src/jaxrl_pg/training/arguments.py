@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig, agent_of, path_of
 from jaxrl_pg.fields import shown
 from jaxrl_pg.types import Agent, TrainState
@@ -23,9 +24,11 @@ def require_config(config: BaseConfig) -> Agent[Any, Any]:
     """Return the agent of one config.
 
     Raises:
-        ValueError: if it is the config of no agent, or of many members without `vmap`.
+        ValueError: if it is the config of no agent, or of many members without `vmap`, or has
+            environments on the host and several devices.
     """
     agent = agent_of(config)
+    envs.host.require_possible(config.env, config.num_devices)
     # A parameter of the environment may be an array: `envs.make` knows which.
     for path, leaf in jax.tree_util.tree_leaves_with_path(config.replace(env_params={})):
         if jnp.ndim(leaf) > 0:

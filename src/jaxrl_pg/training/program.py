@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
+from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.ops import collectives
 from jaxrl_pg.training import seeding
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 _CHUNK_TIMESTEPS = 1 << 16
+_HOST_CHUNK_TIMESTEPS = 1 << 10
 _SPLIT: Any = P(collectives.AXIS)
 _WHOLE: Any = P()
 # On several devices each has a share of the environments and of their replay; the rest is equal.
@@ -142,9 +144,11 @@ def chunk_length(config: BaseConfig, num_evals: int) -> int:
     """Return the iterations to run between two looks of the host: a divisor of all of them.
 
     Small iterations are taken together, up to about 65,000 environment steps, so that the
-    host's half millisecond a look is not felt; but never beyond the next evaluation.
+    host's half millisecond a look is not felt; but never beyond the next evaluation. Environments
+    on the host are slower: 1,000 steps.
     """
-    longest = max(1, _CHUNK_TIMESTEPS // config.steps_per_iteration)
+    timesteps = _HOST_CHUNK_TIMESTEPS if envs.on_host(config.env) else _CHUNK_TIMESTEPS
+    longest = max(1, timesteps // config.steps_per_iteration)
     longest = min(longest, max(1, config.num_iterations // max(1, num_evals)))
     return next(n for n in range(longest, 0, -1) if config.num_iterations % n == 0)
 

@@ -22,7 +22,7 @@ from jaxrl_pg.config import nearest
 
 __all__ = ["MODULES", "SUITES", "is_name", "listing", "make"]
 
-SUITES = ("brax", "craftax", "jumanji", "navix", "pgx", "playground", "xminigrid")
+SUITES = ("brax", "craftax", "gymnasium", "jumanji", "navix", "pgx", "playground", "xminigrid")
 MODULES = {"playground": "mujoco_playground"}  # of suites that are imported by another name
 _LONGEST = 200  # characters of a name; folders are named after it
 _WORDS = {"true": True, "false": False}
@@ -59,7 +59,8 @@ def make(name: str) -> Any:
     # Arrays that a suite makes must not be tracers, nor those of its modules, imported here.
     with jax.ensure_compile_time_eval():
         known = adapter.names()
-        if task not in known:
+        is_known = task in known or (hasattr(adapter, "knows") and adapter.knows(task))
+        if not is_known:
             raise ValueError(f"unknown environment {name!r}: {nearest(task, known)}")
         options = _options(name, given, adapter.options(task))
         try:
