@@ -28,10 +28,10 @@ class Row(NamedTuple):
     final_value: jax.Array
 
 
-def policy(obs, noise):
+def policy(obs, noise, hidden=()):
     """Falls over soon, in a way that depends on the observation and the noise."""
     lean = obs @ jnp.array([0.1, 0.3, 1.0, 0.5])
-    return (lean + 2.0 * noise > 0).astype(jnp.int32), lean - noise
+    return (lean + 2.0 * noise > 0).astype(jnp.int32), lean - noise, hidden
 
 
 def value(obs):
@@ -78,7 +78,7 @@ def looped(collected):
         for noise, (step_key, reset_key) in zip(
             noises(noise_key), jax.random.split(key, (T, 2)), strict=True
         ):
-            action, log_prob = policy(obs, noise)
+            action, log_prob, _ = policy(obs, noise)
             env_state, timestep = step(step_key, reset_key, env_state, action)
             rows.append((obs, action, log_prob, timestep))
             for b in range(B):

@@ -27,7 +27,9 @@ def later(steps):
 
 
 def episodes(env):
-    idle = lambda obs, key: jnp.zeros(obs.shape[0], jnp.int32)  # noqa: E731
+    def idle(obs, key, hidden):
+        return jnp.zeros(obs.shape[0], jnp.int32), hidden
+
     return jax.jit(partial(rollout.whole_episodes, env, idle, num_episodes=3))(jax.random.key(0))
 
 
