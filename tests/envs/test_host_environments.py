@@ -31,6 +31,8 @@ class Walk(gymnasium.Env):
     action_space = gymnasium.spaces.Discrete(3, start=-1)
 
     def __init__(self, cut: int = 99, lasts: int = 10**6):
+        if cut < 0:
+            raise AttributeError("no cut below 0")
         self.cut, self.lasts = cut, lasts
 
     def reset(self, *, seed=None, options=None):
@@ -246,13 +248,14 @@ def test_frames_are_stacked(registered):
     ("name", "message"),
     [
         ("walks/Wlak-v0", "unknown environment 'gymnasium:walks/Wlak-v0': did you mean"),
-        ("nowhere:Walk-v0", "nowhere of 'nowhere:Walk-v0' cannot be imported: No module named"),
+        ("nowhere:Walk-v0", r"nowhere of 'nowhere:Walk-v0' cannot be imported \(Mod.*: No module"),
         ("walks:Walk-v0", "unknown environment"),
         ("walks/Walk-v0?cut=1.5", "option 'cut' of .* default, 99"),
         ("walks/Walk-v0?render_mode=human", "unknown option 'render_mode'"),
         ("CartPole-v1?max_episode_steps=9", "env_params gives the time limit"),
-        ("walks/Words-v0", r"observations are Text\(.*and must be a Box"),
-        ("Hopper-v2", "Hopper-v2 of gymnasium cannot be made here: The mujoco v2 and v3"),
+        ("walks/Words-v0", r"^'gymnasium:walks/Words-v0': observations are Text.*must be a Box"),
+        ("walks/Walk-v0?cut=-1", r"^'gym.*' cannot be made here \(AttributeError\): no cut below"),
+        ("Hopper-v2", r"^'gymnasium:Hopper-v2' cannot be made here \(ImportError\): The mujoco v2"),
     ],
 )
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
