@@ -131,6 +131,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     model, learner = on_policy.build(config), state.learner
     rate = on_policy.learning_rate(config, state.iteration)
     (reset_key,) = collectives.device_keys([jax.random.fold_in(state.key, 0)])
+    envs.release(model.env, state.actor.env_state)
     fresh = rollout.start(model.env, reset_key, state.actor.episode_return.shape[0])
     experience = on_policy.gather(config, model, state._replace(actor=fresh))
     weights = weigh(config, model, learner, experience)

@@ -127,7 +127,7 @@ class HostEnvironment:
 
     def release_batch(self, state: HostState) -> None:
         """Close the environments of a state that nothing goes on from."""
-        io_callback(lambda vector: kept.close(int(vector)), None, state.vector[0], ordered=True)
+        io_callback(kept.close, None, state.vector[0], ordered=True)
 
     def _call(self, state: HostState, action: jax.Array, late: jax.Array, restart: bool) -> Any:
         """Step on the host, as `kept.HostVector.step`."""

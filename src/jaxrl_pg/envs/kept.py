@@ -93,9 +93,9 @@ def take(name: str, handle: int, count: int) -> HostVector:
         return kept.vector
 
 
-def close(handle: int) -> None:
+def close(handle: Any) -> None:
     """Close environments that nothing goes on from; those that are gone already stay so."""
     with _LOCK:
-        kept = _KEPT.pop(handle, None)
+        kept = _KEPT.pop(int(handle), None)
     if kept is not None:
         kept.vector.close()

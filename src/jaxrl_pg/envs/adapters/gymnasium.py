@@ -50,10 +50,8 @@ def knows(task: str) -> bool:
     """
     module, _, own = task.rpartition(":")
     if module:
-        try:
+        with _in_a_line(f"{module} of {task!r} cannot be imported"):
             importlib.import_module(module)
-        except ImportError as error:
-            raise ValueError(f"{module} of {task!r} cannot be imported: {error}") from error
     return own in _gymnasium().registry
 
 
@@ -66,7 +64,7 @@ def options(task: str) -> dict[str, Any]:
     spec, suite = _spec(task), _gymnasium()
     creator = spec.entry_point
     if isinstance(creator, str):
-        with _in_a_line(task):
+        with _in_a_line(f"'gymnasium:{task}' cannot be made here"):
             creator = suite.envs.registration.load_env_creator(creator)
     arguments = inspect.signature(creator).parameters.values()
     defaults = {x.name: x.default for x in arguments if x.default is not x.empty} | spec.kwargs
@@ -80,6 +78,9 @@ def make(name: str, task: str, **given: Any) -> HostEnvironment:
         name: what error messages call it.
         task: gymnasium's id, such as `HalfCheetah-v5`, or `module:ID`.
         **given: arguments of its class.
+
+    Raises:
+        ValueError: if it cannot be made, or has spaces that no policy here can serve.
     """
     suite = _gymnasium()
 
@@ -87,10 +88,10 @@ def make(name: str, task: str, **given: Any) -> HostEnvironment:
         # Neither TimeLimit nor a checker, which would speak of each environment.
         return suite.make(task, max_episode_steps=-1, disable_env_checker=True, **given)
 
-    with _in_a_line(task):
+    with _in_a_line(f"{name!r} cannot be made here"):
         env = make_one()
     observed = gymnasium_spaces.observations(name, suite, env.observation_space)
-    acted = gymnasium_spaces.actions(suite, env.action_space)
+    acted = gymnasium_spaces.actions(name, suite, env.action_space)
     env.close()
     return HostEnvironment(
         name,
@@ -154,13 +155,13 @@ class _Vector:
 
 
 @contextlib.contextmanager
-def _in_a_line(task: str) -> Iterator[None]:
-    """Say as an error of the user's what keeps an environment from being made."""
+def _in_a_line(said: str) -> Iterator[None]:
+    """Say as an error of the user's what their code or a library of theirs raises."""
     try:
         yield
-    except (_gymnasium().error.Error, ImportError) as error:
+    except Exception as error:
         line = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"{task} of gymnasium cannot be made here: {line}") from error
+        raise ValueError(f"{said} ({type(error).__name__}): {line:.300}") from error
 
 
 def _spec(task: str) -> Any:

@@ -30,7 +30,7 @@ class Observations(NamedTuple):
     stack: Callable[[list[Any]], Any]
 
 
-def actions(suite: ModuleType, space: Any) -> Actions:
+def actions(name: str, suite: ModuleType, space: Any) -> Actions:
     """Return how actions are given to the environments.
 
     Raises:
@@ -46,8 +46,8 @@ def actions(suite: ModuleType, space: Any) -> Actions:
         ours = _box(space.low.reshape(-1), space.high.reshape(-1), (space.low.size,))
     else:
         raise ValueError(
-            f"actions are {space!r:.80}, and must be Discrete, MultiDiscrete, or a Box of real "
-            "numbers"
+            f"{name!r}: actions are {space!r:.80}, and must be Discrete, MultiDiscrete, or a Box "
+            "of real numbers"
         )
     start = getattr(space, "start", 0)
     return Actions(ours, lambda action: (action.reshape(-1, *shape) + start).astype(kind))
@@ -72,8 +72,8 @@ def observations(name: str, suite: ModuleType, space: Any, part: str = "") -> Ob
         ours = _box(0, getattr(space, "nvec", 2) - 1, space.shape)
     else:
         raise ValueError(
-            f"observations are {space!r:.80}, and must be a Box, Discrete, or a Dict or Tuple of "
-            "these"
+            f"{name!r}: observations are {space!r:.80}, and must be a Box, Discrete, or a Dict or "
+            "Tuple of these"
         )
     shape, said = tuple(space.shape), f"an observation {part!r}" if part else "an observation"
 

@@ -67,6 +67,8 @@ def make(name: str) -> Any:
             return adapter.make(name, task, **options)
         except (AssertionError, KeyError, NotImplementedError, TypeError, ValueError) as error:
             line = (str(error).splitlines() or [""])[0]
+            if line.startswith(repr(name)):  # it says so itself
+                raise
             raise ValueError(
                 f"{name!r} cannot be made ({type(error).__name__}: {line:.200}): give other "
                 "options, or another environment"
