@@ -14,7 +14,7 @@ from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.theory.soft import inverse, soft_values
 
-NUM, FITTED, STATES, ACTIONS, FEATURES = 2_000, 200, 4, 3, 3  # solved dozens of times, each
+NUM, FITTED, STATES, ACTIONS, FEATURES = 2_000, 100, 4, 3, 3  # solved dozens of times, each
 ROWS = ("S..w.", ".#wm.", "..m.w", ".w#..", "S...G")
 TRUE, TEMPERATURE, STEP = (2.0, -1.5, -0.7), 0.4, 1e-5
 SOFT_OPTIMUM = jax.jit(lambda mdp, tau: soft_values.policy_iteration(mdp, tau).policy)

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 Scalar = jax.Array | float
-_SUFFICIENT, _DAMPING = 1e-4, 1e-12
+_SUFFICIENT, _DAMPING = 0.25, 1e-12  # of the slope; a Newton step on a parabola gains half of it
 
 
 class Fit(NamedTuple):
