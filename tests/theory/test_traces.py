@@ -284,8 +284,8 @@ def test_the_right_values_are_left_where_they_are_in_the_mean():
 
         return jax.vmap(change)(jnp.arange(3))
 
-    decays = np.random.default_rng(3).uniform(size=2_000)
-    problems = random_mdps(1, 2_000, 2, 2, sparse=0.3), random_policies(2, 2_000, 2, 2), decays
+    decays = np.random.default_rng(3).uniform(size=NUM)
+    problems = random_mdps(1, NUM, 2, 2, sparse=0.3), random_policies(2, NUM, 2, 2), decays
     mean, size = jax.jit(jax.vmap(one))(*problems)
     assert_allclose(mean, 0.0, atol=1e-12)
     assert np.quantile(size, 0.5) > 0.1
