@@ -22,7 +22,7 @@ def every(mdp, logits, horizon):
     policy = jax.nn.softmax(logits)
     paths = estimators.enumerate_trajectories(mdp, policy, horizon)
     found = {
-        "none": jnp.zeros((horizon, logits.shape[0])),
+        "none": jnp.zeros((horizon, logits.shape[0]), logits.dtype),
         "value": estimators.undiscounted_values(mdp, policy, horizon)[0][:-1],
         "stepwise": baselines.stepwise_baseline(logits, paths),
         "state": baselines.state_baseline(logits, paths),
@@ -125,3 +125,10 @@ def test_for_one_step_both_formulas_are_one():
     policy = np.asarray(jax.nn.softmax(logits))
     want = np.sum(policy[..., ::-1] * np.asarray(batch.reward), axis=2)  # as for the two arms
     assert_allclose(found["state"][:, 0], want, atol=1e-9)
+
+
+def test_single_precision_stays_single():
+    mdp = mdp_g(0.9, jnp.float32)
+    found = jax.eval_shape(partial(every, horizon=2), mdp, jnp.zeros((3, 2), jnp.float32))
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves(found)}
+    assert dtypes == {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}

@@ -339,3 +339,15 @@ def test_what_is_no_episode_is_refused():
         traces.online(np.zeros(2), episode, DUTCH, 0.5, 0.1)
     with pytest.raises(ValueError, match=r"trace_decay is 1\.5: give one in \[0, 1\]"):
         traces.lambda_returns(np.zeros(2), episode._replace(reward=np.zeros(3)), 1.5)
+
+
+def test_single_precision_stays_single():
+    value = jnp.zeros(3, jnp.float32)
+    episode = Episode(jnp.zeros(5, jnp.int32), *jnp.zeros((2, 4), jnp.float32))
+    shapes = [
+        jax.eval_shape(lambda v, e, k=kind, f=f: f(v, e, k, 0.5, 0.1), value, episode)
+        for kind in KINDS.values()
+        for f in (traces.online, traces.offline)
+    ]
+    shapes.append(jax.eval_shape(lambda v, e: traces.forward_view(v, e, 0.5, 0.1), value, episode))
+    assert {leaf.dtype for leaf in shapes} == {jnp.dtype(jnp.float32)}
