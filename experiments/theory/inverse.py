@@ -31,8 +31,8 @@ BEFORE = (
 )
 AFTER = tuple(f"{row[:6]}##" if i == 5 else row for i, row in enumerate(BEFORE))
 KINDS = {"G": "goal", "w": "water", "m": "mud"}
-TRUE = np.array([2.0, -1.0, -0.5])
-GAMMA, SLIP, TEMPERATURE, HORIZON = 0.95, 0.1, 0.15, 200
+TRUE = np.array([0.6, -1.0, -0.5])
+GAMMA, SLIP, TEMPERATURE, HORIZON = 0.95, 0.1, 0.25, 200
 SEEDS, RIDGE, DOUBT = 20, 0.1, 0.1
 DEMONSTRATIONS = np.array([1, 4, 16, 64, 256, 1024])
 
@@ -98,7 +98,7 @@ def newton_path(mdp, feature, counts):
         error = jnp.max(jnp.abs(solve.visitation(mdp, found.policy) - visits))
         return jnp.stack([found.residual, error]), found.weight
 
-    return jax.lax.map(after, jnp.arange(1, 16))
+    return jax.lax.map(after, jnp.arange(1, 21))
 
 
 def draw_field(axis, rows, values, title, color_map, limits):

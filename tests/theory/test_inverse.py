@@ -13,8 +13,9 @@ from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.theory.soft import inverse, soft_values
+from worked import mdp_g
 
-NUM, FITTED, STATES, ACTIONS, FEATURES = 2_000, 200, 4, 3, 3  # solved dozens of times, each
+NUM, FITTED, STATES, ACTIONS, FEATURES = 2_000, 100, 4, 3, 3  # solved dozens of times, each
 ROWS = ("S..w.", ".#wm.", "..m.w", ".w#..", "S...G")
 TRUE, TEMPERATURE, STEP = (2.0, -1.5, -0.7), 0.4, 1e-5
 SOFT_OPTIMUM = jax.jit(lambda mdp, tau: soft_values.policy_iteration(mdp, tau).policy)
@@ -244,3 +245,13 @@ def test_wrong_shapes_are_refused():
         inverse.fit(mdp, feature, np.zeros(2), 0.5)
     with pytest.raises(ValueError, match="ridge is -1"):
         inverse.fit(mdp, feature, np.zeros(3), 0.5, ridge=-1.0)
+
+
+def test_single_precision_stays_single():
+    mdp, feature = mdp_g(0.9, jnp.float32), jnp.ones((3, 2, 2), jnp.float32)
+    policy = jnp.full((3, 2), 0.5, jnp.float32)
+    found = jax.eval_shape(explain, mdp, feature, policy, 0.5)
+    paths = jax.eval_shape(lambda m, x: estimators.enumerate_trajectories(m, x, 2), mdp, policy)
+    counts = jax.eval_shape(lambda f, x: inverse.empirical_counts(f, x, 0.9), feature, paths)
+    dtypes = {leaf.dtype for leaf in jax.tree.leaves((found, counts))}
+    assert dtypes == {jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)}

@@ -228,3 +228,16 @@ def test_samples_come_as_often_as_they_should():
     want = np.append(expected[often], expected[~often].sum())
     assert often.sum() > 20
     assert stats.chisquare(seen, want).pvalue > 1e-4
+
+
+def test_single_precision_stays_single():
+    mdp = jax.tree.map(lambda x: x.astype(jnp.float32), gamble(0.3))
+    found = jax.eval_shape(lambda m: inference.backward_messages(m, 2), mdp)
+    law = jax.eval_shape(posterior.posterior, mdp, found)
+    shapes = [
+        law,
+        jax.eval_shape(posterior.divergence, law, law),
+        jax.eval_shape(posterior.expected_reward, law, mdp.reward),
+        jax.eval_shape(lambda m: posterior.enumerated(m, 2).weight, mdp),
+    ]
+    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}

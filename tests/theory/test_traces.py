@@ -284,8 +284,8 @@ def test_the_right_values_are_left_where_they_are_in_the_mean():
 
         return jax.vmap(change)(jnp.arange(3))
 
-    decays = np.random.default_rng(3).uniform(size=2_000)
-    problems = random_mdps(1, 2_000, 2, 2, sparse=0.3), random_policies(2, 2_000, 2, 2), decays
+    decays = np.random.default_rng(3).uniform(size=NUM)
+    problems = random_mdps(1, NUM, 2, 2, sparse=0.3), random_policies(2, NUM, 2, 2), decays
     mean, size = jax.jit(jax.vmap(one))(*problems)
     assert_allclose(mean, 0.0, atol=1e-12)
     assert np.quantile(size, 0.5) > 0.1
@@ -339,3 +339,15 @@ def test_what_is_no_episode_is_refused():
         traces.online(np.zeros(2), episode, DUTCH, 0.5, 0.1)
     with pytest.raises(ValueError, match=r"trace_decay is 1\.5: give one in \[0, 1\]"):
         traces.lambda_returns(np.zeros(2), episode._replace(reward=np.zeros(3)), 1.5)
+
+
+def test_single_precision_stays_single():
+    value = jnp.zeros(3, jnp.float32)
+    episode = Episode(jnp.zeros(5, jnp.int32), *jnp.zeros((2, 4), jnp.float32))
+    shapes = [
+        jax.eval_shape(lambda v, e, k=kind, f=f: f(v, e, k, 0.5, 0.1), value, episode)
+        for kind in KINDS.values()
+        for f in (traces.online, traces.offline)
+    ]
+    shapes.append(jax.eval_shape(lambda v, e: traces.forward_view(v, e, 0.5, 0.1), value, episode))
+    assert {leaf.dtype for leaf in shapes} == {jnp.dtype(jnp.float32)}

@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 Scalar = jax.Array | float
-_SUFFICIENT, _DAMPING = 1e-4, 1e-12
+_SUFFICIENT, _DAMPING = 0.25, 1e-12  # of the slope; a Newton step on a parabola gains half of it
 
 
 class Fit(NamedTuple):
@@ -95,7 +95,7 @@ def empirical_counts(feature: jax.Array, paths: Trajectories, gamma: Scalar) -> 
 
     What would follow the last of T steps is missing, `gamma^T` of the whole.
     """
-    discounts = gamma ** jnp.arange(paths.state.shape[1])
+    discounts = gamma ** jnp.arange(paths.state.shape[1]).astype(feature.dtype)
     collected = jnp.einsum("t,ntk->nk", discounts, feature[paths.state, paths.action])
     return paths.weight @ collected
 
@@ -203,16 +203,17 @@ def fit(
         here, count = carry
         there = at(here.weight + here.size * here.step)
         slope = jnp.vdot(here.gradient, here.step)
-        rounding = 100.0 * jnp.finfo(slope.dtype).eps * jnp.abs(there.loss)
-        better = there.loss <= here.loss + _SUFFICIENT * here.size * slope + rounding
+        slack = 100.0 * jnp.finfo(slope.dtype).eps * jnp.abs(there.loss)
+        better = there.loss <= here.loss + _SUFFICIENT * here.size * slope + slack
         nearer = here._replace(size=0.5 * here.size)
         point = jax.tree.map(lambda x, y: jnp.where(better, x, y), there, nearer)
         return point, count + 1
 
     def going_on(carry: tuple[_Point, jax.Array]) -> jax.Array:
-        far = jnp.max(jnp.abs(carry[0].gradient)) > attainable(tolerance, counts)
+        far = jnp.max(jnp.abs(carry[0].gradient)) > enough
         return far & (carry[1] < max_iterations)
 
+    enough = attainable(tolerance, counts / (1.0 - mdp.gamma))
     # Begin with a point that is worse than w = 0, which is the first that is tried.
     zero, one = jnp.zeros_like(counts), jnp.ones_like(counts[0])
     policy = jnp.zeros_like(mdp.reward)
