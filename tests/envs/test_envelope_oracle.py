@@ -67,16 +67,17 @@ def keys_and_actions(env, num_steps):
 
 def ours(env, first, inputs):
     """Play a batch of environments of one each, so that the keys are known."""
+    of_each = lambda tree: jax.tree.map(lambda x: x[:, 0], tree)  # noqa: E731
 
     def body(state, inputs):
         step_key, reset_key, action = inputs
         state, timestep = jax.vmap(
             lambda k, r, s, a: envs.step(env, k, r, s, a[None]),
         )(step_key, reset_key, state, action)
-        return state, jax.tree.map(lambda x: x[:, 0], timestep)
+        return state, of_each(timestep)
 
     state, obs = jax.vmap(lambda key: envs.reset(env, key, 1))(first)
-    return obs[:, 0], jax.lax.scan(body, state, inputs)[1]
+    return of_each(obs), jax.lax.scan(body, state, inputs)[1]
 
 
 def theirs(env, keyed, first, inputs):
