@@ -121,7 +121,7 @@ peer-%:
 
 envelope: ## the suites beside jax-envelope's adapters of them, with Python 3.12
 	@PYENV_VERSION=3.12 $(MAKE) .venv-envelope/.dev PYTHON=python3.12 VENV=.venv-envelope
-	@.venv-envelope/bin/python -m pip install -q -c constraints/3.12.txt -e ".[dev,brax,craftax,navix]" jax-envelope==0.6.1
+	@.venv-envelope/bin/python -m pip install -q -c constraints/3.12.txt -e ".[dev,brax,craftax,navix]" "jumanji>=1.1,<2" requests jax-envelope==0.6.1
 	.venv-envelope/bin/python -m pytest -m '' -n 0 tests/envs/test_envelope_oracle.py $(ARGS)
 
 FIGURES := $(filter-out figures,$(basename $(notdir $(wildcard experiments/theory/*.py))))
