@@ -17,7 +17,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep theory record variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory record variance versus clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -97,6 +97,32 @@ bench-sac: install ## soft actor-critic and its replay
 
 bench-sweep: install ## many agents in one program
 	$(BIN)/python experiments/bench/sweep.py $(ARGS)
+
+# Python 3.12, with both libraries in one virtual environment; pyenv hides all Pythons but one.
+bench-ajax: ## PPO beside Ajax
+	@PYENV_VERSION=3.12 $(MAKE) install PYTHON=python3.12 VENV=.venv-ajax
+	@.venv-ajax/bin/python -m pip install -q -c constraints/3.12.txt -r experiments/bench/requirements-ajax.txt
+	.venv-ajax/bin/python experiments/bench/bench_ajax.py $(ARGS)
+
+PEER_ajax := -c constraints/3.12.txt -r experiments/bench/requirements-ajax.txt
+PEER_jaxnasium := "jaxnasium[algs,gymnax]==0.1.1" "jax<0.12"
+PEER_rejax := rejax==0.1.3 gymnax==0.0.9 "jax<0.11"
+PEER_brax := brax==0.14.2 "jax<0.10"
+
+peers: peer-ours peer-ajax peer-jaxnasium peer-rejax peer-brax ## time limits and resume in other libraries
+
+peer-ours: install
+	@$(BIN)/python experiments/bench/peers.py ours
+
+peer-%:
+	@test -x .venv-peer-$*/bin/python || PYENV_VERSION=3.12 python3.12 -m venv .venv-peer-$*
+	@.venv-peer-$*/bin/python -m pip install -q $(PEER_$*)
+	@.venv-peer-$*/bin/python experiments/bench/peers.py $*
+
+envelope: ## the suites beside jax-envelope's adapters of them, with Python 3.12
+	@PYENV_VERSION=3.12 $(MAKE) .venv-envelope/.dev PYTHON=python3.12 VENV=.venv-envelope
+	@.venv-envelope/bin/python -m pip install -q -c constraints/3.12.txt -e ".[dev,brax,craftax,navix]" "jumanji>=1.1,<2" requests jax-envelope==0.6.1
+	.venv-envelope/bin/python -m pytest -m '' -n 0 tests/envs/test_envelope_oracle.py $(ARGS)
 
 FIGURES := $(filter-out figures,$(basename $(notdir $(wildcard experiments/theory/*.py))))
 

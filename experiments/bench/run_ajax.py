@@ -1,0 +1,62 @@
+"""One process of the comparison with Ajax: its PPO, in a virtual environment that has both."""
+
+import json
+import sys
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import timing
+from ajax.agents.PPO.PPO import PPO
+
+
+def train(row: dict[str, Any], hyper: dict[str, Any], executions: int) -> None:
+    """Time a row of the benchmark: what `PPO.train` does for one seed, without any evaluation."""
+    layers = ("64", "tanh", "64", "tanh")
+    agent = PPO(
+        row["env"].removeprefix("brax:"),
+        n_envs=row["num_envs"],
+        n_steps=hyper["num_steps"],
+        n_epochs=hyper["num_epochs"],
+        num_minibatches=hyper["num_minibatches"],
+        actor_learning_rate=hyper["learning_rate"],
+        critic_learning_rate=hyper["learning_rate"],
+        gamma=hyper["gamma"],
+        gae_lambda=hyper["gae_lambda"],
+        clip_range=hyper["clip_eps"],
+        ent_coef=hyper["ent_coef"],
+        vf_coef=hyper["vf_coef"],
+        max_grad_norm=hyper["max_grad_norm"],
+        actor_architecture=layers,
+        critic_architecture=layers,
+    )
+    make = partial(
+        agent.get_make_train(),
+        env_args=agent.env_args,
+        actor_optimizer_args=agent.actor_optimizer_args,
+        critic_optimizer_args=agent.critic_optimizer_args,
+        network_args=agent.network_args,
+        agent_config=agent.agent_config,
+        num_episode_test=1,
+        run_ids=[],
+        logging_config=None,
+    )
+    keys, index = jax.vmap(jax.random.PRNGKey)(jnp.arange(1)), jnp.arange(1)
+    # It takes one rollout more than fit into what is asked for.
+    rollout = row["num_envs"] * hyper["num_steps"]
+    trained = jax.vmap(make(total_timesteps=row["timesteps"] - rollout))
+    state = jax.eval_shape(trained, keys, index)[0]
+    timing.report(
+        "ajax-rl",
+        trained,
+        (keys, index),
+        executions,
+        timesteps=row["timesteps"],
+        num_params=timing.count((state.actor_state.params, state.critic_state.params)),
+    )
+
+
+if __name__ == "__main__":
+    task = json.loads(sys.argv[1])
+    train(task["row"], task["hyper"], task["executions"])
