@@ -52,7 +52,7 @@ __all__ = [
 T = TypeVar("T")
 # Marks a field that holds an object of the program, which no command line can name.
 FROM_PYTHON = {"from_python": True}
-OBJECTS = ("env", "network", "optimizer")
+OBJECTS = ("env", "network", "optimizer", "core")
 Activation = Literal["tanh", "relu", "swish", "gelu"]
 _MAX_COUNT = 2**31 - 1  # what an int32 holds: counters and indices on the device are such
 _MAX_LAYERS = 100
@@ -118,6 +118,8 @@ class BaseConfig(PytreeDataclass):
     """name (`jaxrl-pg envs` lists them), or an object with gymnax 1.0's interface"""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict)
     """values that replace the environment's default parameters"""
+    frame_stack: Annotated[int, Positive] = 1
+    """observations joined into one, the newest last"""
     total_timesteps: Annotated[int, Positive] = 1_000_000
     """environment steps of the whole run, rounded up to whole iterations"""
     num_envs: Annotated[int, Positive] = 64
@@ -134,8 +136,10 @@ class BaseConfig(PytreeDataclass):
     """widths of the hidden layers"""
     activation: Activation = "tanh"
     """activation function of the hidden layers"""
+    cnn: Literal["minatar", "nature", "impala"] = "minatar"
+    """convolutions in front of the layers when observations are images"""
     conv_features: int = 16
-    """3x3 filters in front of the layers when observations are images; 0 flattens them"""
+    """3x3 filters in front of the layers when observations are images; 0 flattens them (minatar)"""
     conv_layers: tuple[tuple[int, ...], ...] = ()
     """instead of those: features,kernel[,stride[,padding]] of each convolution"""
     layer_norm: bool = False
@@ -190,6 +194,11 @@ class BaseConfig(PytreeDataclass):
     def steps_per_iteration(self) -> int:
         """Environment steps in one iteration."""
         return self.num_envs * self.num_steps
+
+    @property
+    def rows_per_iteration(self) -> int:
+        """Rows that a rollout is learned from, of which minibatches are made."""
+        return self.steps_per_iteration
 
     @property
     def num_iterations(self) -> int:

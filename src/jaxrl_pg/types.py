@@ -11,10 +11,14 @@ import jax
 from jaxrl_pg.config import BaseConfig
 
 __all__ = [
+    "ACTION_MASK",
     "ActorState",
     "Agent",
     "EnvSpec",
+    "Memory",
     "Metrics",
+    "Obs",
+    "ObsShape",
     "OptState",
     "Params",
     "TimeStep",
@@ -23,6 +27,9 @@ __all__ = [
 ]
 
 Metrics = dict[str, jax.Array]
+Obs = Any  # an array, or a dict of arrays where observations are structured
+ObsShape = tuple[int, ...] | tuple[tuple[str, tuple[int, ...]], ...]
+ACTION_MASK = "action_mask"  # name of the array that says which actions are legal
 Params = Any  # a pytree of arrays: the parameters of networks
 OptState = Any  # a pytree of arrays: what an optimiser remembers
 
@@ -34,16 +41,22 @@ class EnvSpec(NamedTuple):
     """What a network must know of an environment; hashable, so it can be static.
 
     Attributes:
-        obs_shape: shape of one observation, `()` excluded: a scalar becomes `(1,)`.
+        obs_shape: shape of one observation, `()` excluded: a scalar becomes `(1,)`. Of structured
+            observations, `(name, shape)` of each array.
         discrete: True for a finite action set, False for a box of real actions.
         num_actions: number of actions (discrete) or of action dimensions (box).
         action_shape: shape of one action, `()` when discrete.
+        masked: observations have an array `action_mask`, `[num_actions]` bool: the legal ones.
+        factors: of a `MultiDiscrete` action, the number of choices of each component; an agent's
+            action is then the number, row by row, of their combination.
     """
 
-    obs_shape: tuple[int, ...]
+    obs_shape: ObsShape
     discrete: bool
     num_actions: int
     action_shape: tuple[int, ...]
+    masked: bool = False
+    factors: tuple[int, ...] = ()
 
 
 class TimeStep(NamedTuple):
@@ -57,11 +70,11 @@ class TimeStep(NamedTuple):
         final_obs: `[B, ...]` the observation this step led to, before any reset.
     """
 
-    obs: jax.Array
+    obs: Obs
     reward: jax.Array
     terminated: jax.Array
     truncated: jax.Array
-    final_obs: jax.Array
+    final_obs: Obs
 
 
 class ActorState(NamedTuple):
@@ -73,13 +86,16 @@ class ActorState(NamedTuple):
         episode_return: `[B]` undiscounted reward of the episode in progress.
         episode_length: `[B]` int32 steps of the episode in progress.
         discounted_return: `[B]` running discounted reward, read by reward normalisation.
+        hidden: `[B, ...]` what a recurrent core remembers before it sees `obs`, zero where an
+            episode begins; `()` without a core.
     """
 
     env_state: Any
-    obs: jax.Array
+    obs: Obs
     episode_return: jax.Array
     episode_length: jax.Array
     discounted_return: jax.Array
+    hidden: Any = ()
 
 
 class Transition(NamedTuple):
@@ -96,7 +112,7 @@ class Transition(NamedTuple):
             terminated, 0 elsewhere.
     """
 
-    obs: jax.Array
+    obs: Obs
     action: jax.Array
     log_prob: jax.Array
     reward: jax.Array
@@ -123,6 +139,21 @@ class TrainState(NamedTuple, Generic[LearnerT]):
     iteration: jax.Array
 
 
+class Memory(NamedTuple):
+    """How an agent with a recurrent core acts; `hidden` is a pytree of `[N, ...]`.
+
+    Attributes:
+        start: `(config, num) -> hidden` at the beginning of `num` episodes; `()` for a config
+            without a core, for which the agent's `act` and `value` hold.
+        act: `(config, learner, obs, key, deterministic, hidden) -> (raw actions, hidden)`.
+        value: `(config, learner, obs, hidden) -> [N]`.
+    """
+
+    start: Callable[[Any, int], Any]
+    act: Callable[[Any, Any, Obs, jax.Array, bool, Any], tuple[jax.Array, Any]]
+    value: Callable[[Any, Any, Obs, Any], jax.Array]
+
+
 @dataclass(frozen=True)
 class Agent(Generic[ConfigT, LearnerT]):
     """The contract of an agent: pure functions over one train state.
@@ -138,14 +169,17 @@ class Agent(Generic[ConfigT, LearnerT]):
             `config.steps_per_iteration` environment steps; metrics are scalars.
         act: `(config, learner, obs [N, ...], key, deterministic) -> raw actions [N, ...]`.
         value: `(config, learner, obs [N, ...]) -> [N]`, the critic on raw observations.
+        memory: what replaces `act` and `value` where the config has a recurrent core; None for
+            agents that have no such config.
     """
 
     name: str
     Config: type[ConfigT]
     init: Callable[[ConfigT, jax.Array], TrainState[LearnerT]]
     iterate: Callable[[ConfigT, TrainState[LearnerT]], tuple[TrainState[LearnerT], Metrics]]
-    act: Callable[[ConfigT, LearnerT, jax.Array, jax.Array, bool], jax.Array]
-    value: Callable[[ConfigT, LearnerT, jax.Array], jax.Array]
+    act: Callable[[ConfigT, LearnerT, Obs, jax.Array, bool], jax.Array]
+    value: Callable[[ConfigT, LearnerT, Obs], jax.Array]
+    memory: Memory | None = None
 
     def __post_init__(self) -> None:
         """Tell the config class whose it is."""

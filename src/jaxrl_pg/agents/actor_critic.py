@@ -34,7 +34,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.components import on_policy, rollout
+from jaxrl_pg.components.memory import MemoryFields
 from jaxrl_pg.components.on_policy import (
+    MEMORY,
     ActorCriticModel,
     Batch,
     Experience,
@@ -51,7 +53,7 @@ from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 __all__ = ["AGENT", "Config", "Learner", "act", "gradient", "init", "iterate", "value"]
 
 
-class Config(OnPolicyConfig):
+class Config(MemoryFields, OnPolicyConfig):
     """Hyper-parameters of the actor-critic; floats are pytree leaves, everything else static."""
 
     num_envs: Annotated[int, Positive] = 16
@@ -81,6 +83,11 @@ class Config(OnPolicyConfig):
         if self.online and self.target != "td0":
             raise ValueError(
                 f"online=True learns from TD errors and target={self.target!r}: give target='td0'"
+            )
+        if self.online and self.core is not None:
+            raise ValueError(
+                f"online=True learns from single steps and core={self.core!r} from sequences: give "
+                "online=False"
             )
 
 
@@ -138,16 +145,17 @@ def _rows(
     else:
         trace = {"monte_carlo": 1.0, "td0": 0.0, "td_lambda": config.gae_lambda}[config.target]
         advantage = returns.gae(steps.reward, value, next_value, *ends, config.gamma, trace)
-    return on_policy.as_rows(learner.normalizer, steps, value, advantage)
+    return on_policy.as_rows(model, learner.normalizer, experience, value, advantage)
 
 
 def _loss(
     params: Params, config: Config, model: ActorCriticModel, rows: Batch
 ) -> tuple[jax.Array, Metrics]:
-    dist, values = model.network.apply(params, rows.obs)
+    dist, values = model.read(params, rows)
     advantage = rows.advantage
     if config.normalize_advantage:
-        advantage = collectives.standardize(advantage[None])[0]
+        every = advantage.reshape(-1)
+        advantage = collectives.standardize(every[None])[0].reshape(advantage.shape)
     log_prob = model.family.log_prob(dist, rows.action)
     policy_loss = losses.policy_gradient_loss(log_prob, advantage)
     value_loss = losses.value_loss(values, rows.target)
@@ -161,4 +169,4 @@ def _loss(
     }
 
 
-AGENT = Agent("actor_critic", Config, init, iterate, act, value)
+AGENT = Agent("actor_critic", Config, init, iterate, act, value, MEMORY)

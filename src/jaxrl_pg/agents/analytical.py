@@ -30,6 +30,8 @@ import jax.numpy as jnp
 
 from jaxrl_pg.components import (
     epochs,
+    layers,
+    models,
     networks,
     normalize,
     on_policy,
@@ -38,7 +40,15 @@ from jaxrl_pg.components import (
     step_size,
 )
 from jaxrl_pg.components.critics import Critics
-from jaxrl_pg.components.on_policy import ActorCriticModel, Batch, EpochsConfig, act, value
+from jaxrl_pg.components.memory import MemoryFields
+from jaxrl_pg.components.on_policy import (
+    MEMORY,
+    ActorCriticModel,
+    Batch,
+    EpochsConfig,
+    act,
+    value,
+)
 from jaxrl_pg.components.step_size import StepFields, TrustFields
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import closed_form, losses
@@ -51,7 +61,7 @@ _BAND = 0.2  # ratios outside [0.8, 1.2], PPO's band, are counted
 _OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max}
 
 
-class Config(StepFields, TrustFields, EpochsConfig):
+class Config(MemoryFields, StepFields, TrustFields, EpochsConfig):
     """Hyper-parameters of the analytical update; floats are pytree leaves."""
 
     target: Literal["sampled", "all_actions"] = "sampled"
@@ -62,6 +72,15 @@ class Config(StepFields, TrustFields, EpochsConfig):
     """largest weight of GAE's correction of the critic; 0 believes the critic (all_actions)"""
     vf_coef: float = 0.5
     """weight of the value loss, and of the critic's"""
+
+    def check(self) -> None:
+        """Refuse a memory of the critic of all actions."""
+        super().check()
+        if self.core is not None and self.target == "all_actions":
+            raise ValueError(
+                f"target='all_actions' has a critic without a memory and core={self.core!r}: give "
+                "target='sampled'"
+            )
 
 
 class Learner(NamedTuple):
@@ -138,7 +157,7 @@ def _weigh_taken_actions(
     config: Config, model: ActorCriticModel, learner: Learner, batch: Batch, iteration: jax.Array
 ) -> tuple[Rows, jax.Array, Metrics]:
     """Return weights of the taken actions, eps after this rollout, and what is predicted."""
-    advantage = batch.advantage
+    advantage = batch.advantage.reshape(-1)
     eps = step_size.running_eps(learner.eps, advantage, iteration, config.eps_decay)
     constant = step_size.constant(
         config,
@@ -151,8 +170,11 @@ def _weigh_taken_actions(
     gain = jnp.mean(jnp.expm1(log_weight) * advantage)
     kl = closed_form.weights_kl(log_weight)
     metrics = step_size.predict(config.gamma, constant, eps, gain, kl)
-    old = model.network.apply(learner.params, batch.obs, method="policy")
-    return Rows(batch, log_weight, old), eps, metrics
+    if models.remembers(model):
+        old, _ = model.read(learner.params, batch)
+    else:
+        old = model.network.apply(learner.params, batch.obs, method="policy")
+    return Rows(batch, log_weight.reshape(batch.advantage.shape), old), eps, metrics
 
 
 def _weigh_all_actions(
@@ -164,6 +186,7 @@ def _weigh_all_actions(
     advantage = closed_form.all_action_advantage(
         q, old, batch.action, batch.advantage, config.correction_clip
     )
+    advantage = networks.legal_only(batch.obs, advantage)
     eps = step_size.running_eps(learner.eps, advantage, iteration, config.eps_decay)
     progress = step_size.progress(config, iteration)
     log_target, metrics = step_size.improve(config, config.gamma, old, advantage, eps, progress)
@@ -174,7 +197,7 @@ def _loss(
     config: Config, model: ActorCriticModel, rows: Rows, params: tuple[Params, Params]
 ) -> tuple[jax.Array, Metrics]:
     batch, family = rows.batch, model.family
-    dist, values = model.network.apply(params[0], batch.obs)
+    dist, values = model.read(params[0], batch)
     log_ratio = family.log_prob(dist, batch.action) - batch.log_prob
     value_loss = losses.value_loss(values, batch.target)
     if config.target == "all_actions":
@@ -235,7 +258,7 @@ def _critic(config: Config, model: ActorCriticModel) -> Any:
         )
     if config.network is not None:
         return own_network.critics(config, spec, "q", 1)
-    return Critics(1, spec, spec.num_actions, networks.torso_fields(config))
+    return Critics(1, spec, spec.num_actions, layers.torso_fields(config))
 
 
-AGENT = Agent("analytical", Config, init, iterate, act, value)
+AGENT = Agent("analytical", Config, init, iterate, act, value, MEMORY)

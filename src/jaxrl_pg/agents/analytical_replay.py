@@ -42,7 +42,7 @@ from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.components.step_size import StepFields, TrustFields
 from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import closed_form, distributions, full_normal, soft
-from jaxrl_pg.types import Agent, Metrics, OptState, TrainState
+from jaxrl_pg.types import Agent, Metrics, Obs, OptState, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
 
@@ -124,7 +124,7 @@ class Model(NamedTuple):
     policy: Any
     critics: Any
 
-    def actions(self, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array) -> Sampled:
+    def actions(self, policy: Any, critics: Any, obs: Obs, noise: jax.Array) -> Sampled:
         """Return all actions of a finite set, or draws `[N, K, A]`, with their q-values."""
         dist = self.policy.apply(policy, obs)
         if self.env.spec.discrete:
@@ -133,7 +133,8 @@ class Model(NamedTuple):
         draws = self.family.sample(_for_each_draw(dist), noise)
         num, times, size = draws.shape
         actions = jnp.tanh(draws).reshape(num * times, size)
-        q = self.critics.apply(critics, jnp.repeat(obs, times, axis=0), actions)
+        each = jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), obs)
+        q = self.critics.apply(critics, each, actions)
         prior = jnp.full((num, times), -math.log(times))
         return Sampled(dist, noise, draws, prior, jnp.min(q, axis=0).reshape(num, times))
 
@@ -150,7 +151,7 @@ def build(config: Config) -> Model:
     Raises:
         ValueError: for a full covariance of actions that have none.
     """
-    env = envs.make(config.env, config.env_params)
+    env = envs.of(config)
     if config.covariance == "full" and env.spec.discrete:
         raise ValueError(
             f"covariance='full' is of Box actions and {config.env!r} has none: give 'diagonal'"
@@ -207,7 +208,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
 
 
 def act(
-    config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
+    config: Config, learner: Learner, obs: Obs, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Return raw actions for observations `[N, ...]`: sampled, or the policy's mode."""
     model = build(config)
@@ -216,11 +217,12 @@ def act(
     return off_policy.act(model.env.spec, params, key, deterministic)
 
 
-def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
+def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     """Return the least Q `[N]` of observations `[N, ...]`: expected under pi, or at its mean."""
     model = build(config)
     obs = envs.batch(model.env, obs)
-    noise = jnp.zeros((obs.shape[0], 1, model.env.spec.num_actions))
+    num = jax.tree.leaves(obs)[0].shape[0]
+    noise = jnp.zeros((num, 1, model.env.spec.num_actions))
     return _expected_q(model.actions(learner.params.policy, learner.params.critics, obs, noise))
 
 
@@ -252,12 +254,13 @@ def _policy_step(
     model: Model,
     learner: Learner,
     progress: jax.Array,
-    obs: jax.Array,
+    obs: Obs,
     noise: jax.Array,
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the policy; every `policy_period` of them it becomes pi_old."""
     actions = model.actions(learner.old, learner.params.critics, obs, noise)
     advantage = closed_form.centred(actions.q, actions.log_prior)
+    advantage = networks.legal_only(obs, advantage)
     eps = step_size.running_eps(learner.eps, advantage, learner.rounds, config.eps_decay)
     log_target, chosen = step_size.improve(
         config, config.gamma, actions.log_prior, advantage, eps, progress
@@ -285,7 +288,7 @@ def _policy_loss(
     policy: Any,
     config: Config,
     model: Model,
-    obs: jax.Array,
+    obs: Obs,
     actions: Sampled,
     log_target: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
@@ -293,7 +296,7 @@ def _policy_loss(
     family, old = model.family, actions.dist
     dist = model.policy.apply(policy, obs)
     log_prob = model.log_prob(dist, actions)
-    log_ratio = log_prob - model.log_prob(old, actions)
+    log_ratio = networks.legal_only(obs, log_prob - model.log_prob(old, actions))
     target, missed = jnp.exp(log_target), log_target - actions.log_prior - log_ratio
     loss = -jnp.mean(jnp.sum(target * log_prob, axis=1))
     entropy = jnp.mean(family.entropy(dist))

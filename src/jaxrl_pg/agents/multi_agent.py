@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from jaxrl_pg import envs
 from jaxrl_pg.components import (
     epochs,
+    layers,
     networks,
     normalize,
     on_policy,
@@ -162,8 +163,14 @@ def build(config: Config) -> Model:
     Raises:
         ValueError: for real actions, or factors whose product is not the number of actions.
     """
-    env = envs.make(config.env, config.env_params)
+    env = envs.of(config)
     spec, num_joint = env.spec, math.prod(config.factors)
+    if isinstance(spec.obs_shape[0], tuple) or spec.factors:
+        raise ValueError(
+            f"multi_agent numbers the joint actions of players that see one array, and "
+            f"{config.env!r} has structured observations, masks or MultiDiscrete actions: use "
+            "another agent, such as ppo"
+        )
     if not spec.discrete:
         raise ValueError(
             f"env={config.env!r}: players who take turns need a finite action set; give another"
@@ -173,7 +180,7 @@ def build(config: Config) -> Model:
             f"factors={config.factors} make {num_joint} joint actions and {config.env!r} has "
             f"{spec.num_actions}: give factors with that product"
         )
-    torso = networks.torso_fields(config)
+    torso = layers.torso_fields(config)
     player = networks.Policy(spec._replace(num_actions=max(config.factors)), torso)
     critic = Critics(1, spec, 1 + spec.num_actions, torso)
     return Model(env, distributions.CATEGORICAL, player, critic, config.factors)

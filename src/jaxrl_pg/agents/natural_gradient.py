@@ -142,7 +142,7 @@ def _improve(
 
     (gain, entropy), gradient = jax.value_and_grad(objective, has_aux=True)(start)
     gain, entropy, gradient = collectives.mean((gain, entropy, gradient))
-    some_obs = rows.obs[:: config.fisher_stride]
+    some_obs = jax.tree.map(lambda x: x[:: config.fisher_stride], rows.obs)
     fisher = trust_region.fisher_vector_product(
         lambda point: policy(some_obs, point), family.kl, start
     )

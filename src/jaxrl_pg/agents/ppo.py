@@ -22,7 +22,15 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.components import normalize, on_policy, optim
-from jaxrl_pg.components.on_policy import ActorCriticModel, Batch, EpochsConfig, act, value
+from jaxrl_pg.components.memory import MemoryFields
+from jaxrl_pg.components.on_policy import (
+    MEMORY,
+    ActorCriticModel,
+    Batch,
+    EpochsConfig,
+    act,
+    value,
+)
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import batching, collectives, losses
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
@@ -33,7 +41,7 @@ __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 _KL_COEF_RANGE = (2.0**-64, 2.0**64)
 
 
-class Config(EpochsConfig):
+class Config(MemoryFields, EpochsConfig):
     """Hyper-parameters of PPO; floats are pytree leaves, everything else is static."""
 
     objective: Literal["clip", "kl"] = "clip"
@@ -104,7 +112,8 @@ def _update(
     )
     advantage = batch.advantage[indices]
     if config.normalize_advantage:
-        advantage = collectives.standardize(advantage)
+        rows = advantage.reshape(advantage.shape[0], -1)
+        advantage = collectives.standardize(rows).reshape(advantage.shape)
 
     def minibatch_step(carry: Any, xs: tuple[jax.Array, jax.Array]) -> tuple[Any, Metrics]:
         (params, opt_state, stopped), (indices, advantage) = carry, xs
@@ -141,7 +150,7 @@ def _loss(
 ) -> tuple[jax.Array, Metrics]:
     """The mean loss over some rows, and its parts."""
     family = model.family
-    dist, values = model.network.apply(params, rows.obs)
+    dist, values = model.read(params, rows)
     log_ratio = family.log_prob(dist, rows.action) - rows.log_prob
     if config.objective == "clip":
         policy_loss = losses.clipped_surrogate_loss(log_ratio, rows.advantage, config.clip_eps)
@@ -173,4 +182,4 @@ def _adapted(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     return jnp.clip(kl_coef, *_KL_COEF_RANGE)
 
 
-AGENT = Agent("ppo", Config, init, iterate, act, value)
+AGENT = Agent("ppo", Config, init, iterate, act, value, MEMORY)

@@ -116,7 +116,7 @@ class Weights(NamedTuple):
 
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     """Return a fresh train state: parameters, optimiser, statistics, first observations."""
-    limit = envs.time_limit(envs.make(config.env, config.env_params))
+    limit = envs.time_limit(envs.of(config))
     if not isinstance(limit, jax.core.Tracer) and int(limit) > config.num_steps:
         raise ValueError(
             f"num_steps={config.num_steps} and an episode of {config.env} may take {int(limit)}: "
@@ -131,7 +131,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     model, learner = on_policy.build(config), state.learner
     rate = on_policy.learning_rate(config, state.iteration)
     (reset_key,) = collectives.device_keys([jax.random.fold_in(state.key, 0)])
-    fresh = rollout.start(model.env, reset_key, state.actor.obs.shape[0])
+    fresh = rollout.start(model.env, reset_key, state.actor.episode_return.shape[0])
     experience = on_policy.gather(config, model, state._replace(actor=fresh))
     weights = weigh(config, model, learner, experience)
     grads, metrics = gradient(config, model, learner, experience, weights)
@@ -155,7 +155,9 @@ def weigh(
     gamma = 1.0 if config.discount == "none" else config.gamma
     reward, final_value = steps.reward, jnp.zeros_like(steps.reward)
     if config.entropy_in_return:
-        entropy = model.family.entropy(model.policy(learner, on_policy.flatten(steps.obs)))
+        entropy = model.family.entropy(
+            model.policy(learner, jax.tree.map(on_policy.flatten, steps.obs))
+        )
         reward = reward + config.ent_coef * entropy.reshape(reward.shape)
     if config.baseline == "value" and config.discount != "none":
         final_value = steps.final_value

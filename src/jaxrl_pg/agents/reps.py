@@ -164,12 +164,17 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
 
 def _steps(config: Config, learner: Learner, experience: Experience, target: jax.Array) -> Steps:
     steps = experience.steps
-    every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
+    every_obs = jax.tree.map(
+        lambda x, last: jnp.concatenate([x, last[None]]), steps.obs, experience.actor.obs
+    )
     every_obs = normalize.observe(learner.normalizer, every_obs)
     goes_on = ~(steps.terminated | steps.truncated)
     discount, final = config.gamma * goes_on, config.gamma * steps.final_value
     flat = on_policy.flatten
-    obs, next_obs = flat(every_obs[:-1]), flat(every_obs[1:])
+    obs, next_obs = (
+        jax.tree.map(lambda x, part=part: flat(x[part]), every_obs)
+        for part in (slice(None, -1), slice(1, None))
+    )
     return Steps(obs, next_obs, flat(steps.reward), flat(discount), flat(final), target)
 
 

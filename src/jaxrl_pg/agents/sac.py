@@ -27,6 +27,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.components import (
+    layers,
     networks,
     off_policy,
     optim,
@@ -39,7 +40,7 @@ from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import distributions, losses, soft
-from jaxrl_pg.types import Agent, EnvSpec, Metrics, OptState, TrainState
+from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
 
@@ -118,9 +119,7 @@ class Model(NamedTuple):
     critics: Any
     value: Any
 
-    def actions(
-        self, policy: Any, critics: Any, obs: jax.Array, noise: jax.Array
-    ) -> soft.ActionValues:
+    def actions(self, policy: Any, critics: Any, obs: Obs, noise: jax.Array) -> soft.ActionValues:
         """Return all actions of a finite set, or one draw, with the least of their q-values."""
         params = self.policy.apply(policy, obs)
         if isinstance(params, distributions.Normal):
@@ -131,7 +130,7 @@ class Model(NamedTuple):
         log_prob = jax.nn.log_softmax(params)
         return soft.ActionValues(jnp.exp(log_prob), log_prob, jnp.min(q, axis=0))
 
-    def state_value(self, value: Any, obs: jax.Array) -> jax.Array:
+    def state_value(self, value: Any, obs: Obs) -> jax.Array:
         """Return the value network's `V(s)` `[N]`."""
         return self.value.apply(value, obs)[0, :, 0]
 
@@ -142,7 +141,7 @@ def build(config: Config) -> Model:
     Raises:
         ValueError: for a policy loss that the environment's actions do not have.
     """
-    env = envs.make(config.env, config.env_params)
+    env = envs.of(config)
     if config.policy_loss == "kl_projection" and not env.spec.discrete:
         raise ValueError(
             f"policy_loss='kl_projection' sums over a finite action set and {config.env!r} has "
@@ -150,7 +149,7 @@ def build(config: Config) -> Model:
         )
     policy = off_policy.policy_network(config, env.spec)
     critics = off_policy.q_network(config, env.spec, config.num_critics)
-    value: Any = Critics(1, env.spec, 1, networks.torso_fields(config))
+    value: Any = Critics(1, env.spec, 1, layers.torso_fields(config))
     if config.network is not None and config.variant == "value":
         value = own_network.critics(config, env.spec, "value", 1)
     return Model(env, policy, critics, value)
@@ -210,7 +209,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
 
 
 def act(
-    config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
+    config: Config, learner: Learner, obs: Obs, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Return raw actions for observations `[N, ...]`: sampled, or the policy's mode."""
     model = build(config)
@@ -219,7 +218,7 @@ def act(
     return off_policy.act(model.env.spec, params, key, deterministic)
 
 
-def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
+def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     """Return the critic's soft value `[N]` of observations `[N, ...]`, entropy included.
 
     Of Box actions in the twin variant it is the least Q at the mean action, without the entropy
@@ -229,7 +228,8 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
     obs = envs.batch(model.env, obs)
     if config.variant == "value":
         return model.state_value(learner.params.value, obs)
-    noise = jnp.zeros((obs.shape[0], *model.env.spec.action_shape))
+    num = jax.tree.leaves(obs)[0].shape[0]
+    noise = jnp.zeros((num, *model.env.spec.action_shape))
     actions = model.actions(learner.params.policy, learner.params.critics, obs, noise)
     alpha = jnp.exp(learner.log_alpha) if model.env.spec.discrete else 0.0
     return soft.expected_value(actions, alpha)
@@ -253,7 +253,7 @@ def _critic_step(
 
 
 def _policy_step(
-    config: Config, model: Model, learner: Learner, obs: jax.Array, noise: jax.Array
+    config: Config, model: Model, learner: Learner, obs: Obs, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the policy, then one of the temperature if it is learned."""
     grads, (policy_loss, entropy) = jax.grad(_policy_loss, has_aux=True)(
@@ -271,7 +271,7 @@ def _policy_step(
     if not config.learn_alpha:
         return learner, metrics
     alpha_loss, grad = jax.value_and_grad(soft.temperature_loss)(
-        learner.log_alpha, entropy, _target_entropy(config, model.env.spec)
+        learner.log_alpha, entropy, _target_entropy(config, model.env.spec, obs)
     )
     log_alpha, alpha_opt, _ = off_policy.gradient_step(
         config, learner.log_alpha, learner.alpha_opt, grad
@@ -311,7 +311,7 @@ def _critic_loss(
 
 
 def _policy_loss(
-    policy: Any, config: Config, model: Model, learner: Learner, obs: jax.Array, noise: jax.Array
+    policy: Any, config: Config, model: Model, learner: Learner, obs: Obs, noise: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     actions = model.actions(policy, learner.params.critics, obs, noise)
     alpha = jnp.exp(learner.log_alpha)
@@ -327,13 +327,16 @@ def _averaged_part(config: Config, params: Params) -> Any:
     return params.value if config.variant == "value" else params.critics
 
 
-def _target_entropy(config: Config, spec: EnvSpec) -> jax.Array | float:
-    """The target entropy in nats."""
+def _target_entropy(config: Config, spec: EnvSpec, obs: Obs) -> jax.Array | float:
+    """The target entropy in nats; with illegal actions, `[N]`, by the number of legal ones."""
     if config.target_entropy is not None:
         return config.target_entropy
     if not spec.discrete:
         return -1.0 * spec.num_actions
-    return config.target_entropy_ratio * jnp.log(1.0 * spec.num_actions)
+    mask = networks.legal(obs)
+    if mask is None:
+        return config.target_entropy_ratio * jnp.log(1.0 * spec.num_actions)
+    return config.target_entropy_ratio * jnp.log(jnp.maximum(jnp.sum(mask, axis=-1), 1.0))
 
 
 AGENT = Agent("sac", Config, init, iterate, act, value)

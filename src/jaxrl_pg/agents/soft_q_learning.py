@@ -27,7 +27,7 @@ from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import distributions, soft
-from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
+from jaxrl_pg.types import Agent, Metrics, Obs, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 
@@ -59,7 +59,7 @@ def build(config: Config) -> tuple[envs.Env, Any]:
     Raises:
         ValueError: for real actions.
     """
-    env = envs.make(config.env, config.env_params)
+    env = envs.of(config)
     if not env.spec.discrete:
         raise ValueError(
             f"soft_q_learning sums over a finite action set and {config.env!r} has none: give an "
@@ -102,7 +102,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
 
 
 def act(
-    config: Config, learner: Learner, obs: jax.Array, key: jax.Array, deterministic: bool
+    config: Config, learner: Learner, obs: Obs, key: jax.Array, deterministic: bool
 ) -> jax.Array:
     """Return actions for observations `[N, ...]`: sampled, or the most probable ones."""
     env, network = build(config)
@@ -110,21 +110,23 @@ def act(
     return off_policy.act(env.spec, _logits(config, network, learner, obs), key, deterministic)
 
 
-def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
+def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     """Return the soft value `[N]` of observations `[N, ...]`, entropy included."""
     env, network = build(config)
-    return soft.optimal_value(network.apply(learner.params, envs.batch(env, obs))[0], config.alpha)
+    obs = envs.batch(env, obs)
+    q = networks.legal_logits(obs, network.apply(learner.params, obs)[0])
+    return soft.optimal_value(q, config.alpha)
 
 
 def _loss(
     params: Params, config: Config, network: Any, target_params: Params, rows: Rows
 ) -> tuple[jax.Array, Metrics]:
-    next_q = network.apply(target_params, rows.next_obs)[0]
+    next_q = networks.legal_logits(rows.next_obs, network.apply(target_params, rows.next_obs)[0])
     next_value = soft.optimal_value(next_q, config.alpha)
     target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
     q = q_of(network, params, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
-    logits = network.apply(params, rows.obs)[0] / config.alpha
+    logits = networks.legal_logits(rows.obs, network.apply(params, rows.obs)[0] / config.alpha)
     return loss, {
         "loss/q": loss,
         "q/mean": jnp.mean(q),
@@ -133,9 +135,9 @@ def _loss(
     }
 
 
-def _logits(config: Config, network: Any, learner: Learner, obs: jax.Array) -> jax.Array:
+def _logits(config: Config, network: Any, learner: Learner, obs: Obs) -> jax.Array:
     """Logits of the policy `exp((Q - V) / alpha)`; V cancels."""
-    return network.apply(learner.params, obs)[0] / config.alpha
+    return networks.legal_logits(obs, network.apply(learner.params, obs)[0] / config.alpha)
 
 
 AGENT = Agent("soft_q_learning", Config, init, iterate, act, value)

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl_pg.components.networks import Dense, Network, Torso, TorsoFields, in_columns
-from jaxrl_pg.types import EnvSpec, Params
+from jaxrl_pg.components.layers import Dense, Torso, TorsoFields, in_columns
+from jaxrl_pg.components.networks import Network
+from jaxrl_pg.types import EnvSpec, Obs, Params
 
 __all__ = ["Critic", "Critics", "q_of"]
 
 
-def q_of(network: Any, params: Params, obs: jax.Array, action: jax.Array) -> jax.Array:
+def q_of(network: Any, params: Params, obs: Obs, action: jax.Array) -> jax.Array:
     """Return every critic's value `[num_critics, N]` of actions `[N, ...]`, discrete or real."""
     if not network.spec.discrete:
         return network.apply(params, obs, action)[..., 0]
@@ -37,7 +38,7 @@ class Critic(Network):
     torso: TorsoFields
 
     @nn.compact
-    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
+    def __call__(self, obs: Obs, action: jax.Array | None = None) -> jax.Array:
         """Return values `[N, outputs]`, of actions `[N, A]` where given."""
         columns = in_columns(self.spec)
         torso = Torso(columns, *self.torso, name="torso")
@@ -59,7 +60,7 @@ class Critics(Network):
     torso: TorsoFields
 
     @nn.compact
-    def __call__(self, obs: jax.Array, action: jax.Array | None = None) -> jax.Array:
+    def __call__(self, obs: Obs, action: jax.Array | None = None) -> jax.Array:
         """Return values `[num_critics, N, outputs]`."""
         kind = (self.spec, self.outputs, self.torso)
         critics = [Critic(*kind, name=f"critic_{i}") for i in range(self.num_critics)]

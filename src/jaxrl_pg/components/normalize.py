@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxrl_pg.envs import observations
 from jaxrl_pg.ops import returns, running_stats
 from jaxrl_pg.ops.running_stats import RunningStats
-from jaxrl_pg.types import EnvSpec, Transition
+from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs, Transition
 
 __all__ = ["Normalizer", "init", "observe", "update"]
 
@@ -17,7 +18,8 @@ class Normalizer(NamedTuple):
     """What is normalised, and by which statistics.
 
     Attributes:
-        obs: running statistics of observations, `()` where they stay as they are.
+        obs: running statistics of observations, or of each array of structured ones but the mask;
+            `()` where they stay as they are.
         reward: running statistics of discounted returns, `()` where rewards stay as they are.
     """
 
@@ -27,14 +29,19 @@ class Normalizer(NamedTuple):
 
 def init(spec: EnvSpec, obs: bool, reward: bool) -> Normalizer:
     """Return statistics of nothing yet, for what is to be normalised."""
-    return Normalizer(
-        running_stats.init(spec.obs_shape) if obs else (),
-        running_stats.init(()) if reward else (),
-    )
+    stats: Any = {
+        name: running_stats.init(shape)
+        for name, shape in observations.shapes(spec.obs_shape).items()
+        if name != ACTION_MASK
+    }
+    return Normalizer(stats.get("", stats) if obs else (), running_stats.init(()) if reward else ())
 
 
-def observe(normalizer: Normalizer, obs: jax.Array) -> jax.Array:
+def observe(normalizer: Normalizer, obs: Obs) -> Obs:
     """Return observations `[..., *obs_shape]` as the networks see them."""
+    if isinstance(normalizer.obs, dict):
+        seen = {name: running_stats.normalize(x, obs[name]) for name, x in normalizer.obs.items()}
+        return {**obs, **seen}
     if isinstance(normalizer.obs, RunningStats):
         return running_stats.normalize(normalizer.obs, obs)
     return obs
@@ -58,7 +65,12 @@ def update(
         The normaliser after, `discounted` at the rollout's end, and rewards `[T, B]`.
     """
     obs_stats, reward_stats, reward = normalizer.obs, normalizer.reward, steps.reward
-    if isinstance(obs_stats, RunningStats):
+    if isinstance(obs_stats, dict):
+        obs_stats = {
+            name: running_stats.merge(x, running_stats.moments(steps.obs[name], 2))
+            for name, x in obs_stats.items()
+        }
+    elif isinstance(obs_stats, RunningStats):
         obs_stats = running_stats.merge(obs_stats, running_stats.moments(steps.obs, 2))
     if isinstance(reward_stats, RunningStats):
         done = steps.terminated | steps.truncated

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import networks, optim, own_network, replay, rollout
+from jaxrl_pg.components import layers, networks, optim, own_network, replay, rollout
 from jaxrl_pg.components.critics import Critics
 from jaxrl_pg.config import Activation, BaseConfig, Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, distributions, full_normal
@@ -22,6 +22,7 @@ from jaxrl_pg.types import (
     ActorState,
     EnvSpec,
     Metrics,
+    Obs,
     OptState,
     Params,
     TimeStep,
@@ -100,11 +101,11 @@ class Rows(NamedTuple):
         next_obs: `[N, ...]` the observation this step led to, before any reset.
     """
 
-    obs: jax.Array
+    obs: Obs
     action: jax.Array
     reward: jax.Array
     terminated: jax.Array
-    next_obs: jax.Array
+    next_obs: Obs
 
 
 class Experience(NamedTuple):
@@ -138,7 +139,7 @@ def start(
     actor = rollout.start(env, reset_key, config.num_envs)
     action_type = jnp.int32 if env.spec.discrete else jnp.float32
     action = jnp.zeros(env.spec.action_shape, action_type)
-    obs = actor.obs[0]
+    obs = jax.tree.map(lambda x: x[0], actor.obs)
     row = Rows(obs, action, jnp.zeros(()), terminated=jnp.zeros((), bool), next_obs=obs)
     memory = replay.init(row, config.buffer_size, config.num_devices)
     return params_key, actor, memory, train_key
@@ -148,7 +149,7 @@ def gather(
     config: OffPolicyConfig,
     env: envs.Env,
     state: TrainState[Any],
-    policy: Callable[[jax.Array], Any],
+    policy: Callable[[Obs], Any],
 ) -> Experience:
     """Take `num_steps` steps of this device's environments into its replay.
 
@@ -160,20 +161,21 @@ def gather(
     """
     next_key, *keys = jax.random.split(state.key, 4)
     noise_key, env_key, update_key = collectives.device_keys(keys)
-    draws = noise(env.spec, noise_key, config.num_steps, state.actor.obs.shape[0])
+    draws = noise(env.spec, noise_key, config.num_steps, state.actor.episode_return.shape[0])
     if not env.spec.discrete:
         draws = distributions.correlated(draws, config.noise_correlation)
     learning = is_learning(config, state.iteration)
 
-    def behave(obs: jax.Array, draws: jax.Array) -> tuple[jax.Array, tuple[()]]:
+    def behave(obs: Obs, draws: jax.Array, hidden: Any) -> tuple[jax.Array, tuple[()], Any]:
         params = policy(obs)
         if env.spec.discrete:
-            return sample(jnp.where(learning, params, 0.0), draws), ()
+            params = jnp.where(learning, params, networks.legal_logits(obs, 0.0))
+            return sample(params, draws), (), hidden
         # The same normal noise made uniform on [-1, 1]: 2 Phi(z) - 1.
         uniform = jax.lax.erf(draws / jnp.sqrt(2.0))
-        return jnp.where(learning, sample(params, draws), uniform), ()
+        return jnp.where(learning, sample(params, draws), uniform), (), hidden
 
-    def record(obs: jax.Array, action: jax.Array, _: Any, timestep: TimeStep) -> Rows:
+    def record(obs: Obs, action: jax.Array, _: Any, timestep: TimeStep) -> Rows:
         return Rows(obs, action, timestep.reward, timestep.terminated, timestep.final_obs)
 
     actor, rows, episodes = rollout.collect(env, behave, record, state.actor, draws, env_key)
@@ -256,7 +258,7 @@ def policy_network(config: OffPolicyConfig, spec: EnvSpec, covariance: str = "di
     """Make the policy's network."""
     if config.network is not None:
         return own_network.policy(config, spec)
-    return networks.Policy(spec, networks.torso_fields(config), covariance)
+    return networks.Policy(spec, layers.torso_fields(config), covariance)
 
 
 def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Any:
@@ -264,4 +266,4 @@ def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Any:
     if config.network is not None:
         return own_network.critics(config, spec, "q", num_critics)
     outputs = spec.num_actions if spec.discrete else 1
-    return Critics(num_critics, spec, outputs, networks.torso_fields(config))
+    return Critics(num_critics, spec, outputs, layers.torso_fields(config))

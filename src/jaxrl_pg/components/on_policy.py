@@ -6,18 +6,38 @@ and `normalizer`. An iteration is: `gather` a rollout, learn from it, `advance` 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs
-from jaxrl_pg.components import networks, normalize, optim, own_network, rollout
-from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
-from jaxrl_pg.ops import collectives, distributions, returns
-from jaxrl_pg.types import ActorState, Metrics, OptState, Params, TimeStep, TrainState, Transition
+from jaxrl_pg.components import memory, models, networks, normalize, optim, rollout
+from jaxrl_pg.components.memory import Sequences
+from jaxrl_pg.components.models import (
+    MEMORY,
+    ActorCriticModel,
+    Batch,
+    Model,
+    act,
+    build,
+    choose,
+    value,
+)
+from jaxrl_pg.components.on_policy_config import EpochsConfig, OnPolicyConfig
+from jaxrl_pg.ops import collectives, returns
+from jaxrl_pg.types import (
+    ActorState,
+    Metrics,
+    Obs,
+    OptState,
+    Params,
+    TimeStep,
+    TrainState,
+    Transition,
+)
 
 __all__ = [
+    "MEMORY",
     "ActorCriticModel",
     "Batch",
     "EpochsConfig",
@@ -40,111 +60,6 @@ __all__ = [
     "value",
     "values",
 ]
-
-
-class OnPolicyConfig(BaseConfig):
-    """Fields of every on-policy agent."""
-
-    learning_rate: Annotated[float, Positive] = 5e-4
-    """Adam's step size, at the start if annealed"""
-    anneal_lr: bool = True
-    """let the learning rate fall linearly to 0 over total_timesteps"""
-    max_grad_norm: Annotated[float, Positive] | None = 0.5
-    """largest global norm of a gradient; None does not clip it"""
-    ent_coef: float = 0.01
-    """weight of the entropy bonus"""
-    normalize_obs: bool = False
-    """normalise observations by their running mean and standard deviation"""
-    normalize_reward: bool = False
-    """divide rewards by the running standard deviation of the discounted return"""
-    shared_torso: bool = False
-    """one torso for policy and value instead of two"""
-    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
-    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
-    where actions end at a bound"""
-
-    def check(self) -> None:
-        """Refuse environments that do not split over the devices."""
-        super().check()
-        if self.num_envs % self.num_devices:
-            raise ValueError(
-                f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
-                "give a multiple"
-            )
-
-
-class EpochsConfig(OnPolicyConfig):
-    """Fields of agents that pass over a rollout several times, in minibatches."""
-
-    num_epochs: Annotated[int, Positive] = 4
-    """passes over a rollout"""
-    num_minibatches: Annotated[int, Positive] = 32
-    """gradient steps per pass"""
-    gae_lambda: Annotated[float, Fraction] = 0.95
-    """decay of the advantage estimate's trace"""
-
-    def check(self) -> None:
-        """Refuse a rollout that does not split into minibatches, or whose rows no int32 counts."""
-        super().check()
-        rows = self.steps_per_iteration // self.num_devices
-        if rows % self.num_minibatches:
-            # Of at least two rows each, and not much further than what was asked for.
-            tried = range(1, max(1, min(rows // 2, 2 * self.num_minibatches)) + 1)
-            even = [n for n in tried if rows % n == 0]
-            near = sorted(sorted(even, key=lambda n: abs(n - self.num_minibatches))[:2])
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} does not split into "
-                f"num_minibatches={self.num_minibatches} on num_devices={self.num_devices}: give "
-                f"an even split, such as num_minibatches={' or '.join(map(str, near))}"
-            )
-        if self.steps_per_iteration * self.num_epochs >= 2**31:
-            raise ValueError(
-                f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
-                f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
-                "lower one of them"
-            )
-
-
-class Model(Protocol):
-    """What a config names, made: built once an iteration and handed on."""
-
-    @property
-    def env(self) -> envs.Env:
-        """The environment."""
-
-    @property
-    def family(self) -> distributions.Distribution:
-        """The distribution of the environment's kind of action."""
-
-    def policy(self, learner: Any, obs: jax.Array) -> Any:
-        """Return the parameters of the action distributions at raw observations `[N, ...]`."""
-
-    def value(self, learner: Any, obs: jax.Array) -> jax.Array:
-        """Return the critic's values `[N]` of raw observations `[N, ...]`."""
-
-
-class ActorCriticModel(NamedTuple):
-    """The `Model` of agents with one `networks.ActorCritic`.
-
-    Attributes:
-        env: the environment.
-        family: the distribution of the environment's kind of action.
-        network: the policy and value network, `networks.ActorCritic` or called as it is.
-    """
-
-    env: envs.Env
-    family: distributions.Distribution
-    network: Any
-
-    def policy(self, learner: Any, obs: jax.Array) -> Any:
-        """Return the parameters of the action distributions at raw observations `[N, ...]`."""
-        obs = normalize.observe(learner.normalizer, obs)
-        return self.network.apply(learner.params, obs, method="policy")
-
-    def value(self, learner: Any, obs: jax.Array) -> jax.Array:
-        """Return the critic's values `[N]` of raw observations `[N, ...]`."""
-        obs = normalize.observe(learner.normalizer, obs)
-        return self.network.apply(learner.params, obs, method="value")
 
 
 class Learner(NamedTuple):
@@ -171,6 +86,7 @@ class Experience(NamedTuple):
         episodes: sums over the episodes that ended, as from `rollout.collect`.
         update_key: for learning, another one on every device.
         next_key: of the next iteration.
+        hidden: `[B, ...]` what a core remembered when the rollout began.
     """
 
     steps: Transition
@@ -179,36 +95,7 @@ class Experience(NamedTuple):
     episodes: Metrics
     update_key: jax.Array
     next_key: jax.Array
-
-
-class Batch(NamedTuple):
-    """A rollout as rows, `[N, ...]` with `N = num_envs * num_steps`.
-
-    Attributes:
-        obs: observations as networks see them, normalised.
-        action: raw actions.
-        log_prob: of the actions, when they were taken.
-        value: the critic's values when the rollout was done.
-        advantage: an estimate of `Q(s, a) - V(s)`.
-        target: what the critic should learn, `advantage + value`.
-    """
-
-    obs: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    value: jax.Array
-    advantage: jax.Array
-    target: jax.Array
-
-
-def build(config: OnPolicyConfig) -> ActorCriticModel:
-    """Make the environment and the network that a config names."""
-    env = envs.make(config.env, config.env_params)
-    torso = networks.torso_fields(config)
-    network: Any = networks.ActorCritic(env.spec, torso, config.shared_torso)
-    if config.network is not None:
-        network = own_network.policy_and_value(config, env.spec)
-    return ActorCriticModel(env, distributions.family(env.spec.discrete), network)
+    hidden: Any = ()
 
 
 def init(config: OnPolicyConfig, key: jax.Array) -> TrainState[Learner]:
@@ -222,41 +109,21 @@ def start(
     config: OnPolicyConfig, key: jax.Array
 ) -> tuple[Params, normalize.Normalizer, ActorState, jax.Array]:
     """Return parameters, normaliser statistics, first observations, and the key to train with."""
-    env, _, network = build(config)
+    model = build(config)
+    env, network = model.env, model.network
     params_key, reset_key, train_key = jax.random.split(key, 3)
-    params = networks.init_params(network, params_key, env.spec.obs_shape)
+    if models.remembers(model):
+        params = memory.init_params(network, params_key)
+    else:
+        params = networks.init_params(network, params_key, env.spec.obs_shape)
     if not env.spec.discrete and config.network is None:
-        params["params"]["log_std"] += config.log_std_init
+        heads = params["params"]["body"] if models.remembers(model) else params["params"]
+        heads["log_std"] += config.log_std_init
     normalizer = normalize.init(env.spec, config.normalize_obs, config.normalize_reward)
-    return params, normalizer, rollout.start(env, reset_key, config.num_envs), train_key
-
-
-def act(
-    config: OnPolicyConfig, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
-) -> jax.Array:
-    """Return raw actions for observations `[N, ...]`: sampled, or the most probable ones."""
-    model = build(config)
-    return choose(model, learner, envs.batch(model.env, obs), key, deterministic)
-
-
-def value(config: OnPolicyConfig, learner: Any, obs: jax.Array) -> jax.Array:
-    """Return the critic's value `[N]` of observations `[N, ...]`.
-
-    With `normalize_reward` it is in units of the normalised reward.
-    """
-    model = build(config)
-    return model.value(learner, envs.batch(model.env, obs))
-
-
-def choose(
-    model: Model, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
-) -> jax.Array:
-    """Return what `act` does, for any model."""
-    params = model.policy(learner, obs)
-    if deterministic:
-        return model.family.mode(params)
-    noise = model.family.noise(key, obs.shape[:1], model.env.spec.num_actions)
-    return model.family.sample(params, noise)
+    actor = rollout.start(env, reset_key, config.num_envs)
+    if models.remembers(model):
+        actor = actor._replace(hidden=memory.start(network, config.num_envs))
+    return params, normalizer, actor, train_key
 
 
 def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Experience:
@@ -264,19 +131,27 @@ def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Expe
     env, family, learner = model.env, model.family, state.learner
     next_key, *keys = jax.random.split(state.key, 4)
     noise_key, env_key, update_key = collectives.device_keys(keys)
-    batch_shape = (config.num_steps, state.actor.obs.shape[0])
+    batch_shape = (config.num_steps, state.actor.episode_return.shape[0])
     noise = family.noise(noise_key, batch_shape, env.spec.num_actions)
 
-    def sample(obs: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-        params = model.policy(learner, obs)
+    def sample(obs: Obs, noise: jax.Array, hidden: Any) -> tuple[jax.Array, Any, Any]:
+        if models.remembers(model):
+            hidden, params, _ = model.step(learner, obs, hidden)
+        else:
+            params = model.policy(learner, obs)
         action = family.sample(params, noise)
-        return action, family.log_prob(params, action)
+        return action, (family.log_prob(params, action), hidden), hidden
 
-    def record(obs: jax.Array, action: jax.Array, log_prob: Any, timestep: TimeStep) -> Transition:
+    def record(obs: Obs, action: jax.Array, extra: Any, timestep: TimeStep) -> Transition:
+        log_prob, hidden = extra
         cut = timestep.truncated & ~timestep.terminated
-        final_value = rollout.value_where(
-            cut, lambda obs: model.value(learner, obs), timestep.final_obs
-        )
+
+        def value_then(obs: Obs) -> jax.Array:
+            if models.remembers(model):
+                return model.value(learner, obs, hidden)
+            return model.value(learner, obs)
+
+        final_value = rollout.value_where(cut, value_then, timestep.final_obs)
         ends = (timestep.terminated, timestep.truncated)
         return Transition(obs, action, log_prob, timestep.reward, *ends, final_value)
 
@@ -286,14 +161,25 @@ def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Expe
     )
     actor = actor._replace(discounted_return=discounted)
     steps = steps._replace(reward=reward)
-    return Experience(steps, actor, normalizer, episodes, update_key, next_key)
+    began = state.actor.hidden
+    return Experience(steps, actor, normalizer, episodes, update_key, next_key, began)
 
 
 def values(model: Model, learner: Any, experience: Experience) -> tuple[jax.Array, jax.Array]:
     """Return the critic's `V(s_t)` and `V(s'_t)` of a rollout, both `[T, B]`; see `ops.returns`."""
     steps = experience.steps
-    every_obs = jnp.concatenate([steps.obs, experience.actor.obs[None]])
-    every_value = model.value(learner, flatten(every_obs)).reshape(every_obs.shape[:2])
+    every_obs = jax.tree.map(
+        lambda x, last: jnp.concatenate([x, last[None]]), steps.obs, experience.actor.obs
+    )
+    if models.remembers(model):
+        every_obs = normalize.observe(learner.normalizer, every_obs)
+        rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), every_obs)
+        sequences = _sequences(experience, steps.terminated | steps.truncated)
+        every_value = model.network.apply(learner.params, rows, sequences)[1].T
+    else:
+        num_steps, num_envs = steps.reward.shape
+        every_value = model.value(learner, jax.tree.map(flatten, every_obs))
+        every_value = every_value.reshape(num_steps + 1, num_envs)
     value, end = every_value[:-1], steps.terminated | steps.truncated
     return value, returns.successor_values(value, every_value[-1], steps.final_value, end)
 
@@ -311,17 +197,33 @@ def make_batch(config: EpochsConfig, model: Model, learner: Any, experience: Exp
     steps = experience.steps
     ends = (steps.terminated, steps.truncated)
     advantage = returns.gae(steps.reward, value, next_value, *ends, config.gamma, config.gae_lambda)
-    return as_rows(learner.normalizer, steps, value, advantage)
+    return as_rows(model, learner.normalizer, experience, value, advantage)
 
 
 def as_rows(
-    normalizer: normalize.Normalizer, steps: Transition, value: jax.Array, advantage: jax.Array
+    model: Model,
+    normalizer: normalize.Normalizer,
+    experience: Experience,
+    value: jax.Array,
+    advantage: jax.Array,
 ) -> Batch:
     """Return the rows of a rollout, from `V(s_t)` and advantages `[T, B]`."""
+    steps = experience.steps
     obs = normalize.observe(normalizer, steps.obs)
     target = advantage + value
     batch = Batch(obs, steps.action, steps.log_prob, value, advantage, target)
+    if models.remembers(model):
+        batch = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batch)
+        end = steps.terminated | steps.truncated
+        return batch._replace(sequences=_sequences(experience, end[:-1]))
     return jax.tree.map(flatten, batch)
+
+
+def _sequences(experience: Experience, end: jax.Array) -> Sequences:
+    """Where episodes begin, one step later than `end` `[T, B]` says that they end."""
+    # The first step begins one where the hidden state is zero already.
+    fresh = jnp.concatenate([jnp.zeros_like(end[:1]), end])
+    return Sequences(fresh.T, experience.hidden)
 
 
 def gradient_step(

@@ -30,8 +30,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_pg.components import networks
 from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.types import EnvSpec, Params
+from jaxrl_pg.envs import observations
+from jaxrl_pg.types import EnvSpec, Obs, Params
 
 __all__ = ["ActorCriticPart", "Part", "critics", "module", "policy", "policy_and_value"]
 
@@ -49,13 +51,14 @@ class ActorCriticPart(NamedTuple):
 
     def init(self, key: jax.Array) -> Params:
         """Return parameters, drawn by the module's own initialisers."""
-        obs = jnp.zeros((1, *self.spec.obs_shape))
+        obs = observations.blank(self.spec.obs_shape, 1)
         return self.module.init(key, obs, method=lambda m, obs: (m.policy(obs), m.value(obs)))
 
-    def apply(self, params: Params, obs: jax.Array, method: str | None = None) -> Any:
+    def apply(self, params: Params, obs: Obs, method: str | None = None) -> Any:
         """Return what a method gives, or the policy's parameters and the values."""
         if method is not None:
-            return self.module.apply(params, obs, method=method)
+            output = self.module.apply(params, obs, method=method)
+            return networks.legal_logits(obs, output) if method == "policy" else output
         return self.apply(params, obs, "policy"), self.apply(params, obs, "value")
 
 
@@ -76,7 +79,7 @@ class Part(NamedTuple):
 
     def init(self, key: jax.Array) -> Params:
         """Return the parameters that the method touches, drawn by the module's own initialisers."""
-        obs = jnp.zeros((1, *self.spec.obs_shape))
+        obs = observations.blank(self.spec.obs_shape, 1)
         takes_action = self.method == "q" and not self.spec.discrete
         inputs = (obs, jnp.zeros((1, *self.spec.action_shape))) if takes_action else (obs,)
 
@@ -87,12 +90,14 @@ class Part(NamedTuple):
             draw(key) if self.copies is None else jax.vmap(draw)(jax.random.split(key, self.copies))
         )
 
-    def apply(self, params: Params, *inputs: jax.Array) -> Any:
+    def apply(self, params: Params, *inputs: Any) -> Any:
         """Return what the method gives; of several draws `[copies, N, outputs]`."""
 
         def one(params: Params) -> Any:
             return self.module.apply(params, *inputs, method=self.method)
 
+        if self.method == "policy":
+            return networks.legal_logits(inputs[0], one(params))
         if self.copies is None:
             return one(params)
         outputs = jax.vmap(one)(params)

@@ -10,20 +10,21 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.ops import collectives
-from jaxrl_pg.types import ActorState, Metrics, TimeStep
+from jaxrl_pg.types import ActorState, Metrics, Obs, TimeStep
 
 __all__ = [
     "Episodes",
     "collect",
     "episode_means",
+    "forget",
     "most_steps",
     "start",
     "value_where",
     "whole_episodes",
 ]
 
-Act = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
-Record = Callable[[jax.Array, jax.Array, Any, TimeStep], Any]
+Act = Callable[[Obs, Any, Any], tuple[jax.Array, Any, Any]]
+Record = Callable[[Obs, jax.Array, Any, TimeStep], Any]
 
 
 class Episodes(NamedTuple):
@@ -55,7 +56,7 @@ def collect(
 
     Args:
         env: from `envs.make`.
-        act: `(obs [B, ...], noise [B, ...]) -> (raw action [B, ...], extra)`.
+        act: `(obs [B, ...], noise [B, ...], hidden) -> (raw action [B, ...], extra, hidden)`.
         record: `(obs, action, extra, timestep) -> row`, what to keep of a step: a pytree of
             `[B, ...]`.
         actor: where the last rollout stopped.
@@ -71,10 +72,10 @@ def collect(
         carry: tuple[ActorState, Metrics], xs: tuple[Any, jax.Array]
     ) -> tuple[tuple[ActorState, Metrics], Any]:
         (actor, finished), (noise, keys) = carry, xs
-        action, extra = act(actor.obs, noise)
+        action, extra, hidden = act(actor.obs, noise, actor.hidden)
         env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
         row = record(actor.obs, action, extra, timestep)
-        return _count_episodes(actor, finished, env_state, timestep), row
+        return _count_episodes(actor, finished, env_state, timestep, hidden), row
 
     num_steps = jax.tree.leaves(noise)[0].shape[0]
     keys = jax.random.split(key, 2 * num_steps).reshape(num_steps, 2)
@@ -85,7 +86,7 @@ def collect(
 
 
 def _count_episodes(
-    actor: ActorState, finished: Metrics, env_state: Any, timestep: TimeStep
+    actor: ActorState, finished: Metrics, env_state: Any, timestep: TimeStep, hidden: Any
 ) -> tuple[ActorState, Metrics]:
     """The actor after a step of its environments, and the sums with the episodes that ended."""
     done = timestep.terminated | timestep.truncated
@@ -102,13 +103,19 @@ def _count_episodes(
         episode_return=jnp.where(done, 0.0, episode_return),
         episode_length=jnp.where(done, 0, episode_length),
         discounted_return=actor.discounted_return,
+        hidden=forget(done, hidden),
     )
     return actor, finished
 
 
-def value_where(
-    cut: jax.Array, value: Callable[[jax.Array], jax.Array], obs: jax.Array
-) -> jax.Array:
+def forget(where: jax.Array, hidden: Any) -> Any:
+    """Return what recurrent cores remember, `[B, ...]`, with zeros `where` `[B]`."""
+    return jax.tree.map(
+        lambda x: jnp.where(jnp.expand_dims(where, tuple(range(1, x.ndim))), 0, x), hidden
+    )
+
+
+def value_where(cut: jax.Array, value: Callable[[Obs], jax.Array], obs: Obs) -> jax.Array:
     """Return `value(obs)` where `cut`, else 0; nothing is computed when nothing was cut.
 
     A loop of at most one round: like a branch, but under `vmap` it stays one.
@@ -151,9 +158,10 @@ def most_steps(env: envs.Env) -> jax.Array:
 
 def whole_episodes(
     env: envs.Env,
-    act: Callable[[jax.Array, jax.Array], jax.Array],
+    act: Callable[[Obs, jax.Array, Any], tuple[jax.Array, Any]],
     key: jax.Array,
     num_episodes: int,
+    hidden: Any = (),
 ) -> Episodes:
     """Play one episode in each of `num_episodes` environments, side by side, each to its end.
 
@@ -161,17 +169,18 @@ def whole_episodes(
 
     Args:
         env: from `envs.make`.
-        act: `(obs [N, ...], key) -> raw action [N, ...]`.
+        act: `(obs [N, ...], key, hidden) -> (raw action [N, ...], hidden)`.
         key: consumed; the same key gives the same episodes.
         num_episodes: N.
+        hidden: `[N, ...]` what a recurrent core remembers at first.
     """
     reset_key, loop_key = jax.random.split(key)
     limit = most_steps(env)
 
-    def step(carry: tuple[jax.Array, Any, jax.Array, Episodes]) -> Any:
-        t, env_state, obs, episodes = carry
+    def step(carry: tuple[jax.Array, Any, Obs, Episodes, Any]) -> Any:
+        t, env_state, obs, episodes, hidden = carry
         action_key, step_key, reset_key = jax.random.split(jax.random.fold_in(loop_key, t), 3)
-        action = act(obs, action_key)
+        action, hidden = act(obs, action_key, hidden)
         env_state, timestep = envs.step(env, step_key, reset_key, env_state, action)
         running = ~episodes.finished
         episodes = Episodes(
@@ -179,7 +188,7 @@ def whole_episodes(
             lengths=episodes.lengths + running,
             finished=episodes.finished | timestep.terminated | timestep.truncated,
         )
-        return t + 1, env_state, timestep.obs, episodes
+        return t + 1, env_state, timestep.obs, episodes, hidden
 
     env_state, obs = envs.reset(env, reset_key, num_episodes)
     lengths = jnp.zeros(num_episodes, jnp.int32)
@@ -187,5 +196,5 @@ def whole_episodes(
     return jax.lax.while_loop(
         lambda carry: (carry[0] < limit) & ~jnp.all(carry[3].finished),
         step,
-        (jnp.zeros((), jnp.int32), env_state, obs, episodes),
+        (jnp.zeros((), jnp.int32), env_state, obs, episodes, hidden),
     )[3]

@@ -3,6 +3,7 @@
 from types import ModuleType
 
 from jaxrl_pg.envs.adapters.suites import is_name
+from jaxrl_pg.envs.configured import of
 from jaxrl_pg.envs.making import Env, listing, make
 from jaxrl_pg.envs.observations import as_rows, batch
 from jaxrl_pg.envs.vector import reset, step, time_limit, to_env_action
@@ -15,6 +16,7 @@ __all__ = [
     "is_name",
     "listing",
     "make",
+    "of",
     "reset",
     "step",
     "time_limit",

@@ -1,62 +1,60 @@
 """Observations: from what an environment gives to what a network reads.
 
-An environment gives an index where its observations are `Discrete(n)`, else an array of its Box's
-shape. A network reads arrays of `EnvSpec.obs_shape`: an index as a one-hot vector `[n]`, a number
-without axes as `(1,)`; bool and uint8 as they are, everything else as float32.
+An environment gives an index where its observations are `Discrete(n)`, an array of its Box's shape,
+or a dict, tuple or struct of these. A network reads arrays of `EnvSpec.obs_shape`: an index as a
+one-hot vector `[n]`, a number without axes as `(1,)`; bool and uint8 as they are, everything else
+as float32. Of a structure it reads a flat dict of such arrays, and `action_mask` is bool
+`[num_actions]`.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.envs import structure
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.making import Env
+from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs, ObsShape
 
-__all__ = ["as_rows", "batch", "readable"]
+__all__ = ["as_rows", "batch", "blank", "frame", "readable", "shapes"]
 
 
-def as_rows(env: Env, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
+def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
     """Take observations of the user's, with any axes in front, as rows that networks read.
 
     Args:
         env: from `envs.make`.
         obs: as the environment gives them: indices `[...]` of a `Discrete` space, or
-            `[..., *shape]` of a Box. May be traced.
+            `[..., *shape]` of a Box, or a dict or struct of these. May be traced.
 
     Returns:
         `[N, *obs_shape]`, and the axes that were in front.
 
     Raises:
-        ValueError: for another type or shape, or an index that does not exist.
+        ValueError: for another type, structure or shape, or an index that does not exist.
     """
     space = env.core.observation_space(env.params)
-    is_index, shape = gymnax.is_discrete(space), tuple(space.shape)
-    try:
-        obs = jnp.asarray(obs)
-    except (TypeError, ValueError, OverflowError) as error:
+    outer: dict[str, tuple[int, ...]] = {}
+
+    def read(part: structure.Part, value: Any) -> jax.Array:
+        value, outer[part.name] = _checked(part, value)
+        value = _readable(env.spec, part, value)
+        return value.reshape(-1, *shapes(env.spec.obs_shape)[part.name])
+
+    rows = structure.gather(space, obs, read)
+    if len(set(outer.values())) > 1:
         raise ValueError(
-            f"obs={obs!r:.80} is no array: give {_wanted(space)} or a batch of them"
-        ) from error
-    outer = obs.shape[: max(obs.ndim - len(shape), 0)]
-    if obs.shape != outer + shape:
-        raise ValueError(f"obs has shape {obs.shape}: give {_wanted(space)} or a batch of them")
-    kinds = (jnp.integer,) if is_index else (jnp.integer, jnp.floating, jnp.bool_)
-    if not any(jnp.issubdtype(obs.dtype, kind) for kind in kinds):
-        raise ValueError(
-            f"obs is {obs.dtype}{list(obs.shape)}: give {_wanted(space)} or a batch of them"
+            f"the parts of obs have different axes in front, {outer}: give one observation, or a "
+            "batch of all parts"
         )
-    if is_index and not isinstance(obs, jax.core.Tracer):
-        known = jax.device_get(obs)
-        outside = known[(known < 0) | (known >= space.n)]
-        if outside.size:
-            raise ValueError(f"obs={outside[0]}: give {_wanted(space)} or a batch of them")
-    return readable(env, obs).reshape(-1, *env.spec.obs_shape), outer
+    return rows, next(iter(outer.values()))
 
 
-def batch(env: Env, obs: Any) -> jax.Array:
+def batch(env: Env, obs: Any) -> Obs:
     """Take a batch of observations as rows `[N, *obs_shape]` that networks read.
 
     Args:
@@ -67,29 +65,112 @@ def batch(env: Env, obs: Any) -> jax.Array:
     Raises:
         ValueError: as `as_rows`, or if there is not one axis in front.
     """
-    shape, space = jnp.shape(obs), env.core.observation_space(env.params)
-    is_read = shape[1:] == env.spec.obs_shape and len(shape) == 1 + len(env.spec.obs_shape)
-    if is_read and not (gymnax.is_discrete(space) and jnp.issubdtype(obs.dtype, jnp.integer)):
+    space = env.core.observation_space(env.params)
+    if _is_read(env.spec, space, obs):
         return obs
     rows, outer = as_rows(env, obs)
     if len(outer) != 1:
-        raise ValueError(f"obs has shape {shape}: give a batch [N, ...] of {_wanted(space)}")
+        shape = jnp.shape(obs) if structure.is_flat(space) else outer
+        raise ValueError(f"obs has shape {shape}: give a batch [N, ...] of {_wanted_all(space)}")
     return rows
 
 
-def readable(env: Env, obs: Any) -> jax.Array:
+def readable(env: Env, obs: Any) -> Obs:
     """Return observations `[..., *obs_shape]` as networks read them, of an environment's own."""
     space = env.core.observation_space(env.params)
-    if gymnax.is_discrete(space):
-        return jax.nn.one_hot(obs, space.n)
-    obs = jnp.asarray(obs)
-    outer = obs.shape[: max(obs.ndim - len(space.shape), 0)]
-    obs = obs.reshape(*outer, *env.spec.obs_shape)
-    return obs if obs.dtype in (jnp.bool_, jnp.uint8) else obs.astype(jnp.float32)
+    return structure.gather(space, obs, lambda part, value: _readable(env.spec, part, value))
+
+
+def frame(part: structure.Part, value: Any) -> jax.Array:
+    """Return one array of one observation, without axes in front, as networks read it."""
+    if gymnax.is_discrete(part.space):
+        return jax.nn.one_hot(value, part.space.n)
+    shape = (math.prod(part.space.shape),) if part.is_mask else tuple(part.space.shape) or (1,)
+    value = jnp.asarray(value).reshape(shape)
+    return _kept(part, value)
+
+
+def blank(obs_shape: ObsShape, num: int) -> Obs:
+    """Return `num` observations of zeros, every action legal, for what depends on shapes alone."""
+    arrays = {
+        name: jnp.ones((num, *shape), bool) if name == ACTION_MASK else jnp.zeros((num, *shape))
+        for name, shape in shapes(obs_shape).items()
+    }
+    return arrays.get("", arrays)
+
+
+def shapes(obs_shape: ObsShape) -> dict[str, tuple[int, ...]]:
+    """Return the shape in which networks read each array, by name; of a single array, by `""`."""
+    first: Any = obs_shape[0]
+    structured: Any = obs_shape
+    return dict(structured) if isinstance(first, tuple) else {"": structured}
+
+
+def _is_read(spec: EnvSpec, space: Any, obs: Any) -> bool:
+    """Whether observations have the form in which networks read them, one axis in front."""
+    wanted = shapes(spec.obs_shape)
+    arrays = {"": obs} if structure.is_flat(space) else obs
+    if not isinstance(arrays, dict) or arrays.keys() != wanted.keys():
+        return False
+    for part in structure.parts(space):
+        value = arrays[part.name]
+        shape = jnp.shape(value)
+        if not shape or shape[1:] != wanted[part.name]:
+            return False
+        if gymnax.is_discrete(part.space) and jnp.issubdtype(value.dtype, jnp.integer):
+            return False
+    return True
+
+
+def _readable(spec: EnvSpec, part: structure.Part, value: Any) -> jax.Array:
+    if gymnax.is_discrete(part.space):
+        return jax.nn.one_hot(value, part.space.n)
+    value = jnp.asarray(value)
+    outer = value.shape[: max(value.ndim - len(part.space.shape), 0)]
+    return _kept(part, value.reshape(*outer, *shapes(spec.obs_shape)[part.name]))
+
+
+def _kept(part: structure.Part, value: jax.Array) -> jax.Array:
+    if part.is_mask:
+        return value.astype(bool)
+    return value if value.dtype in (jnp.bool_, jnp.uint8) else value.astype(jnp.float32)
+
+
+def _checked(part: structure.Part, value: Any) -> tuple[jax.Array, tuple[int, ...]]:
+    """An array of the user's, of a part's own shape, and the axes in front of it."""
+    space, obs = part.space, f"obs[{part.name!r}]" if part.name else "obs"
+    is_index, shape = gymnax.is_discrete(space), tuple(space.shape)
+    try:
+        array = jnp.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{obs}={value!r:.80} is no array: give {_wanted(space)} or a batch of them"
+        ) from error
+    outer = array.shape[: max(array.ndim - len(shape), 0)]
+    if array.shape != outer + shape:
+        raise ValueError(f"{obs} has shape {array.shape}: give {_wanted(space)} or a batch of them")
+    kinds = (jnp.integer,) if is_index else (jnp.integer, jnp.floating, jnp.bool_)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in kinds):
+        raise ValueError(
+            f"{obs} is {array.dtype}{list(array.shape)}: give {_wanted(space)} or a batch of them"
+        )
+    if is_index and not isinstance(array, jax.core.Tracer):
+        known = jax.device_get(array)
+        outside = known[(known < 0) | (known >= space.n)]
+        if outside.size:
+            raise ValueError(f"{obs}={outside[0]}: give {_wanted(space)} or a batch of them")
+    return array, outer
 
 
 def _wanted(space: Any) -> str:
-    """What an observation is, in words."""
+    """What an array of an observation is, in words."""
     if gymnax.is_discrete(space):
         return f"a whole number from 0 to {space.n - 1}"
     return f"{tuple(space.shape)}"
+
+
+def _wanted_all(space: Any) -> str:
+    if structure.is_flat(space):
+        return _wanted(space)
+    each = (f"{part.name}: {_wanted(part.space)}" for part in structure.parts(space))
+    return "{" + ", ".join(each) + "}"

@@ -9,12 +9,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.envs import structure
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.types import EnvSpec
+from jaxrl_pg.types import ACTION_MASK, EnvSpec, ObsShape
 
 __all__ = ["check_bounds", "name_of", "require_squashable", "spec", "stretch"]
 
 _MOST = 2**20  # elements of a finite set, or numbers in an observation or action
+_MOST_COMBINATIONS = 2**16
 _INFINITE = 1e30  # gymnax writes the largest float for "no bound"
 
 
@@ -32,19 +34,72 @@ def spec(core: Any) -> EnvSpec:
     """
     name = name_of(core)
     obs_space, action_space = (_space(core, kind) for kind in ("observation", "action"))
-    if gymnax.is_discrete(obs_space):
-        obs_shape: tuple[int, ...] = (_count(name, "observations", obs_space.n),)
-    else:
-        obs_shape = _shape(name, "observations", obs_space) or (1,)
     if gymnax.is_discrete(action_space):
-        return EnvSpec(obs_shape, True, _count(name, "actions", action_space.n), ())
-    shape = _shape(name, "actions", action_space)
+        num, factors = _count(name, "actions", action_space.n), ()
+    elif gymnax.is_multi_discrete(action_space):
+        num, factors = _combinations(name, action_space), tuple(action_space.nvec)
+    else:
+        return _box_actions(name, action_space)._replace(obs_shape=_obs_shape(name, obs_space))
+    shapes = _obs_shape(name, obs_space, num)
+    masked = any(part.is_mask for part in structure.parts(obs_space))
+    return EnvSpec(shapes, True, num, (), masked, factors)
+
+
+def _box_actions(name: str, space: Any) -> EnvSpec:
+    """What Box actions say; the observations' shape is another's."""
+    shape = _shape(name, "actions", space)
     if len(shape) != 1:
         raise ValueError(
             f"{name}: Box actions must be vectors, not of shape {shape}: give a Box of shape "
             f"({math.prod(shape)},)"
         )
-    return EnvSpec(obs_shape, False, shape[0], shape)
+    return EnvSpec((), False, shape[0], shape)
+
+
+def _combinations(name: str, space: Any) -> int:
+    """The number of a MultiDiscrete's vectors, each of which is an action of its own."""
+    num = math.prod(space.nvec)
+    if not space.nvec or min(space.nvec) < 1 or num > _MOST_COMBINATIONS:
+        raise ValueError(
+            f"{name}: MultiDiscrete({list(space.nvec)!r:.80}) has {num} combinations: give from 1 "
+            f"to {_MOST_COMBINATIONS}, since a network has one output for each"
+        )
+    return num
+
+
+def _obs_shape(name: str, space: Any, num_actions: int | None = None) -> ObsShape:
+    """The shape of an observation, or each array's; the mask's is `(num_actions,)`."""
+    shapes = []
+    for part in structure.parts(space):
+        what = f"observations {part.name!r}" if part.name else "observations"
+        if part.is_mask:
+            shapes.append((part.name, _mask_shape(name, part.space, num_actions)))
+        elif gymnax.is_discrete(part.space):
+            shapes.append((part.name, (_count(name, what, part.space.n),)))
+        else:
+            shapes.append((part.name, _shape(name, what, part.space) or (1,)))
+    if structure.is_flat(space):
+        return shapes[0][1]
+    names = [part for part, _ in shapes]
+    if len(set(names)) < len(names) or set(names) <= {ACTION_MASK}:
+        raise ValueError(
+            f"{name}: observations have the parts {names}: give each a name of its own, and at "
+            "least one beside action_mask"
+        )
+    return tuple(shapes)
+
+
+def _mask_shape(name: str, space: Any, num_actions: int | None) -> tuple[int, ...]:
+    size = math.prod(space.shape)
+    if size != num_actions:
+        there = (
+            "Box actions have none" if num_actions is None else f"there are {num_actions} actions"
+        )
+        raise ValueError(
+            f"{name}: action_mask has shape {tuple(space.shape)}, and {there}: give one "
+            "number for each action, or another name to what is no mask"
+        )
+    return (size,)
 
 
 def check_bounds(core: Any, params: Any, values: dict[str, Any]) -> None:
@@ -116,11 +171,17 @@ def _space(core: Any, kind: str) -> Any:
             f"{name}: {method}(params) raises {type(error).__name__}: {error}: give a method that "
             "returns one of gymnax's spaces"
         ) from error
-    if not (gymnax.is_discrete(space) or gymnax.is_box(space)):
-        raise ValueError(
-            f"{name}: {kind}s must be a Box or Discrete of gymnax.environments.spaces, not "
-            f"{' '.join(repr(space).split()):.80}"
-        )
+    is_observation = kind == "observation"
+    inside = [part.space for part in structure.parts(space)] if is_observation else [space]
+    allowed = "Box or Discrete" + (", or a Dict of these," if is_observation else "")
+    for one in inside:
+        if gymnax.is_discrete(one) or gymnax.is_box(one):
+            continue
+        if is_observation or not gymnax.is_multi_discrete(one):
+            raise ValueError(
+                f"{name}: {kind}s must be a {allowed} of gymnax.environments.spaces, not "
+                f"{' '.join(repr(one).split()):.80}"
+            )
     return space
 
 

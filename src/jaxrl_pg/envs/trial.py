@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import parameters, spaces
+from jaxrl_pg.envs import parameters, spaces, structure
 from jaxrl_pg.envs.adapters import gymnax
 
 __all__ = ["require_sound"]
@@ -65,17 +65,19 @@ def _try_out(core: Any, params: Any, key: jax.Array, values: dict[str, jax.Array
     params = params.replace(**values)
     first = _call(core, given, "reset_env", key, params)
     obs, state = _unpacked(name, "reset_env", first, _RESET)
-    _check_obs(core, "reset_env", obs)
+    kept = _kept_types(core, "reset_env", obs)
     state = _arrays(name, "reset_env", state)
-    action = jnp.zeros(spec.action_shape, jnp.int32 if spec.discrete else jnp.float32)
+    size = (len(spec.factors),) if spec.factors else spec.action_shape
+    action = jnp.zeros(size, jnp.int32 if spec.discrete else jnp.float32)
     stepped = _call(core, given, "step_env", key, state, action, params)
     next_obs, next_state, reward, terminated, _ = _unpacked(name, "step_env", stepped, _STEP)
-    _check_obs(core, "step_env", next_obs)
-    if _kept_type(obs) != _kept_type(next_obs):
-        raise ValueError(
-            f"{name}: observations are {_type(obs)} after reset_env and {_type(next_obs)} after "
-            "step_env: give one type"
-        )
+    for part, (words, kind) in kept.items():
+        next_words, next_kind = _kept_types(core, "step_env", next_obs)[part]
+        if kind != next_kind:
+            raise ValueError(
+                f"{name}: observations are {words} after reset_env and {next_words} after "
+                "step_env: give one type"
+            )
     _check_scalar(name, "the reward of step_env", reward)
     _check_scalar(name, "terminated of step_env", terminated)
     next_state = _arrays(name, "step_env", next_state)
@@ -118,21 +120,38 @@ def _unpacked(name: str, method: str, results: Any, wanted: tuple[str, ...]) -> 
     raise ValueError(f"{name}: {method} returns {given}: return {', '.join(wanted)}{limit}")
 
 
-def _check_obs(core: Any, method: str, obs: Any) -> None:
+def _kept_types(core: Any, method: str, obs: Any) -> dict[str, tuple[str, Any]]:
+    """What each array of an observation is, in words, and the type in which it is kept."""
+    name, found = spaces.name_of(core), {}
+
+    def read(part: structure.Part, value: Any) -> None:
+        said = f"observation {part.name!r}" if part.name else "observation"
+        _check_array(f"{name}: the {said} of {method}", part.space, value)
+        found[part.name] = (_type(value), _kept_type(value))
+
+    try:
+        structure.gather(core.observation_space(core.default_params), obs, read)
+    except ValueError as error:
+        said = str(error)
+        if not said.startswith(f"{name}:"):
+            said = f"{name}: {method}: {said}"
+        raise ValueError(said) from None
+    return found
+
+
+def _check_array(said: str, space: Any, value: Any) -> None:
     """An index of a Discrete space, or an array of the Box's shape."""
-    name, space = spaces.name_of(core), core.observation_space(core.default_params)
-    shape, found = tuple(space.shape), _shape(obs)
+    shape, found = tuple(space.shape), _shape(value)
     if gymnax.is_discrete(space):
-        if found != () or not jnp.issubdtype(jnp.result_type(obs), jnp.integer):
+        if found != () or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
             raise ValueError(
-                f"{name}: the observation of {method} is {_type(obs)}, and the space is "
-                f"Discrete({space.n}): give one int32"
+                f"{said} is {_type(value)}, and the space is Discrete({space.n}): give one int32"
             )
         return
     one_number = {found, shape} <= {(), (1,)}
-    if (found != shape and not one_number) or not _is_real(obs):
+    if (found != shape and not one_number) or not _is_real(value):
         raise ValueError(
-            f"{name}: the observation of {method} is {_type(obs)}, and observation_space says "
+            f"{said} is {_type(value)}, and observation_space says "
             f"numbers of shape {shape}: make both the same"
         )
 

@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import observations, parameters, spaces
+from jaxrl_pg.envs import frames, observations, parameters, spaces
 from jaxrl_pg.envs.adapters.counted import NO_LIMIT
 from jaxrl_pg.envs.making import Env
-from jaxrl_pg.types import TimeStep
+from jaxrl_pg.types import Obs, TimeStep
 
 __all__ = ["NO_LIMIT", "reset", "step", "time_limit", "to_env_action"]
 
@@ -24,7 +24,7 @@ _MAX_ROWS = 8
 _LATEST = 16
 
 
-def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, jax.Array]:
+def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, Obs]:
     """Start `num_envs` independent episodes.
 
     Returns:
@@ -69,10 +69,12 @@ def step(
 def to_env_action(env: Env, action: jax.Array) -> jax.Array:
     """Return the policy's raw action as the environment takes it.
 
-    Discrete actions pass through. Box actions are clipped to [-1, 1] and stretched onto the
-    environment's own bounds; a dimension without finite bounds is passed on as it is, clipped on
-    the side that has one.
+    Discrete actions pass through; the number of a combination becomes its vector. Box actions are
+    clipped to [-1, 1] and stretched onto the environment's own bounds; a dimension without finite
+    bounds is passed on as it is, clipped on the side that has one.
     """
+    if env.spec.factors:
+        return jnp.stack(jnp.unravel_index(action, env.spec.factors), axis=-1).astype(jnp.int32)
     if env.spec.discrete:
         return action
     return spaces.stretch(env.core.action_space(env.params), action)
@@ -84,6 +86,8 @@ def time_limit(env: Env) -> jax.Array:
     That is `max_steps_in_episode`, or up to 15 steps more where `is_truncated` says that the
     environment cuts an episode off only then.
     """
+    if isinstance(env.core, frames.Stacked):
+        return time_limit(env._replace(core=env.core.inner))
     limit = vars(env.params).get(parameters.LIMIT)
     if limit is None:
         return jnp.asarray(NO_LIMIT, jnp.int32)
@@ -103,7 +107,7 @@ def time_limit(env: Env) -> jax.Array:
         return limit + jnp.argmax(jax.vmap(is_over)(limit + jnp.arange(_LATEST)), axis=0)
 
 
-def _reset_each(env: Env, keys: jax.Array) -> tuple[Any, jax.Array]:
+def _reset_each(env: Env, keys: jax.Array) -> tuple[Any, Obs]:
     obs, state = jax.vmap(env.core.reset_env, (0, None))(keys, env.params)
     # A reset often returns weakly typed constants; made strong, so that a scan traces once.
     state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)

@@ -54,10 +54,10 @@ class _Watched:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.core, name)
 
-    def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+    def reset_env(self, key: jax.Array, params: Any) -> tuple[Any, Any]:
         obs, state = self.core.reset_env(key, params)
-        shape = jax.ShapeDtypeStruct(obs.shape, obs.dtype)
-        return jax.pure_callback(self._see_reset, shape, obs, vmap_method="broadcast_all"), state
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), obs)
+        return jax.pure_callback(self._see_reset, shapes, obs, vmap_method="broadcast_all"), state
 
     def step_env(self, key: jax.Array, state: Any, action: Any, params: Any) -> tuple[Any, ...]:
         obs, state, reward, *rest = self.core.step_env(key, state, action, params)
@@ -67,12 +67,14 @@ class _Watched:
         return obs, state, reward, *rest
 
     def _see_reset(self, obs: Any) -> Any:
-        if self.found is None and not np.isfinite(obs).all():
+        obs = jax.tree.map(np.asarray, obs)
+        if self.found is None and not all(np.isfinite(x).all() for x in jax.tree.leaves(obs)):
             self.found = "an observation that a reset gave is no finite number"
-        return np.asarray(obs)
+        return obs
 
     def _see(self, obs: Any, reward: Any) -> Any:
-        for what, given in (("observation", np.asarray(obs)), ("reward", np.asarray(reward))):
+        arrays = [("observation", np.asarray(x)) for x in jax.tree.leaves(obs)]
+        for what, given in (*arrays, ("reward", np.asarray(reward))):
             rows = given.reshape(np.size(reward), -1)
             bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
             if self.found is None and len(bad):

@@ -114,6 +114,7 @@ def resume(
     *,
     network: Any = None,
     optimizer: Any = None,
+    core: Any = None,
     on_rows: OnRows | None = None,
     loggers: Sequence[Logger] = (),
     **changes: Any,
@@ -130,6 +131,7 @@ def resume(
         options: how to watch and save the run; None keeps the options that it has.
         network: the function that makes the network, for a run that was given one.
         optimizer: likewise, the function that makes the optimiser.
+        core: likewise, the function that makes the recurrent cell.
         on_rows: as in `run`. The folder keeps neither this function nor the loggers: pass them
             again.
         loggers: as in `run`; they continue where the checkpoint is.
@@ -142,7 +144,8 @@ def resume(
     """
     folder = RunFolder(run_dir)
     saved: Row = hosts.from_first(lambda: RunFolder.open(run_dir).config)
-    config = config_of(folder.path, saved, env=env, network=network, optimizer=optimizer)
+    objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
+    config = config_of(folder.path, saved, **objects)
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     options = with_changes(options or resuming.saved_options_of(folder, saved), changes)
@@ -309,7 +312,7 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
 def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     """Refuse what cannot run, before anything is compiled or written."""
-    envs.make(config.env, config.env_params)
+    envs.of(config)
     devices.require_devices(config.num_devices)
     hosts.require_all_devices(config.num_devices)
     memory_estimate.require(config, options.num_eval_episodes if options.num_evals else 0)

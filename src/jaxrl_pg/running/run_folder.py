@@ -283,8 +283,8 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
     Args:
         run: the run's folder, named in messages.
         saved: the content of its config.json.
-        **objects: `env`, `network` and `optimizer`, for a run that was given such objects; None
-            where it was not.
+        **objects: `env`, `network`, `optimizer` and `core`, for a run that was given such objects;
+            None where it was not.
 
     Raises:
         ValueError: if the file lacks a part or names an unknown agent or environment, or if the run
@@ -319,7 +319,7 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
         values[field] = given
     try:
         config = configs.from_dict(config_class, values)
-        envs.make(config.env, config.env_params)
+        envs.of(config)
     except ValueError as error:
         raise ValueError(f"{run}/config.json: {error}") from error
     return config

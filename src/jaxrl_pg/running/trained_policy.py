@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxrl_pg import agents, checkpoint, envs, files
@@ -16,7 +16,8 @@ from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.training import devices, evaluation, seeding
-from jaxrl_pg.types import TrainState
+from jaxrl_pg.training.arguments import require_hidden
+from jaxrl_pg.types import Obs, TrainState
 
 __all__ = ["Policy", "load"]
 
@@ -28,6 +29,8 @@ class Policy:
         action = policy(obs)                                # the most probable action
         action = policy(obs, jax.random.key(0))             # a sampled one
         returns = policy.evaluate(jax.random.key(1))        # [128] returns of whole episodes
+        hidden = policy.start(16)                           # with a recurrent core
+        action, hidden = policy(obs, hidden=hidden)
         policy.save("policies/demo")                        # jaxrl_pg.load reads it
 
     Observations are given as they come from the environment: whole numbers where they are
@@ -45,7 +48,15 @@ class Policy:
         """Wrap a train state, such as `Policy(config, state, int(state.iteration))`."""
         self.config, self.state, self.step = config, state, step
 
-    def __call__(self, obs: Any, key: jax.Array | None = None) -> jax.Array:
+    def start(self, num: int) -> Any:
+        """Return what the policy's recurrent core remembers when `num` episodes begin.
+
+        Zeros `[num, ...]`, for `policy(obs, key, hidden)`; `()` without a core.
+        """
+        agent = agent_of(self.config)
+        return agent.memory.start(self.config, num) if agent.memory else ()
+
+    def __call__(self, obs: Any, key: jax.Array | None = None, hidden: Any = None) -> Any:
         """Return actions in the environment's own units.
 
         The observations and the key may be traced: `jax.vmap(policy)` and `jax.jit(policy)` work.
@@ -53,31 +64,40 @@ class Policy:
         Args:
             obs: one observation, or a batch `[N, ...]`, as the environment gives it.
             key: random key to sample with; None takes the most probable action.
+            hidden: what a recurrent core remembers: `start(num)` where `num` episodes begin, and
+                then what the last call returned. Only for policies with a core.
+
+        Returns:
+            The actions; with a core, the actions and what it remembers now.
 
         Raises:
-            ValueError: if `obs` has another shape or type, or `key` is no random key.
+            ValueError: if `obs` or `hidden` has another shape or type, or `key` is no random key.
         """
         rows, outer = self._rows(obs)
         some_key = jax.random.key(0) if key is None else seeding.require_key(key)
-        action = _act(self.config, self.state.learner, rows, some_key, key is None)
-        return action.reshape(*outer, *action.shape[1:])
+        hidden = require_hidden(self.config, hidden, math.prod(outer))
+        action, after = _act(self.config, self.state.learner, rows, some_key, key is None, hidden)
+        action = action.reshape(*outer, *action.shape[1:])
+        return action if hidden is None else (action, after)
 
-    def value(self, obs: Any) -> jax.Array:
+    def value(self, obs: Any, hidden: Any = None) -> jax.Array:
         """Return the critic's estimate of the discounted return from each observation on.
 
         It is in the units in which the agent learns: with `normalize_reward`, of scaled rewards.
 
         Args:
             obs: one observation, or a batch `[N, ...]`, as the environment gives it; may be traced.
+            hidden: what a recurrent core remembers before it, as for acting.
 
         Returns:
             A scalar for one observation, `[N]` for a batch.
 
         Raises:
-            ValueError: if `obs` has another shape or type.
+            ValueError: if `obs` or `hidden` has another shape or type.
         """
         rows, outer = self._rows(obs)
-        return _value(self.config, self.state.learner, rows).reshape(outer)
+        hidden = require_hidden(self.config, hidden, math.prod(outer))
+        return _value(self.config, self.state.learner, rows, hidden).reshape(outer)
 
     def evaluate(
         self, key: jax.Array, num_episodes: int = 128, deterministic: bool = True
@@ -111,9 +131,9 @@ class Policy:
         state = _policy_part(self.config, self.state)
         checkpoint.save_tree(files.as_path(path), state, host, self.step)
 
-    def _rows(self, obs: Any) -> tuple[jax.Array, tuple[int, ...]]:
+    def _rows(self, obs: Any) -> tuple[Obs, tuple[int, ...]]:
         """Return observations as rows that networks read, and the axes they came with."""
-        return envs.as_rows(envs.make(self.config.env, self.config.env_params), obs)
+        return envs.as_rows(envs.of(self.config), obs)
 
 
 def load(
@@ -123,6 +143,7 @@ def load(
     env: Any = None,
     network: Any = None,
     optimizer: Any = None,
+    core: Any = None,
 ) -> Policy:
     """Load a policy, normaliser included.
 
@@ -137,11 +158,12 @@ def load(
         env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
         optimizer: likewise, the function that makes the optimiser.
+        core: likewise, the function that makes the recurrent cell.
 
     Raises:
         ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
-    objects = {"env": env, "network": network, "optimizer": optimizer}
+    objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
     place = files.as_path(path)
     if checkpoint.is_checkpoint(place):
         return _load_alone(place, step, **objects)
@@ -173,11 +195,17 @@ def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
     What they read is seen in their traces, so that this holds for any agent. Fields of the learner
     are kept whole, or lose every array.
     """
-    agent, spec = agent_of(config), envs.make(config.env, config.env_params).spec
-    obs = jnp.zeros((1, *spec.obs_shape))
+    agent = agent_of(config)
+    obs = envs.observations.blank(envs.of(config).spec.obs_shape, 1)
+    hidden = agent.memory.start(config, 1) if agent.memory else ()
 
     def outputs(learner: Any) -> Any:
         key = jax.random.key(0)
+        if jax.tree.leaves(hidden):
+            actions = [
+                agent.memory.act(config, learner, obs, key, x, hidden) for x in (True, False)
+            ]
+            return actions, agent.memory.value(config, learner, obs, hidden)
         actions = [agent.act(config, learner, obs, key, mean) for mean in (True, False)]
         return actions, agent.value(config, learner, obs)
 
@@ -194,15 +222,20 @@ def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
 
 @partial(jax.jit, static_argnums=4)
 def _act(
-    config: BaseConfig, learner: Any, obs: jax.Array, key: jax.Array, deterministic: bool
-) -> jax.Array:
-    """Act on a batch of observations."""
-    env = envs.make(config.env, config.env_params)
-    raw = agent_of(config).act(config, learner, obs, key, deterministic)
-    return envs.to_env_action(env, raw)
+    config: BaseConfig, learner: Any, obs: Obs, key: jax.Array, deterministic: bool, hidden: Any
+) -> tuple[jax.Array, Any]:
+    """Act on a batch of observations; return what a core remembers then, too."""
+    agent, env = agent_of(config), envs.of(config)
+    if hidden is None:
+        raw = agent.act(config, learner, obs, key, deterministic)
+    else:
+        raw, hidden = agent.memory.act(config, learner, obs, key, deterministic, hidden)
+    return envs.to_env_action(env, raw), hidden
 
 
 @jax.jit
-def _value(config: BaseConfig, learner: Any, obs: jax.Array) -> jax.Array:
+def _value(config: BaseConfig, learner: Any, obs: Obs, hidden: Any) -> jax.Array:
     """Value a batch of observations."""
-    return agent_of(config).value(config, learner, obs)
+    if hidden is None:
+        return agent_of(config).value(config, learner, obs)
+    return agent_of(config).memory.value(config, learner, obs, hidden)

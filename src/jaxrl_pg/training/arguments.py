@@ -16,7 +16,7 @@ from jaxrl_pg.config import BaseConfig, agent_of, path_of
 from jaxrl_pg.fields import shown
 from jaxrl_pg.types import Agent, TrainState
 
-__all__ = ["require_config", "require_state", "require_static", "require_whole"]
+__all__ = ["require_config", "require_hidden", "require_state", "require_static", "require_whole"]
 
 
 def require_config(config: BaseConfig) -> Agent[Any, Any]:
@@ -68,6 +68,35 @@ def require_whole(name: str, value: Any, low: int) -> int:
     if not low <= whole < 2**31:
         raise ValueError(f"{name}={shown(value)}: give a whole number from {low} to 2^31 - 1")
     return whole
+
+
+def require_hidden(config: BaseConfig, hidden: Any, num: int) -> Any:
+    """Refuse what is remembered by no core, of another size, or nothing where there is a core.
+
+    Args:
+        config: the agent's.
+        hidden: None, or a pytree of `[num, ...]`.
+        num: observations.
+
+    Returns:
+        `hidden`, None for a config without a core.
+
+    Raises:
+        ValueError: saying what to give.
+    """
+    agent = agent_of(config)
+    shapes = jax.eval_shape(lambda: agent.memory.start(config, num)) if agent.memory else ()
+    if not jax.tree.leaves(shapes):
+        if hidden is not None:
+            raise ValueError(f"hidden={shown(hidden)} and the policy has no core: leave it out")
+        return None
+    given = jax.tree.map(jnp.shape, hidden)
+    if given != jax.tree.map(lambda x: x.shape, shapes):
+        raise ValueError(
+            f"the policy has a core and hidden has shapes {given}: give hidden=policy.start({num}) "
+            "when episodes begin, and after that what the last call returned"
+        )
+    return hidden
 
 
 def require_state(config: BaseConfig, state: Any, learner_only: bool = False) -> None:

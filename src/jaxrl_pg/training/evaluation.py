@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -15,11 +16,12 @@ from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.training import seeding
 from jaxrl_pg.training.arguments import (
     require_config,
+    require_hidden,
     require_state,
     require_static,
     require_whole,
 )
-from jaxrl_pg.types import Metrics, TrainState
+from jaxrl_pg.types import Metrics, Obs, TrainState
 
 __all__ = ["Episodes", "evaluate", "evaluate_episodes", "evaluation_metrics", "value"]
 
@@ -71,12 +73,14 @@ def evaluate_episodes(
 ) -> Episodes:
     """Do as `evaluate`, and return lengths too, and whether each episode came to its end."""
     agent = agent_of(config)
-    return rollout.whole_episodes(
-        envs.make(config.env, config.env_params),
-        lambda obs, key: agent.act(config, state.learner, obs, key, deterministic),
-        key,
-        num_episodes,
-    )
+    hidden = agent.memory.start(config, num_episodes) if agent.memory else ()
+
+    def act(obs: Obs, key: jax.Array, hidden: Any) -> tuple[jax.Array, Any]:
+        if jax.tree.leaves(hidden):
+            return agent.memory.act(config, state.learner, obs, key, deterministic, hidden)
+        return agent.act(config, state.learner, obs, key, deterministic), hidden
+
+    return rollout.whole_episodes(envs.of(config), act, key, num_episodes, hidden)
 
 
 def evaluation_metrics(config: BaseConfig, state: TrainState[Any], num_episodes: int) -> Metrics:
@@ -100,7 +104,7 @@ def evaluation_metrics(config: BaseConfig, state: TrainState[Any], num_episodes:
     }
 
 
-def value(config: BaseConfig, state: TrainState[Any], obs: Any) -> jax.Array:
+def value(config: BaseConfig, state: TrainState[Any], obs: Any, hidden: Any = None) -> jax.Array:
     """Return the critic's values of observations as the environment gives them.
 
     The config's floats, the state and the observations may be traced.
@@ -109,6 +113,8 @@ def value(config: BaseConfig, state: TrainState[Any], obs: Any) -> jax.Array:
         config: the agent's config.
         state: whose learner values, normaliser statistics included.
         obs: one observation, or a batch `[N, ...]`: of a `Discrete` space, whole numbers `[N]`.
+        hidden: what a recurrent core remembers before them, as from `Policy.start`; only for
+            configs with a core.
 
     Returns:
         A scalar for one observation, `[N]` for a batch.
@@ -119,5 +125,8 @@ def value(config: BaseConfig, state: TrainState[Any], obs: Any) -> jax.Array:
     """
     require_config(config)
     require_state(config, state, learner_only=True)
-    rows, outer = envs.as_rows(envs.make(config.env, config.env_params), obs)
-    return agent_of(config).value(config, state.learner, rows).reshape(outer)
+    agent = agent_of(config)
+    rows, outer = envs.as_rows(envs.of(config), obs)
+    if require_hidden(config, hidden, math.prod(outer)) is None:
+        return agent.value(config, state.learner, rows).reshape(outer)
+    return agent.memory.value(config, state.learner, rows, hidden).reshape(outer)

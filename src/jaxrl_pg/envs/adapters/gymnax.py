@@ -10,13 +10,18 @@ import jax
 from jaxrl_pg.config import nearest
 
 __all__ = [
+    "MultiDiscrete",
     "box",
+    "dict_space",
     "discrete",
     "is_box",
     "is_discrete",
+    "is_multi_discrete",
     "is_shipped",
     "make",
+    "multi_discrete",
     "names",
+    "parts",
     "require_interface",
 ]
 
@@ -95,9 +100,50 @@ def is_box(space: Any) -> bool:
     return isinstance(space, _gymnax().environments.spaces.Box)
 
 
+def is_multi_discrete(space: Any) -> bool:
+    """Say whether a space is one of vectors of whole numbers, each with its own range."""
+    return hasattr(space, "nvec")
+
+
+def parts(space: Any) -> dict[str, Any] | None:
+    """Return the spaces that a Dict or Tuple is made of, by name or number; None of any other."""
+    kinds = _gymnax().environments.spaces
+    if isinstance(space, kinds.Dict):
+        return {str(name): part for name, part in space.spaces.items()}
+    if isinstance(space, kinds.Tuple):
+        return {str(i): part for i, part in enumerate(space.spaces)}
+    return None
+
+
 def box(low: float, high: float, shape: tuple[int, ...]) -> Any:
     """Return the space of arrays of real numbers from `low` to `high`."""
     return _gymnax().environments.spaces.Box(low, high, shape)
+
+
+class MultiDiscrete:
+    """The space of vectors of whole numbers, the `i`-th from 0 to `nvec[i] - 1`.
+
+    gymnax has none; it is recognised by its `nvec`.
+    """
+
+    def __init__(self, nvec: tuple[int, ...]) -> None:
+        """Remember the numbers of choices."""
+        self.nvec = tuple(int(n) for n in nvec)
+        self.shape = (len(self.nvec),)
+
+    def __repr__(self) -> str:
+        """Say what the space is."""
+        return f"MultiDiscrete({list(self.nvec)})"
+
+
+def multi_discrete(nvec: tuple[int, ...]) -> MultiDiscrete:
+    """Return the space of vectors of whole numbers, the `i`-th from 0 to `nvec[i] - 1`."""
+    return MultiDiscrete(nvec)
+
+
+def dict_space(spaces: dict[str, Any]) -> Any:
+    """Return the space of dicts (or structs) with an element of each of these spaces."""
+    return _gymnax().environments.spaces.Dict(spaces)
 
 
 def discrete(num: int) -> Any:

@@ -1,0 +1,210 @@
+"""Layers: from a batch of observations to the features that heads read.
+
+Inside, a batch of narrow observations is a matrix of columns `[features, N]`. A weight's
+gradient is then the product of two matrices that already lie in memory as a CPU wants them,
+which takes half the time (docs/decisions.md). Wide observations stay rows, since turning them
+would cost more than it saves.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.envs import observations
+from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs
+
+__all__ = ["Conv", "Dense", "LayerNorm", "Torso", "TorsoFields", "in_columns", "torso_fields"]
+
+_ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
+_WIDEST_COLUMN = 128
+_NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
+_IMPALA = (16, 32, 32)
+
+
+class TorsoFields(NamedTuple):
+    """What a config says of the layers in front of every head; the fields of `Torso`."""
+
+    hidden_sizes: tuple[int, ...]
+    activation: str = "tanh"
+    conv_features: int = 16
+    conv_layers: tuple[tuple[int, ...], ...] = ()
+    layer_norm: bool = False
+    residual: bool = False
+    cnn: str = "minatar"
+
+
+def torso_fields(config: BaseConfig) -> TorsoFields:
+    """Read off a config what is in front of every head."""
+    return TorsoFields(*(getattr(config, name) for name in TorsoFields._fields))
+
+
+def in_columns(spec: EnvSpec) -> bool:
+    """Say whether networks lay a batch of such observations out in columns."""
+    shapes = observations.shapes(spec.obs_shape)
+    wide = sum(math.prod(shape) for name, shape in shapes.items() if name != ACTION_MASK)
+    return wide <= _WIDEST_COLUMN
+
+
+class Dense(nn.Module):
+    """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`."""
+
+    features: int
+    columns: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the layer's output."""
+        zeros = nn.initializers.zeros_init()
+        kernel = self.param("kernel", zeros, (x.shape[0 if self.columns else 1], self.features))
+        bias = self.param("bias", zeros, (self.features,))
+        return kernel.T @ x + bias[:, None] if self.columns else x @ kernel + bias[None]
+
+
+class Conv(nn.Module):
+    """A convolution `[N, H, W, C] -> [N, H', W', features]` with square kernels.
+
+    Written as one product with the shifted images side by side; XLA's own convolution takes four
+    times as long to differentiate on a CPU.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return the layer's output."""
+        size, stride, pad = self.kernel_size, self.stride, (self.padding, self.padding)
+        x = jnp.pad(x, ((0, 0), pad, pad, (0, 0))) if self.padding else x
+        height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
+        if height < 1 or width < 1:
+            raise ValueError(
+                f"a convolution of {size}x{size} does not fit an image of "
+                f"{x.shape[1]}x{x.shape[2]}: give conv_layers with smaller kernels or with "
+                "padding, or none and conv_features=0, which flattens images"
+            )
+        rows = [slice(i, i + stride * (height - 1) + 1, stride) for i in range(size)]
+        columns = [slice(j, j + stride * (width - 1) + 1, stride) for j in range(size)]
+        shifts = [x[:, i, j] for i in rows for j in columns]
+        patches = jnp.concatenate(shifts, axis=-1).reshape(-1, size * size * x.shape[3])
+        zeros = nn.initializers.zeros_init()
+        kernel = self.param("kernel", zeros, (size, size, x.shape[3], self.features))
+        bias = self.param("bias", zeros, (self.features,))
+        product = patches @ kernel.reshape(-1, self.features)
+        return (product + bias[None]).reshape(-1, height, width, self.features)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba et al. 2016) of each sample's features, in rows or columns."""
+
+    columns: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return features of mean 0 and standard deviation 1, scaled and shifted."""
+        axis = 0 if self.columns else 1
+        shape = (x.shape[axis],)
+        scale = self.param("scale", nn.initializers.ones_init(), shape)
+        bias = self.param("bias", nn.initializers.zeros_init(), shape)
+        centred = x - jnp.mean(x, axis=axis, keepdims=True)
+        deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axis=axis, keepdims=True) + 1e-6)
+        scale, bias = (jnp.expand_dims(p, 1 - axis) for p in (scale, bias))
+        return centred / deviation * scale + bias
+
+
+class Residual(nn.Module):
+    """Two convolutions of 3x3 filters, each after a ReLU, and what went into them added."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return `[N, H, W, features]` for the same."""
+        y = Conv(self.features, 3, 1, 1)(nn.relu(x))
+        return x + Conv(self.features, 3, 1, 1)(nn.relu(y))
+
+
+class Impala(nn.Module):
+    """The small residual stack of Espeholt et al. 2018 (arXiv 1802.01561, figure 3).
+
+    Three stages of a convolution, a pooling that halves the image, and two residual blocks: 15
+    convolutions of 3x3 filters, with ReLU whatever the other layers have.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Return `[N, H / 8, W / 8, 32]`, sides rounded up."""
+        for features in _IMPALA:
+            x = nn.max_pool(Conv(features, 3, 1, 1)(x), (3, 3), (2, 2), "SAME")
+            x = Residual(features)(Residual(features)(x))
+        return nn.relu(x)
+
+
+class Torso(nn.Module):
+    """Observations `[N, ...]` to features, `[N, hidden]` or in columns `[hidden, N]`.
+
+    Images (three axes) pass convolutions first, and those of bytes are divided by 255. The arrays
+    of a structured observation do so each for itself; flattened, they are joined in the order of
+    their names, without the mask. Actions `[N, A]`, where given, are appended to them.
+
+    Attributes:
+        columns: lay features out in columns.
+        hidden_sizes: widths of the layers.
+        activation: a name in `_ACTIVATIONS`.
+        conv_features: filters of the one convolution of `minatar`, 0 for none.
+        conv_layers: `(features, kernel, stride, padding)` of each convolution, instead of those
+            that `cnn` names; the last two may be left out.
+        layer_norm: normalise each layer's features before the activation.
+        residual: add a layer's input to its output where both are equally wide.
+        cnn: `minatar`, one convolution of 3x3 filters (Young and Tian 2019, arXiv 1903.03176);
+            `nature`, the three of Mnih et al. 2015 (doi 10.1038/nature14236); or `impala`.
+    """
+
+    columns: bool
+    hidden_sizes: tuple[int, ...]
+    activation: str
+    conv_features: int = 16
+    conv_layers: tuple[tuple[int, ...], ...] = ()
+    layer_norm: bool = False
+    residual: bool = False
+    cnn: str = "minatar"
+
+    @nn.compact
+    def __call__(self, obs: Obs, action: jax.Array | None = None) -> jax.Array:
+        """Return features."""
+        act = _ACTIVATIONS[self.activation]
+        one_layer = ((self.conv_features, 3),) if self.conv_features else ()
+        stack = self.conv_layers or (_NATURE if self.cnn == "nature" else one_layer)
+
+        def flat(x: jax.Array) -> jax.Array:
+            is_image = x.ndim == 4
+            scale = 255.0 if is_image and x.dtype == jnp.uint8 else None
+            x = x.astype(jnp.float32)
+            x = x if scale is None else x / scale
+            if is_image and self.cnn == "impala" and not self.conv_layers:
+                x = Impala()(x)
+            else:
+                for layer in stack if is_image else ():
+                    x = act(Conv(*layer)(x))
+            return x.reshape(x.shape[0], -1)
+
+        if isinstance(obs, dict):
+            names = [name for name in sorted(obs) if name != ACTION_MASK]
+            x = jnp.concatenate([flat(obs[name]) for name in names], axis=1)
+        else:
+            x = flat(obs)
+        x = x if action is None else jnp.concatenate([x, action], axis=1)
+        # Turned here and not, with the gradients, inside every product with a weight.
+        x = jax.lax.optimization_barrier(x.T) if self.columns else x
+        for size in self.hidden_sizes:
+            y = Dense(size, self.columns)(x)
+            y = act(LayerNorm(self.columns)(y) if self.layer_norm else y)
+            x = x + y if self.residual and x.shape == y.shape else y
+        return x

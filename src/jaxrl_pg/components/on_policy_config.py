@@ -1,0 +1,75 @@
+"""The fields that on-policy agents share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
+
+__all__ = ["EpochsConfig", "OnPolicyConfig"]
+
+
+class OnPolicyConfig(BaseConfig):
+    """Fields of every on-policy agent."""
+
+    learning_rate: Annotated[float, Positive] = 5e-4
+    """Adam's step size, at the start if annealed"""
+    anneal_lr: bool = True
+    """let the learning rate fall linearly to 0 over total_timesteps"""
+    max_grad_norm: Annotated[float, Positive] | None = 0.5
+    """largest global norm of a gradient; None does not clip it"""
+    ent_coef: float = 0.01
+    """weight of the entropy bonus"""
+    normalize_obs: bool = False
+    """normalise observations by their running mean and standard deviation"""
+    normalize_reward: bool = False
+    """divide rewards by the running standard deviation of the discounted return"""
+    shared_torso: bool = False
+    """one torso for policy and value instead of two"""
+    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
+    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
+    where actions end at a bound"""
+
+    def check(self) -> None:
+        """Refuse environments that do not split over the devices."""
+        super().check()
+        if self.num_envs % self.num_devices:
+            raise ValueError(
+                f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
+                "give a multiple"
+            )
+
+
+class EpochsConfig(OnPolicyConfig):
+    """Fields of agents that pass over a rollout several times, in minibatches."""
+
+    num_epochs: Annotated[int, Positive] = 4
+    """passes over a rollout"""
+    num_minibatches: Annotated[int, Positive] = 32
+    """gradient steps per pass"""
+    gae_lambda: Annotated[float, Fraction] = 0.95
+    """decay of the advantage estimate's trace"""
+
+    def check(self) -> None:
+        """Refuse a rollout that does not split into minibatches, or whose rows no int32 counts."""
+        super().check()
+        rows = self.rows_per_iteration // self.num_devices
+        if rows % self.num_minibatches:
+            # Of at least two rows each, and not much further than what was asked for.
+            tried = range(1, max(1, min(rows // 2, 2 * self.num_minibatches)) + 1)
+            even = [n for n in tried if rows % n == 0]
+            near = sorted(sorted(even, key=lambda n: abs(n - self.num_minibatches))[:2])
+            steps = f"num_envs={self.num_envs} x num_steps={self.num_steps}"
+            if self.rows_per_iteration == self.num_envs:
+                steps = f"num_envs={self.num_envs} (with a core a row is an environment's sequence)"
+            raise ValueError(
+                f"{steps} does not split into num_minibatches={self.num_minibatches} on "
+                f"num_devices={self.num_devices}: give an even split, such as num_minibatches="
+                f"{' or '.join(map(str, near))}"
+            )
+        if self.steps_per_iteration * self.num_epochs >= 2**31:
+            raise ValueError(
+                f"num_envs={self.num_envs} x num_steps={self.num_steps} x "
+                f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
+                "lower one of them"
+            )
