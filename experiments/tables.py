@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from jaxrl_pg.envs.adapters.suites import SUITES
 from jaxrl_pg.report import summary, tables
 from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.report.summary import Summary
@@ -26,6 +29,7 @@ NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
 
 MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
+SOLVED = 990.0  # of brax's inverted pendulum, whose highest return is 1000
 ON_CEILING = 0.999  # of the highest return that an environment can give
 RUNGS = {
     "raw": "raw: every action's score times the whole return",
@@ -106,12 +110,36 @@ def block(name: str, key: str) -> str:
 def facts(study: Study) -> str:
     """Say how many runs there were, how long they took, and with what."""
     told, versions = study.facts, study.facts["versions"]
+    suites = "".join(f", {suite} {versions[suite]}" for suite in SUITES if suite in versions)
     return (
         f"`{study.name}`: {told['num_runs']:,} runs and {told['num_steps'] / 1e6:,.1f} million "
         f"steps took {duration(told['seconds'])}, with other work on the machine "
-        f"({told['device']}, jax {versions['jax']}, gymnax {versions['gymnax']}). Every row is in "
-        f"[{study.name}.csv.gz]({LINKS[study.name]}results/{study.name}.csv.gz)."
+        f"({told['device']}, jax {versions['jax']}, gymnax {versions['gymnax']}{suites}). Every "
+        f"row is in [{study.name}.csv.gz]({LINKS[study.name]}results/{study.name}.csv.gz)."
     )
+
+
+def pendulum(study: Study) -> str:
+    """Give both agents of `brax_pendulum`."""
+    (env,) = study.by_env
+    rows = []
+    for agent in ("ppo", "sac"):
+        one = study.find(env, agent=agent)
+        steps = one.setting.timesteps
+        solved = (one.setting.returns >= SOLVED).all(axis=0)
+        since = steps[len(steps) - int(np.argmin(solved[::-1]))] if not solved.all() else steps[0]
+        rows.append(
+            [
+                f"`{agent}`",
+                f"{steps[-1]:,}",
+                study.score(env, agent=agent),
+                tables.fixed(one.scores.min(), study.digits(env)),
+                str(len(one.scores)),
+                f"{since:,}",
+            ]
+        )
+    header = ["agent", "steps", "IQM [95% interval]", "worst seed", "seeds"]
+    return markdown([*header, f"every seed above {SOLVED:g} from"], rows)
 
 
 def cartpole(study: Study) -> str:
@@ -267,6 +295,7 @@ def classic(study: Study) -> str:
 BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("", "facts"): facts,
     ("cartpole_ppo", "table"): cartpole,
+    ("brax_pendulum", "table"): pendulum,
     ("pg_ladder", "CartPole-v1"): lambda study: ladder(study, "CartPole-v1"),
     ("pg_ladder", "Acrobot-v1"): lambda study: ladder(study, "Acrobot-v1"),
     ("pg_ladder", "Catch-bsuite"): lambda study: ladder(study, "Catch-bsuite"),

@@ -184,8 +184,9 @@ def test_report(data):
 @given(data=st.data())
 def test_experiment_files(data):
     """As TOML, so that what is parsed is what a user can write."""
-    known = sorted(p for p in EXPERIMENTS.glob("*.toml") if p.stat().st_size < 1_500)
-    table = data.draw(st.sampled_from([TABLE, *(tomllib.loads(p.read_text()) for p in known[:4])]))
+    texts = [path.read_text() for path in sorted(EXPERIMENTS.glob("*.toml"))]
+    known = [text for text in texts if len(text) < 1_500 and "brax:" not in text]
+    table = data.draw(st.sampled_from([TABLE, *(tomllib.loads(text) for text in known[:4])]))
     try:
         table = json.loads(data.draw(damaged_json(table)))
         content = as_toml(table).encode("utf-8", "surrogatepass")

@@ -15,6 +15,7 @@ import jaxrl_pg
 import probes
 from compare import assert_bit_equal, leaves_of
 from jaxrl_pg import envs, ppo
+from jaxrl_pg.components import rollout
 from jaxrl_pg.training import evaluation, program
 
 PROBE, BOX, ENDLESS = probes.Probe(), probes.Probe(discrete=False), probes.Endless()
@@ -103,6 +104,39 @@ def test_only_the_first_episode_of_each_environment_counts():
     assert_array_equal(episodes.returns, np.square(episodes.lengths))
     assert len(np.unique(episodes.lengths)) > 1
     assert episodes.finished.all()
+
+
+def test_no_episode_is_drawn_but_the_first_of_each_environment():
+    """A new episode may cost as much as many steps, and would not be counted."""
+    traced = []
+
+    class Watched(Countdown):
+        def reset_env(self, key: jax.Array, params: Any) -> tuple[jax.Array, Any]:
+            traced.append(params)
+            return super().reset_env(key, params)
+
+    env = envs.make(Watched())
+    traced.clear()  # it was tried when it was made
+    rollout.most_steps(env)
+    for_the_limit = len(traced)
+    jax.eval_shape(
+        lambda key: rollout.whole_episodes(env, lambda obs, *_: (jnp.zeros(3), ()), key, 3),
+        jax.random.key(0),
+    )
+    assert len(traced) == 2 * for_the_limit + 1
+
+
+def test_where_an_episode_is_over_the_same_one_begins_again():
+    env = envs.make(COUNTDOWN)
+    first = envs.reset(env, jax.random.key(0), 16)
+    state, step = first[0], jax.jit(partial(envs.step, env))
+    step_key, reset_key = jax.random.split(jax.random.key(1))
+    for time in range(1, 17):
+        state, timestep = step(step_key, reset_key, state, jnp.zeros(16, int), first)
+        assert_array_equal(state.cue, first[0].cue)
+        assert_array_equal(state.time, time % state.cue)
+        done = (timestep.terminated | timestep.truncated)[:, None]
+        assert_array_equal(timestep.obs, jnp.where(done, first[1], timestep.final_obs))
 
 
 def test_episodes_start_from_draws_of_their_own():

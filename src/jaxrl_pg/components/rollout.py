@@ -181,7 +181,8 @@ def whole_episodes(
         t, env_state, obs, episodes, hidden = carry
         action_key, step_key, reset_key = jax.random.split(jax.random.fold_in(loop_key, t), 3)
         action, hidden = act(obs, action_key, hidden)
-        env_state, timestep = envs.step(env, step_key, reset_key, env_state, action)
+        # What follows an environment's first episode is not counted.
+        env_state, timestep = envs.step(env, step_key, reset_key, env_state, action, first)
         running = ~episodes.finished
         episodes = Episodes(
             returns=episodes.returns + jnp.where(running, timestep.reward, 0.0),
@@ -190,7 +191,7 @@ def whole_episodes(
         )
         return t + 1, env_state, timestep.obs, episodes, hidden
 
-    env_state, obs = envs.reset(env, reset_key, num_episodes)
+    first = env_state, obs = envs.reset(env, reset_key, num_episodes)
     lengths = jnp.zeros(num_episodes, jnp.int32)
     episodes = Episodes(jnp.zeros(num_episodes), lengths, jnp.zeros(num_episodes, bool))
     _, env_state, _, episodes, _ = jax.lax.while_loop(

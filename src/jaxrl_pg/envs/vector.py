@@ -40,7 +40,12 @@ def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, Obs]:
 
 
 def step(
-    env: Env, step_key: jax.Array, reset_key: jax.Array, state: Any, action: jax.Array
+    env: Env,
+    step_key: jax.Array,
+    reset_key: jax.Array,
+    state: Any,
+    action: jax.Array,
+    first: tuple[Any, Obs] | None = None,
 ) -> tuple[Any, TimeStep]:
     """Step every environment; where an episode ended, start the next.
 
@@ -50,6 +55,8 @@ def step(
         reset_key: consumed, for the new episodes.
         state: the environments' states, `[B, ...]` leaves.
         action: the policy's raw actions, `[B, ...]`.
+        first: what `reset` gave. With it no new episode is drawn, which may cost as much as many
+            steps: an environment whose episode ended begins again where it began.
 
     Returns:
         The new states and a `TimeStep`.
@@ -73,7 +80,14 @@ def step(
     )
     next_state = jax.tree.map(lambda x, ref: x.astype(ref.dtype), next_state, state)
     done = terminated | truncated
-    next_state, obs = _reset_where(env, done, reset_key, (next_state, final_obs))
+    if first is None:
+        next_state, obs = _reset_where(env, done, reset_key, (next_state, final_obs))
+    else:
+        next_state, obs = jax.tree.map(
+            lambda new, old: jnp.where(jnp.expand_dims(done, tuple(range(1, old.ndim))), new, old),
+            first,
+            (next_state, final_obs),
+        )
     return next_state, TimeStep(obs, reward, terminated, truncated, final_obs)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import jax
 
-from jaxrl_pg import files
+from jaxrl_pg import envs, files
 from jaxrl_pg.sweeps import formats, results
 from jaxrl_pg.sweeps.batch import Batch, BatchRun, batch_id
 from jaxrl_pg.sweeps.experiment import Experiment
@@ -67,7 +67,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "experiment": experiment.table,
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
-            "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "versions": _versions(experiment),
             "command": experiment.command(folder),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
             "seconds": seconds,
@@ -76,6 +76,13 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def _versions(experiment: Experiment) -> dict[str, str]:
+    """The versions of what trains, and of the suites whose environments are trained in."""
+    names = {point.config.env for point in experiment.points if envs.is_name(point.config.env)}
+    used = sorted({name.partition(":")[0] for name in names})
+    return {name: importlib.metadata.version(name) for name in (*_PACKAGES, *used)}
 
 
 def begin(folder: Path, batch: Batch) -> Path:
