@@ -91,17 +91,19 @@ def _of_environment(state: TrainState[Any]) -> str | None:
         "episode_return": "reward",
         "discounted_return": "reward",
     }
-    for name, what in looked_at.items():
-        leaf = getattr(state.actor, name, None)
-        if leaf is None or _is_sound(leaf):
-            continue
-        values = np.asarray(leaf).reshape(len(leaf), -1)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad) == len(values) > 1:
-            return f"the {what}s of all {len(bad)} environments are no finite numbers"
-        value = values[bad[0]][~np.isfinite(values[bad[0]])][0]
-        others = f", and {len(bad) - 1} others are not finite" if len(bad) > 1 else ""
-        return f"the {what} of environment {bad[0]} is {value}{others}"
+    for name, kind in looked_at.items():
+        # Observations may be several arrays, each with a name.
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state.actor, name, None)):
+            if _is_sound(leaf):
+                continue
+            what = kind + "".join(f" {getattr(entry, 'key', entry)!r}" for entry in path)
+            values = np.asarray(leaf).reshape(len(leaf), -1)
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if len(bad) == len(values) > 1:
+                return f"the {what} of all {len(bad)} environments is no finite number"
+            value = values[bad[0]][~np.isfinite(values[bad[0]])][0]
+            others = f", and {len(bad) - 1} others are not finite" if len(bad) > 1 else ""
+            return f"the {what} of environment {bad[0]} is {value}{others}"
     return None
 
 
@@ -123,7 +125,7 @@ def _origin(state: TrainState[Any]) -> Any:
     def describe(row: int) -> str:
         devices = getattr(state.memory, "position", np.zeros(1)).shape[0]
         share = len(jax.tree.leaves(state.memory)[0]) // devices
-        each = len(state.actor.obs) // devices
+        each = len(jax.tree.leaves(state.actor.obs)[0]) // devices
         written = np.asarray(getattr(state.memory, "size", np.full(devices, share)))
         if share % each and written[row // share] == share:  # the ring closes within a step
             return f" in row {row}"
