@@ -250,3 +250,45 @@ def test_parameters_of_structured_observations_count_no_mask():
     network = networks.ActorCritic(STRUCTURED, TorsoFields((5,)))
     shapes = jax.eval_shape(lambda key: networks.init_params(network, key, PARTS), KEY)
     assert count(shapes) == 2 * 505 + 36 + 6 + 2 * 304
+
+
+def sizes_in(jaxpr):
+    """Of every array of a program, inner programs included."""
+    for equation in jaxpr.eqns:
+        yield from (x.aval.size for x in equation.outvars)
+        for value in equation.params.values():
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from sizes_in(inner)
+
+
+@pytest.mark.parametrize(("cnn", "hidden"), [("nature", 512), ("impala", 256)])
+def test_large_networks_are_made_without_padding_small_kernels_to_large_ones(cnn, hidden):
+    """Two torsos, each with a layer of 3136 x 512 or 3872 x 256; one stack would be 16 times that.
+
+    Those took 11 and 13 seconds and 600 and 970 MB to make.
+    """
+    network = networks.ActorCritic(ATARI, TorsoFields((hidden,), "relu", cnn=cnn))
+
+    def init(key):
+        return networks.init_params(network, key, ATARI.obs_shape)
+
+    assert max(sizes_in(jax.make_jaxpr(init)(KEY).jaxpr)) <= 2 * 3136 * 512
+
+
+def test_kernels_are_orthonormal_whatever_stack_they_were_made_in(monkeypatch):
+    """Each but for its gain of sqrt(2), or 0.01 and 1 in the heads; all are different draws."""
+    monkeypatch.setattr(networks, "_LARGE_STACK", 100)
+    network = networks.ActorCritic(EnvSpec((10, 10, 2), True, 3, ()), TorsoFields((40,), "relu"))
+    params = jax.jit(lambda key: networks.init_params(network, key, (10, 10, 2)))(KEY)
+    kernels = [x.reshape(-1, x.shape[-1]) for x in jax.tree.leaves(params) if x.ndim > 1]
+    assert len(kernels) == 6
+    for kernel in kernels:
+        tall = kernel if kernel.shape[0] >= kernel.shape[1] else kernel.T
+        product = np.asarray(tall.T @ tall, float)
+        assert_allclose(product, product[0, 0] * np.eye(len(product)), atol=1e-5)
+        assert np.min(np.abs(product[0, 0] - np.array([2.0, 1.0, 1e-4]))) < 1e-5
+    one, two = (
+        params["params"][f"{name}_torso"]["Dense_0"]["kernel"] for name in ("policy", "value")
+    )
+    assert np.max(np.abs(one - two)) > 0.01

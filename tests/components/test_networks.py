@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import special
 
-from jaxrl_pg.components import networks
+from jaxrl_pg.components import layers
 from jaxrl_pg.components.networks import ActorCritic, TorsoFields, init_params
 from jaxrl_pg.config import Activation
 from jaxrl_pg.ops.distributions import Normal
@@ -206,7 +206,7 @@ def test_rows_and_columns_are_one_function_of_one_set_of_parameters(spec, monkey
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(outputs)), outputs
 
     for widest in (0, 10**6):
-        monkeypatch.setattr(networks, "_WIDEST_COLUMN", widest)
+        monkeypatch.setattr(layers, "_WIDEST_COLUMN", widest)
         assert network.bind(used).columns == (widest > 0)
         shapes.append(jax.tree.map(jnp.shape, jax.eval_shape(initialiser(network), KEY)))
         results.append(jax.jit(lambda p: jax.grad(loss, has_aux=True)(p))(used))

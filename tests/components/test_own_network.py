@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import jaxrl_pg
 from jaxrl_pg import agents
-from jaxrl_pg.components import networks, optim, own_network
+from jaxrl_pg.components import layers, networks, optim, own_network
 from jaxrl_pg.components.networks import TorsoFields
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import EnvSpec
@@ -207,7 +207,7 @@ def test_a_learning_rate_is_swept_in_one_program_with_it():
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 0), (4, 2, 1), (2, 3, 0)])
 def test_a_convolution_is_xlas(kernel, stride, padding):
-    layer = networks.Conv(7, kernel, stride, padding)
+    layer = layers.Conv(7, kernel, stride, padding)
     x = jax.random.normal(jax.random.key(0), (2, 9, 11, 3))
     params = {
         "params": {
@@ -231,8 +231,8 @@ def test_layer_normalisation_is_flax_and_the_same_in_rows_and_columns():
     scale, bias = jnp.arange(1.0, 7.0), jnp.arange(6.0)
     params = {"params": {"scale": scale, "bias": bias}}
     expected = nn.LayerNorm().apply(params, x)
-    assert_allclose(networks.LayerNorm(False).apply(params, x), expected, rtol=1e-4, atol=1e-5)
-    assert_allclose(networks.LayerNorm(True).apply(params, x.T).T, expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(layers.LayerNorm(False).apply(params, x), expected, rtol=1e-4, atol=1e-5)
+    assert_allclose(layers.LayerNorm(True).apply(params, x.T).T, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_residual_layer_adds_its_input_where_it_is_as_wide():

@@ -163,18 +163,19 @@ def test_numbers_that_stack_nothing_are_refused(num):
         ppo.Config(frame_stack=num)
 
 
-def test_a_policy_is_given_stacked_observations():
-    config = ppo.Config(env=MASKED, frame_stack=K, num_envs=4, num_steps=4, num_minibatches=2)
-    state = jax.eval_shape(ppo.init, config, jax.random.key(0))
-    obs = {
-        "walker.far": np.zeros((5, 3)),
-        "walker.place": np.zeros((5, 6)),
-        "phase": np.zeros((5, 9)),
-        "action_mask": np.ones((5, NUM), bool),
-    }
-    act = jax.eval_shape(lambda state, obs: Policy(config, state, 0)(obs), state, obs)
-    assert act.shape == (5,)
-    one = {name: x[0] for name, x in obs.items()}
-    assert Policy(config, state, 0)._rows(one)[1] == ()
-    with pytest.raises(ValueError, match=r"obs\['phase'\] has shape \(5,\): give \(9,\)"):
-        Policy(config, state, 0)({**obs, "phase": np.zeros(5, int)})
+def test_a_policy_is_given_stacked_observations_and_the_mask_as_it_is():
+    for core, mask in ((MASKED, (NUM,)), (structured.PAIRS, structured.NVEC)):
+        config = ppo.Config(env=core, frame_stack=K, num_envs=4, num_steps=4, num_minibatches=2)
+        state = jax.eval_shape(ppo.init, config, jax.random.key(0))
+        obs = {
+            "walker.far": np.zeros((5, 3)),
+            "walker.place": np.zeros((5, 6)),
+            "phase": np.zeros((5, 9)),
+            "action_mask": np.ones((5, *mask), bool),
+        }
+        act = jax.eval_shape(lambda state, obs, c=config: Policy(c, state, 0)(obs), state, obs)
+        assert act.shape == (5, *(2,) * (len(mask) - 1))
+        one = {name: x[0] for name, x in obs.items()}
+        assert envs.as_rows(envs.of(config), one)[1] == ()
+        with pytest.raises(ValueError, match=r"obs\['phase'\] has shape \(5,\): give \(9,\)"):
+            Policy(config, state, 0)({**obs, "phase": np.zeros(5, int)})

@@ -32,6 +32,7 @@ __all__ = [
 
 _LOG_STD_RANGE = (-20.0, 2.0)  # of a network's own log_std: the field's, after Haarnoja et al. 2018
 _GAINS = {"policy_head": 0.01, "value_head": 1.0, "core": 1.0}
+_LARGE_STACK = 2**22  # numbers in padded kernels
 _IMPOSSIBLE = -1e9  # a logit whose probability is 0; -inf would make NaN of differences
 
 
@@ -45,8 +46,8 @@ def init_params(
 
     A kernel's gain is sqrt(2), but 0.01 in `policy_head` (first actions nearly uniform) and 1 in
     `value_head` and in a recurrent `core` (Andrychowicz et al. 2021, arXiv 2006.05990). All kernels
-    come from one draw and one orthogonalisation: separate ones cost more compile time than the
-    whole update.
+    come from one draw and one orthogonalisation, or a few where sizes differ much: one for each
+    would cost more compile time than the whole update.
 
     Args:
         network: one of this package's, or a part of `own_network`.
@@ -102,9 +103,25 @@ def legal_only(obs: Obs, values: jax.Array) -> jax.Array:
 
 
 def _orthonormal_frames(key: jax.Array, sizes: list[tuple[int, int]]) -> list[jax.Array]:
-    """One matrix a size, with orthonormal columns, or rows where it is wider than high."""
+    """One matrix a size, with orthonormal columns, or rows where it is wider than high.
+
+    They are padded into one stack. Small ones beside very large ones, such as the convolutions in
+    front of a wide layer, get a stack of their own: else most of the work were zeros.
+    """
     tall = [(max(size), min(size)) for size in sizes]
     height, width = (max(side) for side in zip(*tall, strict=True))
+    areas = [math.prod(size) for size in sizes]
+    kinds = [area.bit_length() // 3 for area in areas]  # alike up to a factor of 8
+    is_wasteful = len(sizes) * height * width > max(_LARGE_STACK, 4 * sum(areas))
+    if is_wasteful and len(set(kinds)) > 1:
+        apart: dict[int, jax.Array] = {}
+        for group, kind in zip(
+            jax.random.split(key, len(set(kinds))), sorted(set(kinds)), strict=True
+        ):
+            members = [i for i, other in enumerate(kinds) if other == kind]
+            frames = _orthonormal_frames(group, [sizes[i] for i in members])
+            apart.update(zip(members, frames, strict=True))
+        return [apart[i] for i in range(len(sizes))]
     rows, columns = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]
     heights = jnp.array([h for h, _ in tall])[:, None, None]
     widths = jnp.array([w for _, w in tall])[:, None, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -83,9 +82,9 @@ class Stacked:
         space = self.inner.observation_space(params)
 
         def read(part: structure.Part, value: Any) -> jax.Array:
-            frame = observations.frame(part, value)
             if part.is_mask:
-                return frame
+                return jnp.asarray(value)
+            frame = observations.frame(part, value)
             if before is None:
                 return jnp.concatenate([frame] * self.num, axis=-1)
             old = before[part.name] if part.name else before
@@ -95,11 +94,11 @@ class Stacked:
 
     def _joined_space(self, part: structure.Part) -> Any:
         space = part.space
+        if part.is_mask:
+            return space
         if gymnax.is_discrete(space):
             return gymnax.box(0.0, 1.0, (space.n * self.num,))
         shape = tuple(space.shape) or (1,)
-        if part.is_mask:
-            return gymnax.box(0.0, 1.0, (math.prod(shape),))
         low, high = (
             jnp.concatenate([jnp.broadcast_to(x, shape)] * self.num, axis=-1)
             for x in (space.low, space.high)

@@ -9,7 +9,6 @@ as float32. Of a structure it reads a flat dict of such arrays, and `action_mask
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -82,12 +81,10 @@ def readable(env: Env, obs: Any) -> Obs:
 
 
 def frame(part: structure.Part, value: Any) -> jax.Array:
-    """Return one array of one observation, without axes in front, as networks read it."""
+    """Return an array (no mask) of one observation, without axes in front, as networks read it."""
     if gymnax.is_discrete(part.space):
         return jax.nn.one_hot(value, part.space.n)
-    shape = (math.prod(part.space.shape),) if part.is_mask else tuple(part.space.shape) or (1,)
-    value = jnp.asarray(value).reshape(shape)
-    return _kept(part, value)
+    return _kept(part, jnp.asarray(value).reshape(tuple(part.space.shape) or (1,)))
 
 
 def blank(obs_shape: ObsShape, num: int) -> Obs:

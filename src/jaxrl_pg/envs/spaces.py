@@ -34,8 +34,9 @@ def spec(core: Any) -> EnvSpec:
     """
     name = name_of(core)
     obs_space, action_space = (_space(core, kind) for kind in ("observation", "action"))
+    factors: tuple[int, ...] = ()
     if gymnax.is_discrete(action_space):
-        num, factors = _count(name, "actions", action_space.n), ()
+        num = _count(name, "actions", action_space.n)
     elif gymnax.is_multi_discrete(action_space):
         num, factors = _combinations(name, action_space)
     else:

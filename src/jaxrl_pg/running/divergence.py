@@ -91,18 +91,19 @@ def _of_environment(state: TrainState[Any]) -> str | None:
         "episode_return": "reward",
         "discounted_return": "reward",
     }
-    for name, what in looked_at.items():
-        leaves = jax.tree.leaves(getattr(state.actor, name, None))  # observations may have parts
-        unsound = [leaf for leaf in leaves if not _is_sound(leaf)]
-        if not unsound:
-            continue
-        values = np.asarray(unsound[0]).reshape(len(unsound[0]), -1)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad) == len(values) > 1:
-            return f"the {what}s of all {len(bad)} environments are no finite numbers"
-        value = values[bad[0]][~np.isfinite(values[bad[0]])][0]
-        others = f", and {len(bad) - 1} others are not finite" if len(bad) > 1 else ""
-        return f"the {what} of environment {bad[0]} is {value}{others}"
+    for name, kind in looked_at.items():
+        # Observations may be several arrays, each with a name.
+        for path, leaf in jax.tree_util.tree_leaves_with_path(getattr(state.actor, name, None)):
+            if _is_sound(leaf):
+                continue
+            what = kind + "".join(f" {getattr(entry, 'key', entry)!r}" for entry in path)
+            values = np.asarray(leaf).reshape(len(leaf), -1)
+            bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+            if len(bad) == len(values) > 1:
+                return f"the {what} of all {len(bad)} environments is no finite number"
+            value = values[bad[0]][~np.isfinite(values[bad[0]])][0]
+            others = f", and {len(bad) - 1} others are not finite" if len(bad) > 1 else ""
+            return f"the {what} of environment {bad[0]} is {value}{others}"
     return None
 
 
