@@ -21,7 +21,7 @@ from flax import struct
 import jaxrl_pg
 from jaxrl_pg import envs
 from jaxrl_pg.cli import main
-from jaxrl_pg.envs import games
+from jaxrl_pg.envs import making
 from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.running.options import Options
 from jaxrl_pg.running.run_folder import RunFolder
@@ -602,7 +602,7 @@ def test_a_suite_that_is_not_installed_is_named_with_the_command(monkeypatch, ca
     assert main(["envs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {"CartPole-v1", "Crossing-grid"} <= set(lines[: -len(STYLES)])
-    assert len(lines) == len(gymnax.names()) + len(games.GAMES) + len(STYLES)
+    assert len(lines) == len(gymnax.names()) + len(making.OURS) + len(STYLES)
     assert 'pip install "jaxrl-pg[playground]"' in lines[-2]
 
 
