@@ -118,8 +118,6 @@ class BaseConfig(PytreeDataclass):
     """name (`jaxrl-pg envs` lists them), or an object with gymnax 1.0's interface"""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict)
     """values that replace the environment's default parameters"""
-    frame_stack: Annotated[int, Positive] = 1
-    """observations joined into one, the newest last"""
     total_timesteps: Annotated[int, Positive] = 1_000_000
     """environment steps of the whole run, rounded up to whole iterations"""
     num_envs: Annotated[int, Positive] = 64
@@ -128,6 +126,8 @@ class BaseConfig(PytreeDataclass):
     """steps of each environment per iteration"""
     gamma: Annotated[float, Fraction] = 0.99
     """discount"""
+    frame_stack: Annotated[int, Positive] = 1
+    """observations joined into one, the newest last"""
     network: Any = dataclasses.field(default=None, metadata=FROM_PYTHON)
     """function from an EnvSpec to a flax module that replaces the layers below"""
     optimizer: Any = dataclasses.field(default=None, metadata=FROM_PYTHON)

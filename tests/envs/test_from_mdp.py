@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from jaxrl_pg import envs, ppo
 from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.types import EnvSpec
 
 S, A, B = 4, 2, 20_000
 # State 2 is an end; 3 stays for certain too, but is paid for it, and so is none.
@@ -44,7 +45,7 @@ def assert_drawn_from(drawn, probability):
 
 def test_the_spec_is_discrete_on_both_sides():
     env = envs.make(ENV)
-    assert env.spec == ((S,), True, A, ())
+    assert env.spec == EnvSpec((S,), True, A, ())
     assert env.core is ENV
     assert envs.time_limit(env) == 3
     assert ENV.name == "Tabular(4 states, 2 actions)"

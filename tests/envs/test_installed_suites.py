@@ -239,6 +239,7 @@ def _bits_equal(x, y):
     return np.asarray(x).tobytes() == np.asarray(y).tobytes()
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("suite", suites.SUITES)
 def test_every_environment_can_be_made(suite):
     """And has a reset and a step that fit each other; traced, not compiled."""
