@@ -112,6 +112,15 @@ class Walk:
         return self.actions
 
 
+class Strict(Walk):
+    """An illegal action is paid so that no return hides it."""
+
+    def step_env(self, key, state, action, params):
+        is_legal = legal(state.time).reshape(-1)[action]
+        obs, state, _, *rest = super().step_env(key, state, action, params)
+        return obs, state, jnp.where(is_legal, 1.0, 1000.0), *rest
+
+
 def named(place, phase, far):
     return Seen(Walker(far, place), phase)
 
@@ -141,3 +150,6 @@ def joined(obs):
         return np.asarray(obs)
     names = sorted(name for name in obs if name != "action_mask")
     return np.concatenate([np.asarray(obs[name]) for name in names], axis=-1)
+
+
+STRICT = Strict(mask=True)

@@ -1,44 +1,33 @@
-"""Illegal actions: probability 0, and no other effect, wherever an agent acts or learns."""
-
-from functools import cache
+"""Illegal actions: probability 0, and no other effect, in distributions and in losses."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 
-import jaxrl_pg
-import structured
-from compare import assert_bit_equal, assert_close
-from jaxrl_pg import agents, envs, multi_agent, ppo, sac, soft_q_learning
-from jaxrl_pg.components import networks, normalize, off_policy, own_network
+from compare import assert_bit_equal
+from jaxrl_pg import (
+    agents,
+    analytical,
+    analytical_replay,
+    envs,
+    sac,
+    soft_q_learning,
+)
+from jaxrl_pg.components import networks, normalize, off_policy, on_policy
 from jaxrl_pg.config import agent_of
 from jaxrl_pg.ops import soft
 from jaxrl_pg.ops.distributions import CATEGORICAL
-from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.types import EnvSpec, Transition
-from programs import SMALL_REPLAY, TINY, shaken
-from structured import FORMS, MASKED, NUM, PAIRS, TWIN, Walk
+from programs import shaken
+from structured import MASKED, NUM, STRICT
 
 # Three of five legal, one, none, all.
 MASKS = jnp.asarray([[1, 0, 1, 1, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], bool)
 SPEC = EnvSpec((("action_mask", (5,)), ("x", (2,))), True, 5, (), True)
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 5)), jnp.float32) * 5.0
 OBS = {"action_mask": MASKS, "x": jnp.ones((4, 2))}
-
-
-class Strict(Walk):
-    """An illegal action is paid so that no return hides it."""
-
-    def step_env(self, key, state, action, params):
-        is_legal = structured.legal(state.time).reshape(-1)[action]
-        obs, state, _, *rest = super().step_env(key, state, action, params)
-        return obs, state, jnp.where(is_legal, 1.0, 1000.0), *rest
-
-
-STRICT = Strict(mask=True)
 
 
 # --- distributions ------------------------------------------------------------------------------
@@ -160,6 +149,91 @@ def test_a_state_without_legal_actions_has_a_value_of_ordinary_size():
         assert np.all(np.abs(value) < 100.0), name
 
 
+def without_a_say(critics):
+    """The same Q networks, but for what they say of the last four actions."""
+
+    def change(path, x):
+        is_head = any(getattr(entry, "key", "") == "value_head" for entry in path)
+        return x.at[..., 2:].add(1000.0) if is_head and x.shape[-1] == NUM else x
+
+    return jax.tree_util.tree_map_with_path(change, critics)
+
+
+def first_two():
+    """Rows in which the first two actions are legal, the one taken with them."""
+    obs = some_obs(np.arange(NUM)[None].repeat(4, axis=0) < 2)
+    zeros = jnp.zeros(4)
+    return off_policy.Rows(obs, jnp.asarray([0, 1, 0, 1]), zeros, zeros > 0, obs)
+
+
+def filled(config):
+    learner = jax.eval_shape(config.agent.init, config, jax.random.key(0)).learner
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), learner)
+    return jax.tree.map(
+        lambda x, new: new if jnp.issubdtype(x.dtype, jnp.floating) else x, zeros, shaken(zeros, 0)
+    )
+
+
+def test_soft_q_learning_does_not_ask_the_q_of_an_illegal_action():
+    config, rows = soft_q_learning.Config(env=STRICT, hidden_sizes=(4,)), first_two()
+    _, network = soft_q_learning.build(config)
+    params = filled(config).params
+    loss = jax.jit(lambda p, t: soft_q_learning._loss(p, config, network, t, rows))
+    other = without_a_say(params)
+    assert np.any(network.apply(params, rows.obs) != network.apply(other, rows.obs))
+    assert_bit_equal(loss(params, params), loss(other, other))
+
+
+@pytest.mark.parametrize("variant", ["twin", "value"])
+def test_sac_does_not_ask_the_q_of_an_illegal_action(variant):
+    config = sac.Config(env=STRICT, hidden_sizes=(4,), variant=variant)
+    model, rows, learner = sac.build(config), first_two(), filled(config)
+
+    def losses(critics):
+        params = learner.params._replace(critics=critics)
+        target = critics if variant == "twin" else learner.target
+        new = learner._replace(params=params, target=target)
+        one = sac._critic_loss((critics, params.value), config, model, new, rows, jnp.zeros(()))
+        two = sac._policy_loss(params.policy, config, model, new, rows.obs, jnp.zeros(()))
+        return one, two
+
+    losses, critics = jax.jit(losses), learner.params.critics
+    assert_bit_equal(losses(critics), losses(without_a_say(critics)))
+
+
+def test_the_closed_form_does_not_ask_the_q_of_an_illegal_action():
+    """Neither the target nor the size of the advantages, which scales the steps."""
+    config = analytical.Config(env=STRICT, hidden_sizes=(4,), target="all_actions")
+    model, learner, rows = on_policy.build(config), filled(config), first_two()
+    numbers = jnp.asarray([0.5, -0.5, 1.0, 0.0])
+    batch = on_policy.Batch(rows.obs, rows.action, *[numbers] * 4)
+
+    def plan(critic):
+        new = learner._replace(critic=critic)
+        found, eps, metrics = analytical._weigh_all_actions(
+            config, model, new, batch, jnp.zeros(())
+        )
+        return jnp.exp(found.log_target), eps, metrics
+
+    assert_bit_equal(*map(jax.jit(plan), (learner.critic, without_a_say(learner.critic))))
+
+
+def test_the_closed_form_of_a_replay_does_not_ask_the_q_of_an_illegal_action():
+    config = analytical_replay.Config(env=STRICT, hidden_sizes=(4,))
+    model, rows, learner = analytical_replay.build(config), first_two(), filled(config)
+
+    def steps(critics):
+        new = learner._replace(params=learner.params._replace(critics=critics), target=critics)
+        _, metrics = analytical_replay._critic_step(config, model, new, rows, ())
+        after, chosen = analytical_replay._policy_step(
+            config, model, new, jnp.zeros(()), rows.obs, ()
+        )
+        return after.params.policy, after.eps, chosen, metrics
+
+    critics = learner.params.critics
+    assert_bit_equal(*map(jax.jit(steps), (critics, without_a_say(critics))))
+
+
 def test_a_normaliser_leaves_the_mask_alone():
     spec = envs.make(MASKED).spec
     normalizer = normalize.init(spec, obs=True, reward=False)
@@ -178,143 +252,3 @@ def test_a_normaliser_leaves_the_mask_alone():
         assert_allclose(after.obs[name].mean, obs[name].mean(axis=(0, 1)), rtol=1e-4)
         assert_allclose(np.mean(seen[name], axis=(0, 1)), 0.0, atol=1e-3)
     assert normalize.observe(normalize.init(spec, False, False), obs) is obs
-
-
-class Own(nn.Module):
-    """A network that reads the mask like any other array, and forbids nothing by itself."""
-
-    spec: EnvSpec
-
-    def setup(self):
-        self.head, self.critic = nn.Dense(self.spec.num_actions), nn.Dense(1)
-
-    def policy(self, obs):
-        return self.head(obs["walker.place"] + obs["action_mask"][:, :2])
-
-    def q(self, obs):
-        return self.policy(obs)
-
-    def value(self, obs):
-        return self.critic(obs["walker.place"])[:, 0]
-
-
-def test_a_network_of_ones_own_is_masked():
-    config, obs = ppo.Config(env=STRICT, network=Own), some_obs(np.eye(NUM)[:3])
-    spec = envs.of(config).spec
-    whole = own_network.policy_and_value(config, spec)
-    params = whole.init(jax.random.key(0))
-    for logits in (whole.apply(params, obs)[0], whole.apply(params, obs, method="policy")):
-        assert_array_equal(jax.nn.softmax(logits), np.eye(NUM)[:3])
-    part = own_network.policy(config, spec)
-    logits = part.apply(part.init(jax.random.key(0)), obs)
-    assert_array_equal(jax.nn.softmax(logits), np.eye(NUM)[:3])
-    critic = own_network.critics(config, spec, "q", 2)
-    q = critic.apply(critic.init(jax.random.key(0)), obs)
-    assert q.shape == (2, 3, NUM)
-    assert np.all(np.abs(q) < 100.0)
-
-
-# --- acting -------------------------------------------------------------------------------------
-
-
-def test_a_warm_up_is_uniform_over_what_is_legal():
-    config = sac.Config(
-        env=STRICT, num_envs=64, num_steps=32, buffer_size=2048, learning_starts=2048
-    )
-    env = envs.of(config)
-
-    @jax.jit
-    def rows(key):
-        _, actor, memory, key = off_policy.start(config, env, key)
-        state = jaxrl_pg.types.TrainState((), actor, memory, key, jnp.zeros((), jnp.int32))
-
-        def policy(obs):  # which would always take the first action
-            return networks.legal_logits(
-                obs, jnp.zeros(NUM).at[0].set(99.0)[None] + jnp.zeros((64, 1))
-            )
-
-        return off_policy.gather(config, env, state, policy).memory.data
-
-    found = jax.tree.map(lambda x: np.asarray(x), rows(jax.random.key(0)))
-    mask, action = found.obs["action_mask"], found.action
-    assert np.all(np.take_along_axis(mask, action[:, None], axis=1))
-    assert np.all(found.reward == 1.0)
-    for first in range(3):  # 4 of 6 actions are legal, of about 680 rows: five standard errors
-        here = mask[:, first] == 0
-        share = np.bincount(action[here], minlength=NUM) / here.sum()
-        assert_allclose(share[mask[here][0]], 0.25, atol=5.0 * (0.1875 / here.sum()) ** 0.5)
-
-
-ACTING = {
-    "ppo": ppo.Config(env=STRICT, normalize_obs=True, **TINY),
-    "ppo-network": ppo.Config(env=STRICT, network=Own, **TINY),
-    "ppo-stacked": ppo.Config(env=STRICT, frame_stack=2, **TINY),
-    "sac": sac.Config(env=STRICT, **SMALL_REPLAY),
-    "soft_q_learning": soft_q_learning.Config(env=STRICT, **SMALL_REPLAY),
-}
-
-
-@cache
-def shaken_policy(name):
-    """Parameters that make illegal actions as probable as others, if nothing forbade them."""
-    config = ACTING[name]
-    state = jax.jit(agent_of(config).init)(config, jax.random.key(0))
-    learner = state.learner
-    params = jax.tree.map(lambda x: 10.0 * x, shaken(learner.params, 0))
-    return Policy(config, state._replace(learner=learner._replace(params=params)), 0)
-
-
-@pytest.mark.parametrize("deterministic", [True, False])
-@pytest.mark.parametrize("name", ["ppo", "ppo-stacked", "soft_q_learning"])
-def test_an_evaluation_takes_no_illegal_action(name, deterministic):
-    returns = shaken_policy(name).evaluate(jax.random.key(1), 64, deterministic)
-    assert np.max(returns) <= structured.LIMIT
-
-
-@pytest.mark.parametrize("name", ["ppo-network", "sac"])
-def test_a_policy_takes_no_illegal_action(name):
-    policy, masks = shaken_policy(name), np.random.default_rng(0).random((200, NUM)) < 0.4
-    masks[:, 0] |= ~masks.any(axis=1)
-    obs = {
-        "walker": {"far": np.ones(200), "place": np.ones((200, 2))},
-        "phase": np.zeros(200, int),
-        "action_mask": masks,
-    }
-    for key in (None, jax.random.key(0)):
-        assert masks[np.arange(200), policy(obs, key)].all()
-    one = jax.tree.map(lambda x: x[0], obs)
-    assert masks[0][int(policy(one))]
-
-
-# --- whole runs ---------------------------------------------------------------------------------
-
-
-def trained(config):
-    state, metrics = jax.jit(jaxrl_pg.train)(config, jax.random.key(0))
-    return state, metrics
-
-
-def test_pairs_are_learned_as_their_numbers_bit_for_bit():
-    """With masks and stacked observations: all that was seen, done and learned."""
-    values = {**TINY, "frame_stack": 2, "total_timesteps": 64}
-    numbered, pairs = (trained(ppo.Config(env=env, **values)) for env in (MASKED, PAIRS))
-    for part in ("learner", "key", "iteration"):
-        assert_bit_equal(getattr(numbered[0], part), getattr(pairs[0], part))
-    for part in ("obs", "episode_return", "episode_length"):
-        assert_bit_equal(getattr(numbered[0].actor, part), getattr(pairs[0].actor, part))
-    assert_bit_equal(numbered[1], pairs[1])
-
-
-def test_structured_observations_are_learned_from_as_one_array():
-    """Up to how sums are rounded."""
-    values = {**TINY, "total_timesteps": 64, "normalize_obs": True}
-    one, parts = (trained(ppo.Config(env=env, **values)) for env in (TWIN, FORMS["dict"]))
-    assert_close(one[0].learner.params, parts[0].learner.params, rtol=1e-3, atol=1e-6)
-    assert_close(one[1], parts[1], rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("core", [MASKED, FORMS["dict"], Walk(actions=PAIRS.actions)])
-def test_players_who_take_turns_refuse_them_in_one_sentence(core):
-    message = r"^multi_agent numbers the joint .* use another agent, such as ppo$"
-    with pytest.raises(ValueError, match=message):
-        multi_agent.build(multi_agent.Config(env=core))
