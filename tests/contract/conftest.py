@@ -9,7 +9,7 @@ from contract_table import CASES, Contract
 SLOW = {
     *("ppo-kl-shared", "ppo-normalized-stopping", "ppo-image"),
     *("analytical-replay-continuous", "natural-gradient-continuous"),
-    *("reinforce-continuous", "reps-continuous"),
+    *("reinforce-continuous", "reps-continuous", "actor-critic-memory"),
 }
 PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 

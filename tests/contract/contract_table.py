@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from corridor import CORRIDOR
 from jaxrl_pg import agents, envs
 from jaxrl_pg.training import program
 from programs import EPOCHS, SMALL, SMALL_REPLAY
@@ -69,6 +70,26 @@ CASES = {
         "ppo",
         {**SIZES, **EPOCHS, "env": "Breakout-MinAtar", "conv_features": 2},
         {"max_grad_norm": 1e-4},
+    ),
+    "ppo-memory": Case(
+        "ppo",
+        {**PENDULUM, "core": "lstm", "core_size": 4, "normalize_obs": True},
+        {"learning_rate": 0.003, "gamma": 0.9},
+    ),
+    "analytical-memory-masked": Case(
+        "analytical",
+        {**SIZES, **EPOCHS, "env": CORRIDOR, "core": "gru", "core_size": 4, "normalize_obs": True},
+        {"kl_target": 1.0, "gamma": 0.5},
+    ),
+    "actor-critic-memory": Case(
+        "actor_critic",
+        {**SIZES, **CUT, "env": "CartPole-v1", "core": "gru", "core_size": 4},
+        {"learning_rate": 0.003, "gamma": 0.9},
+    ),
+    "sac-masked-stacked": Case(
+        "sac",
+        {**OFF_POLICY, "env": CORRIDOR, "frame_stack": 2, "conv_features": 2},
+        {"gamma": 0.5, "tau": 0.5},
     ),
     "actor-critic-discrete": Case(
         "actor_critic",
@@ -203,7 +224,7 @@ class Contract:
         self.name, self.case = name, CASES[name]
         self.config = self.case.config()
         self.agent = agents.AGENTS[self.case.agent]
-        self.spec = envs.make(self.config.env, self.config.env_params).spec
+        self.spec = envs.of(self.config).spec
         self.key = jax.random.key(0)
         self.traces: dict[str, int] = {}
         self.init = self._compile("init", self.agent.init)
@@ -240,12 +261,26 @@ class Contract:
 
     def _acting(self, config, learner, obs, keys):
         """Actions for either key, greedy and drawn; greedy for one observation alone; values."""
-        act = self.agent.act
+        memory = self.agent.memory
+        num = jax.tree.leaves(obs)[0].shape[0]
+        hidden = memory.start(config, num) if memory else ()
+        act, value, one = self.agent.act, self.agent.value, jax.tree.map(lambda x: x[:1], obs)
+        rest, rest_of_one = (), ()
+        if jax.tree.leaves(hidden):
+            hidden = jax.tree.map(
+                lambda x: x + jnp.linspace(-1, 1, x.size).reshape(x.shape), hidden
+            )
+            rest, rest_of_one = (hidden,), (jax.tree.map(lambda x: x[:1], hidden),)
+            value = memory.value
+
+            def act(*args):
+                return memory.act(*args)[0]
+
         return {
-            "greedy": [act(config, learner, obs, key, True) for key in keys],
-            "drawn": [act(config, learner, obs, key, False) for key in keys],
-            "alone": act(config, learner, obs[:1], keys[0], True),
-            "value": self.agent.value(config, learner, obs),
+            "greedy": [act(config, learner, obs, key, True, *rest) for key in keys],
+            "drawn": [act(config, learner, obs, key, False, *rest) for key in keys],
+            "alone": act(config, learner, one, keys[0], True, *rest_of_one),
+            "value": value(config, learner, obs, *rest),
         }
 
     @cached_property
@@ -279,6 +314,9 @@ class Contract:
     @cached_property
     def acts(self):
         """What the trained agent does, and thinks of, 64 random observations."""
-        obs = jax.random.normal(jax.random.key(3), (64, *self.spec.obs_shape))
+        blank = envs.observations.blank(self.spec.obs_shape, 64)
+        obs = jax.tree.map(
+            lambda x: x if x.dtype == bool else jax.random.normal(jax.random.key(3), x.shape), blank
+        )
         keys = self.key, jax.random.key(9)
         return self.acting(self.config, self.trained[0], obs, keys)

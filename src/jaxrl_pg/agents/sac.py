@@ -199,7 +199,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
             (rows, draws.noise[:-1]),
         )
         learner, policy_metrics = _policy_step(
-            config, model, learner, rows.obs[-1], draws.noise[-1]
+            config, model, learner, jax.tree.map(lambda x: x[-1], rows.obs), draws.noise[-1]
         )
         return learner, {**jax.tree.map(jnp.mean, metrics), **policy_metrics}
 

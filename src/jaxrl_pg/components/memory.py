@@ -142,7 +142,7 @@ class Recurrent(networks.Network):
         return whole, self.body.value(y).reshape(shape)
 
 
-def build(config: BaseConfig, spec: EnvSpec) -> Recurrent:
+def build(config: MemoryFields, spec: EnvSpec) -> Recurrent:
     """Make the network of a config with a core."""
     if config.network is None:
         body: nn.Module = Body(spec, layers.torso_fields(config))
@@ -151,7 +151,7 @@ def build(config: BaseConfig, spec: EnvSpec) -> Recurrent:
     return Recurrent(spec, cell_of(config), body)
 
 
-def cell_of(config: Any) -> Any:
+def cell_of(config: MemoryFields) -> Any:
     """Make the cell that a config names.
 
     Raises:

@@ -119,7 +119,7 @@ def build(config: OnPolicyConfig) -> ActorCriticModel:
     env = envs.of(config)
     torso = layers.torso_fields(config)
     network: Any = networks.ActorCritic(env.spec, torso, config.shared_torso)
-    if getattr(config, "core", None) is not None:
+    if isinstance(config, memory.MemoryFields) and config.core is not None:
         network = memory.build(config, env.spec)
     elif config.network is not None:
         network = own_network.policy_and_value(config, env.spec)

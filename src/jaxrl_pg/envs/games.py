@@ -9,7 +9,6 @@ two agents on a grid of two by three cells have to change places and are in each
 from __future__ import annotations
 
 import dataclasses
-import functools
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.envs.adapters import gymnax
 
-__all__ = ["GAMES", "MatrixGame", "MatrixParams", "MatrixState", "crossing", "make"]
+__all__ = ["GAMES", "MatrixGame", "MatrixParams", "MatrixState", "crossing"]
 
 OVERSHOOT = ((0.0, 1.0), (1.0, -2.0))
 CLIMBING = ((11.0, -30.0, 0.0), (-30.0, 7.0, 6.0), (0.0, 0.0, 5.0))
@@ -150,12 +149,6 @@ def crossing() -> Arrays:
     first = [float(s == _COLUMNS - 1) for s in range(end + 1)]  # cells 0 and 2
     with jax.ensure_compile_time_eval():
         return Arrays(*(jnp.asarray(x, jnp.float32) for x in (transition, reward, first)))
-
-
-@functools.cache
-def make(name: str) -> Any:
-    """Make a game by its name in `GAMES`: the same object every time, since it is static."""
-    return GAMES[name]()
 
 
 def _moved(cell: int, move: tuple[int, int]) -> int:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
-from jaxrl_pg.envs import games, parameters, spaces, trial, wrappers
+import jax
+
+from jaxrl_pg.envs import games, parameters, partly_observed, spaces, trial, wrappers
 from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["Env", "listing", "make"]
+__all__ = ["OURS", "Env", "listing", "make"]
+
+OURS = {**games.GAMES, **partly_observed.TASKS}
 
 
 class Env(NamedTuple):
@@ -33,7 +38,7 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
 
     Args:
         env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a name
-            in `games.GAMES`, or an object.
+            in `OURS`, or an object.
         env_params: values that replace the environment's default parameters, in their types.
 
     Raises:
@@ -41,15 +46,15 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
             parameter cannot hold, a wrapper that would be passed over, an observation or action
             space that no policy here can serve, or an environment that does not do as it says.
     """
-    is_ours = isinstance(env, str) and env in games.GAMES
+    is_ours = isinstance(env, str) and env in OURS
     if not isinstance(env, str):
         core = env
     elif is_ours:
-        core = games.make(env)
+        core = _ours(env)
     elif ":" in env:
         core = suites.make(env)
     else:
-        core = gymnax.make(env, also_known=tuple(games.GAMES))
+        core = gymnax.make(env, also_known=tuple(OURS))
     wrappers.require_heard(core)
     gymnax.require_interface(core)
     params, spec, values = parameters.defaults(core), spaces.spec(core), dict(env_params or {})
@@ -62,12 +67,19 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     return Env(core, params, spec)
 
 
+@functools.cache
+def _ours(name: str) -> Any:
+    """The same object every time, since it is static; arrays that it makes are no tracers."""
+    with jax.ensure_compile_time_eval():
+        return OURS[name]()
+
+
 def listing() -> list[str]:
     """Return the name of every environment that can be made here, each suite's after the other's.
 
     A suite that is not installed has one line, with the command that installs it.
     """
-    lines = [*gymnax.names(), *games.GAMES]
+    lines = [*gymnax.names(), *OURS]
     for suite in suites.SUITES:
         try:
             lines += suites.listing(suite)
