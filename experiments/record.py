@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import tables
 from matplotlib.figure import Figure
 
@@ -74,12 +75,32 @@ def draw_ladder() -> None:
     figure.savefig(tables.FOLDER / "pg_ladder.png")
 
 
+def draw_locomotion() -> None:
+    """Draw the curves of `brax_locomotion`, a task beside the other."""
+    study = tables.recorded("brax_locomotion")
+    agents = ("ppo", "analytical", "sac")
+    styles = {name: {"color": axes.PALETTE[i], "label": name} for i, name in enumerate(agents)}
+    figure = Figure(figsize=(4.8 * len(study.by_env), 3.6), dpi=150, layout="constrained")
+    for place, (env, some) in zip(
+        np.ravel(figure.subplots(1, len(study.by_env))), study.by_env.items(), strict=True
+    ):
+        drawn = sorted(
+            (one._replace(label=one.setting.agent) for one in some),
+            key=lambda one: agents.index(one.label),
+        )
+        axes.draw_curves(drawn, env, styles, place)
+        place.legend(frameon=False)
+    figure.savefig(tables.FOLDER / "brax_locomotion.png")
+
+
+DRAWN = {"brax_locomotion": draw_locomotion, "pg_ladder": draw_ladder}
+
+
 def main() -> None:
     """Record the studies that are named, and make every recorded table anew."""
     for folder in map(Path, sys.argv[1:]):
         name = record(folder)
-        if name == "pg_ladder":
-            draw_ladder()
+        DRAWN.get(name, lambda: None)()
         print(f"recorded {name}")
     for page in tables.PAGES:
         files.write_atomic(page, tables.rebuilt(page.read_text(encoding="utf-8")))

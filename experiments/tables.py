@@ -142,6 +142,30 @@ def pendulum(study: Study) -> str:
     return markdown([*header, f"every seed above {SOLVED:g} from"], rows)
 
 
+def locomotion(study: Study) -> str:
+    """Give each task: the on-policy agents after all their steps, and PPO where SAC ends."""
+    rows = []
+    for env, some in study.by_env.items():
+        ppo, ours = (study.find(env, agent=agent) for agent in KNOBS)
+        sac = [one for one in some if one.setting.agent == "sac"]
+        if sac:
+            few = sac[0].setting.timesteps[-1]
+            at = int(np.argmin(np.abs(ppo.setting.timesteps - few)))
+            early = Interval(*(part[at] for part in summary.curve(ppo)))
+        rows.append(
+            [
+                env.removeprefix("brax:").partition("?")[0],
+                *(study.score(env, agent=agent) for agent in KNOBS),
+                chance(ours, ppo),
+                tables.estimate(early, study.digits(env)) if sac else "",
+                study.score(env, agent="sac") if sac else "",
+            ]
+        )
+    many, soon = f"{ppo.setting.timesteps[-1]:,}", f"{ppo.setting.timesteps[at]:,}"
+    header = ["task", f"PPO, {many} steps", "analytical, as many", "P(analytical > PPO)"]
+    return markdown([*header, f"PPO after {soon}", f"SAC, {few:,} steps"], rows)
+
+
 def cartpole(study: Study) -> str:
     """Give the one setting of `cartpole_ppo`."""
     (one,) = study.by_env["CartPole-v1"]
@@ -296,6 +320,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("", "facts"): facts,
     ("cartpole_ppo", "table"): cartpole,
     ("brax_pendulum", "table"): pendulum,
+    ("brax_locomotion", "table"): locomotion,
     ("pg_ladder", "CartPole-v1"): lambda study: ladder(study, "CartPole-v1"),
     ("pg_ladder", "Acrobot-v1"): lambda study: ladder(study, "Acrobot-v1"),
     ("pg_ladder", "Catch-bsuite"): lambda study: ladder(study, "Catch-bsuite"),
