@@ -87,7 +87,7 @@ def test_every_part_of_a_structured_observation_is_looked_at():
     obs = {"action_mask": np.ones((6, 2), bool), "place": np.zeros((6, 3), np.float32)}
     obs["place"][3, 1] = math.nan
     bad = STATE._replace(actor=STATE.actor._replace(obs=obs))
-    assert first_fault(bad) == "the observation of environment 3 is nan"
+    assert first_fault(bad) == "the observation 'place' of environment 3 is nan"
 
 
 def test_a_row_of_the_replay_is_traced_to_its_environment():

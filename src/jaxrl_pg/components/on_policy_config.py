@@ -60,7 +60,7 @@ class EpochsConfig(OnPolicyConfig):
             even = [n for n in tried if rows % n == 0]
             near = sorted(sorted(even, key=lambda n: abs(n - self.num_minibatches))[:2])
             steps = f"num_envs={self.num_envs} x num_steps={self.num_steps}"
-            if self.rows_per_iteration == self.num_envs:
+            if self.rows_per_iteration != self.steps_per_iteration:
                 steps = f"num_envs={self.num_envs} (with a core a row is an environment's sequence)"
             raise ValueError(
                 f"{steps} does not split into num_minibatches={self.num_minibatches} on "
