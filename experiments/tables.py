@@ -143,27 +143,18 @@ def pendulum(study: Study) -> str:
 
 
 def locomotion(study: Study) -> str:
-    """Give each task: the on-policy agents after all their steps, and PPO where SAC ends."""
+    """Give each agent on each task, and the range of its seeds."""
     rows = []
     for env, some in study.by_env.items():
-        ppo, ours = (study.find(env, agent=agent) for agent in KNOBS)
-        sac = [one for one in some if one.setting.agent == "sac"]
-        if sac:
-            few = sac[0].setting.timesteps[-1]
-            at = int(np.argmin(np.abs(ppo.setting.timesteps - few)))
-            early = Interval(*(part[at] for part in summary.curve(ppo)))
-        rows.append(
-            [
-                env.removeprefix("brax:").partition("?")[0],
-                *(study.score(env, agent=agent) for agent in KNOBS),
-                chance(ours, ppo),
-                tables.estimate(early, study.digits(env)) if sac else "",
-                study.score(env, agent="sac") if sac else "",
-            ]
-        )
-    many, soon = f"{ppo.setting.timesteps[-1]:,}", f"{ppo.setting.timesteps[at]:,}"
-    header = ["task", f"PPO, {many} steps", "analytical, as many", "P(analytical > PPO)"]
-    return markdown([*header, f"PPO after {soon}", f"SAC, {few:,} steps"], rows)
+        task, digits = env.removeprefix("brax:").partition("?")[0], study.digits(env)
+        for one in some:
+            first = tables.fixed(one.setting.returns[:, 0].mean(), digits)
+            worst, best = (tables.fixed(x, digits) for x in (one.scores.min(), one.scores.max()))
+            steps, agent = one.setting.timesteps[-1], one.setting.agent
+            score = study.score(env, agent=agent)
+            rows.append([task, f"`{agent}`", f"{steps:,}", first, score, worst, best])
+    header = ["task", "agent", "steps", "mean of the first evaluation", "IQM [95% interval]"]
+    return markdown([*header, "worst seed", "best seed"], rows)
 
 
 def cartpole(study: Study) -> str:
