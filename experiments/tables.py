@@ -157,6 +157,21 @@ def locomotion(study: Study) -> str:
     return markdown([*header, "worst seed", "best seed"], rows)
 
 
+def by_study(study: Study) -> str:
+    """Give the studies of an experiment beside each other, an environment each."""
+    rows = []
+    for env, some in study.by_env.items():
+        for one in some:
+            worst, best = (
+                tables.fixed(x, study.digits(env)) for x in (one.scores.min(), one.scores.max())
+            )
+            score = tables.estimate(one.iqm, study.digits(env))
+            steps, seeds = f"{one.setting.timesteps[-1]:,}", str(len(one.scores))
+            rows.append([env, one.setting.study, steps, score, worst, best, seeds])
+    header = ["environment", "", "steps", "IQM [95% interval]", "worst seed", "best seed", "seeds"]
+    return markdown(header, rows)
+
+
 def cartpole(study: Study) -> str:
     """Give the one setting of `cartpole_ppo`."""
     (one,) = study.by_env["CartPole-v1"]
@@ -312,6 +327,9 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("cartpole_ppo", "table"): cartpole,
     ("brax_pendulum", "table"): pendulum,
     ("brax_locomotion", "table"): locomotion,
+    ("memory", "table"): by_study,
+    ("masks", "table"): by_study,
+    ("craftax", "table"): by_study,
     ("pg_ladder", "CartPole-v1"): lambda study: ladder(study, "CartPole-v1"),
     ("pg_ladder", "Acrobot-v1"): lambda study: ladder(study, "Acrobot-v1"),
     ("pg_ladder", "Catch-bsuite"): lambda study: ladder(study, "Catch-bsuite"),

@@ -26,6 +26,7 @@ __all__ = [
     "choose",
     "remembers",
     "value",
+    "value_after",
 ]
 
 
@@ -112,6 +113,11 @@ class ActorCriticModel(NamedTuple):
         if remembers(self):
             return self.network.apply(params, rows.obs, rows.sequences)
         return self.network.apply(params, rows.obs)
+
+
+def value_after(model: Model, learner: Any, obs: Obs, hidden: Any) -> jax.Array:
+    """Return values `[N]` of raw observations, with what a core remembers if there is one."""
+    return model.value(learner, obs, hidden) if remembers(model) else model.value(learner, obs)
 
 
 def build(config: OnPolicyConfig) -> ActorCriticModel:

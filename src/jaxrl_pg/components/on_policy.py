@@ -145,13 +145,11 @@ def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Expe
     def record(obs: Obs, action: jax.Array, extra: Any, timestep: TimeStep) -> Transition:
         log_prob, hidden = extra
         cut = timestep.truncated & ~timestep.terminated
-
-        def value_then(obs: Obs) -> jax.Array:
-            if models.remembers(model):
-                return model.value(learner, obs, hidden)
-            return model.value(learner, obs)
-
-        final_value = rollout.value_where(cut, value_then, timestep.final_obs)
+        final_value = rollout.value_where(
+            cut,
+            lambda obs: models.value_after(model, learner, obs, hidden),
+            timestep.final_obs,
+        )
         ends = (timestep.terminated, timestep.truncated)
         return Transition(obs, action, log_prob, timestep.reward, *ends, final_value)
 
