@@ -10,26 +10,24 @@ import jax.numpy as jnp
 import timing
 from ajax.agents.PPO.PPO import PPO
 
+LAYERS = ("64", "tanh", "64", "tanh")
+# The settings that Ajax calls as the benchmark does.
+SAME_NAMES = ("num_minibatches", "gamma", "gae_lambda", "ent_coef", "vf_coef", "max_grad_norm")
+
 
 def train(row: dict[str, Any], hyper: dict[str, Any], executions: int) -> None:
     """Time a row of the benchmark: what `PPO.train` does for one seed, without any evaluation."""
-    layers = ("64", "tanh", "64", "tanh")
     agent = PPO(
         row["env"].removeprefix("brax:"),
         n_envs=row["num_envs"],
         n_steps=hyper["num_steps"],
         n_epochs=hyper["num_epochs"],
-        num_minibatches=hyper["num_minibatches"],
         actor_learning_rate=hyper["learning_rate"],
         critic_learning_rate=hyper["learning_rate"],
-        gamma=hyper["gamma"],
-        gae_lambda=hyper["gae_lambda"],
         clip_range=hyper["clip_eps"],
-        ent_coef=hyper["ent_coef"],
-        vf_coef=hyper["vf_coef"],
-        max_grad_norm=hyper["max_grad_norm"],
-        actor_architecture=layers,
-        critic_architecture=layers,
+        actor_architecture=LAYERS,
+        critic_architecture=LAYERS,
+        **{name: hyper[name] for name in SAME_NAMES},
     )
     make = partial(
         agent.get_make_train(),
