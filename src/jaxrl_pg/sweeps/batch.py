@@ -194,7 +194,12 @@ class BatchRun:
         """Save in the background, unless environments on the host would be missing."""
         if envs.on_host(self.config.env):
             return
-        kept = jax.tree.map(lambda x: x[: len(self.batch.points)], self.members)
+        num, kept = len(self.batch.points), self.members
+        if num < kept.finite.shape[0]:
+            # On the host: slices of arrays on several devices are programs that meet, one for each
+            # leaf, and CPU devices can wait for each other for ever.
+            on_host = jax.device_put(kept, jax.local_devices(backend="cpu")[0])
+            kept = jax.tree.map(lambda x: x[:num], on_host)
         self.saves.save(self.done, kept, {"batch": self.batch.id, "rows": self.rows})
 
     def policies(self) -> Iterator[tuple[str, Policy]]:
