@@ -20,7 +20,7 @@ import numpy as np
 from jax.experimental import io_callback
 
 from jaxrl_pg.envs import kept
-from jaxrl_pg.envs.adapters.counted import NO_LIMIT, CountedParams
+from jaxrl_pg.envs.adapters.counted import NO_LIMIT, CountedParams, Described
 from jaxrl_pg.types import TimeStep
 
 __all__ = ["HostEnvironment", "HostState", "on_host", "require_possible"]
@@ -44,7 +44,7 @@ class HostState(NamedTuple):
     cut: jax.Array
 
 
-class HostEnvironment:
+class HostEnvironment(Described):
     """A simulator's environment with gymnax 1.0's interface; static, and equal only to itself."""
 
     def __init__(
@@ -66,24 +66,8 @@ class HostEnvironment:
             obs_like: `ShapeDtypeStruct`s of one observation.
             limit: the time limit unless another is given.
         """
-        self.name = name
-        self._make_vector, self._obs_like, self._limit = make_vector, obs_like, limit
-        self._observation_space, self._action_space = observation_space, action_space
-
-    @property
-    def default_params(self) -> CountedParams:
-        """The parameters unless others are given."""
-        return CountedParams(self._limit)
-
-    def observation_space(self, params: CountedParams) -> Any:
-        """Return the space of observations."""
-        del params
-        return self._observation_space
-
-    def action_space(self, params: CountedParams) -> Any:
-        """Return the space of actions."""
-        del params
-        return self._action_space
+        super().__init__(name, observation_space, action_space, limit)
+        self._make_vector, self._obs_like = make_vector, obs_like
 
     def reset_env(self, key: jax.Array, params: CountedParams) -> tuple[Any, HostState]:
         """Start an episode of one new environment."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["NO_LIMIT", "Counted", "CountedParams", "CountedState"]
+__all__ = ["NO_LIMIT", "Counted", "CountedParams", "CountedState", "Described"]
 
 NO_LIMIT = 100_000
 Start = Callable[[jax.Array], tuple[Any, Any]]
@@ -50,7 +50,31 @@ class CountedParams:
         return dataclasses.replace(self, **changes)
 
 
-class Counted:
+class Described:
+    """What an environment with a time limit says of itself: its parameters and spaces."""
+
+    def __init__(self, name: str, observation_space: Any, action_space: Any, limit: int) -> None:
+        """Keep the name, gymnax's spaces, and the time limit unless another is given."""
+        self.name, self._limit = name, limit
+        self._observation_space, self._action_space = observation_space, action_space
+
+    @property
+    def default_params(self) -> CountedParams:
+        """The parameters unless others are given."""
+        return CountedParams(self._limit)
+
+    def observation_space(self, params: CountedParams) -> Any:
+        """Return the space of observations."""
+        del params
+        return self._observation_space
+
+    def action_space(self, params: CountedParams) -> Any:
+        """Return the space of actions."""
+        del params
+        return self._action_space
+
+
+class Counted(Described):
     """A suite's environment; static, and equal only to itself."""
 
     def __init__(
@@ -73,25 +97,8 @@ class Counted:
             action_space: likewise.
             limit: the time limit unless another is given.
         """
-        self.name = name
+        super().__init__(name, observation_space, action_space, limit)
         self._start, self._advance = start, advance
-        self._observation_space, self._action_space = observation_space, action_space
-        self._limit = limit
-
-    @property
-    def default_params(self) -> CountedParams:
-        """The parameters unless others are given."""
-        return CountedParams(self._limit)
-
-    def observation_space(self, params: CountedParams) -> Any:
-        """Return the space of observations."""
-        del params
-        return self._observation_space
-
-    def action_space(self, params: CountedParams) -> Any:
-        """Return the space of actions."""
-        del params
-        return self._action_space
 
     def reset_env(self, key: jax.Array, params: CountedParams) -> tuple[Any, CountedState]:
         """Start an episode."""
