@@ -102,6 +102,24 @@ class Parts(gymnasium.Env):
         return {"body": (self.taken.astype(np.float32), np.int64(7)), "action_mask": mask}
 
 
+class Grid(gymnasium.Env):
+    """Actions that are a box of whole numbers."""
+
+    observation_space = gymnasium.spaces.Box(-9.0, 9.0, (1, 2), np.float32)
+    action_space = gymnasium.spaces.Box(np.array([[-1, 2]]), np.array([[1, 3]]), (1, 2), np.int32)
+
+    def reset(self, *, seed=None, options=None):
+        return np.zeros((1, 2), np.float32), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return action.astype(np.float32), 0.0, False, False, {}
+
+
+class Wide(Grid):
+    action_space = gymnasium.spaces.Box(-(2**31), 2**31 - 1, (2,), np.int32)
+
+
 class Words(Walk):
     observation_space = gymnasium.spaces.Text(5)
 
@@ -112,7 +130,7 @@ def registered(monkeypatch):
     suites.make.cache_clear()
     module = ModuleType("walks")
     monkeypatch.setitem(sys.modules, "walks", module)
-    for kind in (Walk, Picture, Narrow, Parts, Words):
+    for kind in (Walk, Picture, Narrow, Parts, Grid, Wide, Words):
         gymnasium.register(f"walks/{kind.__name__}-v0", kind, max_episode_steps=50)
     yield
     suites.make.cache_clear()
@@ -229,6 +247,15 @@ def test_structures_masks_and_combinations_are_taken(registered):
     np.testing.assert_array_equal(timestep.obs["body.1"], [[0, 0, 1]] * 2)
 
 
+def test_a_box_of_whole_numbers_is_numbered(registered):
+    """Row-major: three choices from -1 and two from 2, so that number 5 is the last of both."""
+    env, key = envs.make("gymnasium:walks/Grid-v0"), jax.random.key(0)
+    assert env.spec.factors == (3, 2)
+    state, _ = envs.reset(env, key, 3)
+    _, timestep = envs.step(env, key, key, state, jnp.array([0, 3, 5]))
+    assert timestep.obs.tolist() == [[[-1, 2]], [[0, 3]], [[1, 3]]]
+
+
 def test_frames_are_stacked(registered):
     """An episode that begins in the middle of a batch begins with copies of its first frame."""
     config = ppo.Config(
@@ -258,6 +285,7 @@ def test_frames_are_stacked(registered):
         ("walks/Walk-v0?render_mode=human", "unknown option 'render_mode'"),
         ("CartPole-v1?max_episode_steps=9", "env_params gives the time limit"),
         ("walks/Words-v0", r"^'gymnasium:walks/Words-v0': observations are Text.*must be a Box"),
+        ("walks/Wide-v0", "18446744073709551616 combinations: give from 1"),
         ("walks/Walk-v0?cut=-1", r"^'gym.*' cannot be made here \(AttributeError\): no cut below"),
         ("Hopper-v2", r"^'gymnasium:Hopper-v2' cannot be made here \(ImportError\): The mujoco v2"),
     ],

@@ -25,7 +25,7 @@ from jaxrl_pg.types import TimeStep
 
 __all__ = ["HostEnvironment", "HostState", "on_host", "require_possible"]
 
-SUITES = ("gymnasium",)
+SUITES = ("envpool", "gymnasium")
 
 
 class HostState(NamedTuple):

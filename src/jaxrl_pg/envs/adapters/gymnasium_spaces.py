@@ -23,11 +23,19 @@ class Actions(NamedTuple):
 
 
 class Observations(NamedTuple):
-    """A space of observations, what one is, and from those of all environments to a batch."""
+    """A space of observations, and what the environments give made a batch of it.
+
+    Attributes:
+        space: a gymnax space.
+        like: `ShapeDtypeStruct`s of one observation.
+        stack: from the observations of all environments, one by one.
+        cast: from a batch of them.
+    """
 
     space: Any
     like: Any
     stack: Callable[[list[Any]], Any]
+    cast: Callable[[Any], Any]
 
 
 def actions(name: str, suite: ModuleType, space: Any) -> Actions:
@@ -37,19 +45,21 @@ def actions(name: str, suite: ModuleType, space: Any) -> Actions:
         ValueError: for a space that no policy here can serve.
     """
     kinds, kind, shape = suite.spaces, space.dtype, space.shape
+    start = getattr(space, "start", 0)
     if isinstance(space, kinds.Discrete):
         ours: Any = gymnax.discrete(int(space.n))
     elif isinstance(space, kinds.MultiDiscrete | kinds.MultiBinary):
         nvec = getattr(space, "nvec", np.full(shape, 2)).reshape(-1)
         ours = gymnax.multi_discrete(tuple(nvec.tolist()))
+    elif isinstance(space, kinds.Box) and np.issubdtype(kind, np.integer):
+        ends = zip(space.low.reshape(-1).tolist(), space.high.reshape(-1).tolist(), strict=True)
+        ours, start = gymnax.multi_discrete(tuple(high - low + 1 for low, high in ends)), space.low
     elif isinstance(space, kinds.Box) and np.issubdtype(kind, np.floating):
         ours = _box(space.low.reshape(-1), space.high.reshape(-1), (space.low.size,))
     else:
         raise ValueError(
-            f"{name!r}: actions are {space!r:.80}, and must be Discrete, MultiDiscrete, or a Box "
-            "of real numbers"
+            f"{name!r}: actions are {space!r:.80}, and must be Discrete, MultiDiscrete, or a Box"
         )
-    start = getattr(space, "start", 0)
     return Actions(ours, lambda action: (action.reshape(-1, *shape) + start).astype(kind))
 
 
@@ -77,19 +87,25 @@ def observations(name: str, suite: ModuleType, space: Any, part: str = "") -> Ob
         )
     shape, said = tuple(space.shape), f"an observation {part!r}" if part else "an observation"
 
+    def require_shape(given: tuple[int, ...]) -> None:
+        if given != shape:
+            raise HostError(f"{name}: {said} has shape {given}, and observation_space says {shape}")
+
     def stack(given: list[Any]) -> np.ndarray:
         batch = np.empty((len(given), *shape), kind)
         with np.errstate(over="ignore"):  # a number beyond float32 is infinite, which is seen
             for i, one in enumerate(given):
-                if np.shape(one) != shape:
-                    raise HostError(
-                        f"{name}: {said} has shape {np.shape(one)}, and observation_space says "
-                        f"{shape}"
-                    )
+                require_shape(np.shape(one))
                 batch[i] = one
         return batch - start if start else batch
 
-    return Observations(ours, jax.ShapeDtypeStruct(shape, kind), stack)
+    def cast(given: np.ndarray) -> np.ndarray:
+        require_shape(given.shape[1:])
+        with np.errstate(over="ignore"):
+            batch = given.astype(kind)
+        return batch - start if start else batch
+
+    return Observations(ours, jax.ShapeDtypeStruct(shape, kind), stack, cast)
 
 
 def _structured(name: str, suite: ModuleType, space: Any) -> Observations:
@@ -105,10 +121,14 @@ def _structured(name: str, suite: ModuleType, space: Any) -> Observations:
             raise HostError(f"{name}: an observation has no part {error}") from error
         return {key: part.stack(each[key]) for key, part in parts.items()}
 
+    def cast(given: Any) -> dict[str, Any]:
+        return {str(key): parts[str(key)].cast(given[key]) for key in keys}
+
     return Observations(
         gymnax.dict_space({key: part.space for key, part in parts.items()}),
         {key: part.like for key, part in parts.items()},
         stack,
+        cast,
     )
 
 

@@ -22,7 +22,17 @@ from jaxrl_pg.config import nearest
 
 __all__ = ["MODULES", "SUITES", "is_name", "listing", "make"]
 
-SUITES = ("brax", "craftax", "gymnasium", "jumanji", "navix", "pgx", "playground", "xminigrid")
+SUITES = (
+    "brax",
+    "craftax",
+    "envpool",
+    "gymnasium",
+    "jumanji",
+    "navix",
+    "pgx",
+    "playground",
+    "xminigrid",
+)
 MODULES = {"playground": "mujoco_playground"}  # of suites that are imported by another name
 _LONGEST = 200  # characters of a name; folders are named after it
 _WORDS = {"true": True, "false": False}
