@@ -8,11 +8,13 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from gymnax.environments import spaces
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 
 import probes
-from jaxrl_pg import ddpg, td3
+import structured
+from jaxrl_pg import ddpg, envs, td3
 from jaxrl_pg.components.off_policy import Rows
 from jaxrl_pg.training import program
 from jaxrl_pg.types import EnvSpec
@@ -226,6 +228,43 @@ def test_a_policy_acts_with_its_noise_or_without():
     drawn = td3.act(config, learner, obs, key, False)
     expected = np.clip(mean + 0.2 * jax.random.normal(key, (5,))[:, None], -1.0, 1.0)
     assert_allclose(drawn, expected, rtol=1e-6)
+
+
+# --- observations of several parts ----------------------------------------------------------------
+
+
+class Steered(structured.Walk):
+    """The walk, at a pace that is a real action."""
+
+    def step_env(self, key, state, action, params):
+        return super().step_env(key, state, 2.0 + 3.0 * action[0], params)
+
+
+def test_parts_are_read_as_the_array_that_they_make():
+    box = spaces.Box(-1.0, 1.0, (1,))
+    twin = Steered(structured.as_array, structured.TWIN.space, box)
+    one, parts = (
+        td3.Config(env=env, hidden_sizes=(4,), **SMALL) for env in (twin, Steered(actions=box))
+    )
+    before = jax.eval_shape(td3.init, parts, jax.random.key(0))
+    learner = shaken(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), before.learner), 1)
+    seen = structured.as_dict(jnp.array([[0.5, -1.5]]), jnp.array([2]), jnp.array([2.0]))
+    array = jnp.array([[0.0, 0.0, 1.0, 2.0, 0.5, -1.5]])
+
+    @jax.jit
+    def asked(config, learner, obs):
+        model = td3.build(config)
+        obs = envs.batch(model.env, obs)
+        action = model.action(learner.params.policy, obs)
+        rows = Rows(obs, action, jnp.ones(1), jnp.zeros(1, bool), obs)
+        loss, _ = td3._critic_loss(
+            learner.params.critics, config, model, learner, rows, jnp.ones((1, 1))
+        )
+        return action, td3.value(config, learner, obs), loss
+
+    jax.tree.map(assert_array_equal, asked(parts, learner, seen), asked(one, learner, array))
+    after, _ = jax.eval_shape(td3.iterate, parts, before)
+    assert jax.tree.structure(after) == jax.tree.structure(before)
 
 
 # --- learning -------------------------------------------------------------------------------------
