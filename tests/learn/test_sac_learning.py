@@ -10,7 +10,7 @@ it about 1.6 times in 1,000 steps; nothing else is needed.
 import pytest
 from gates import Gate, measured, show
 
-from jaxrl_pg import analytical_replay, sac
+from jaxrl_pg import analytical_replay, ddpg, sac, td3
 
 GATES = {
     "Pendulum-v1": Gate(sac.Config(env="Pendulum-v1", total_timesteps=20_000), -170.0),
@@ -64,6 +64,22 @@ GATES = {
         ),
         -170.0,
     ),
+    "Pendulum-v1-td3": Gate(td3.Config(env="Pendulum-v1", total_timesteps=20_000), -160.0),
+    "MountainCarContinuous-v0-td3": Gate(
+        td3.Config(
+            env="MountainCarContinuous-v0",
+            total_timesteps=50_000,
+            num_envs=4,
+            num_steps=32,
+            num_updates=64,
+            batch_size=128,
+            learning_starts=5_000,
+            exploration_noise=0.5,
+            noise_correlation=0.95,
+        ),
+        90.0,
+    ),
+    "Pendulum-v1-ddpg": Gate(ddpg.Config(env="Pendulum-v1", total_timesteps=20_000), -170.0),
 }
 
 
