@@ -74,6 +74,7 @@ GATES = {
             num_updates=64,
             batch_size=128,
             learning_starts=5_000,
+            tau=0.01,
             exploration_noise=0.5,
             noise_correlation=0.95,
         ),
