@@ -249,22 +249,17 @@ def gradient_step(
     params: Params,
     opt_state: OptState,
     grads: Params,
-    learning_rate: jax.Array | float | None = None,
+    rate: jax.Array | float | None = None,
 ) -> tuple[Params, OptState, jax.Array]:
     """Take an Adam step on the devices' mean gradient; see `optim.apply_gradients`.
 
-    Args:
-        config: the agent's.
-        params: pytree of arrays.
-        opt_state: of `params`.
-        grads: this device's, a pytree like `params`.
-        learning_rate: instead of the config's.
+    The step size is `rate`, or where that is None the config's `learning_rate`.
     """
     return optim.apply_gradients(
         params,
         opt_state,
         collectives.mean(grads),
-        config.learning_rate if learning_rate is None else learning_rate,
+        config.learning_rate if rate is None else rate,
         config.max_grad_norm,
         config.optimizer,
     )
