@@ -4,7 +4,9 @@ As in `test_learning.py`. `python tests/learn/test_sac_learning.py` prints the t
 
 MountainCarContinuous pays only at the goal, and random actions one by one never reach it (0 of
 128,000 steps measured). With noise that remembers (`noise_correlation=0.95`) random actions reach
-it about 1.6 times in 1,000 steps; nothing else is needed.
+it about 1.6 times in 1,000 steps; nothing else is needed. TD3 with that noise reaches 93.0, and
+92.8 with a fifth of it (`exploration_noise=0.1`), but later. Without its memory all ten seeds of
+TD3 stay at 0.
 """
 
 import pytest
