@@ -133,7 +133,7 @@ def frames(agent: str) -> int:
         return call
 
     config_class = getattr(jaxrl_pg, agent).Config
-    fields = {"env": "CartPole-v1", "num_envs": 8, "num_steps": 512, "total_timesteps": 4096}
+    fields = {"num_envs": 8, "num_steps": 512, "total_timesteps": 4096}
     for name in originals:
         setattr(jax, name, counted(name))
     try:

@@ -31,6 +31,8 @@ AGENTS = {
     "multi_agent": f"--env Climbing-matrix --factors 3 3 {PASSES}",
     "sac": f"--env Pendulum-v1 {REPLAY}",
     "soft_q_learning": f"--env CartPole-v1 {REPLAY}",
+    "td3": f"--env Pendulum-v1 {REPLAY}",
+    "ddpg": f"--env Pendulum-v1 {REPLAY}",
 }
 PATIENCE = 600.0  # seconds until a process is given up
 

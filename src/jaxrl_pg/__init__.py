@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jaxrl_pg.agents import actor_critic as actor_critic
     from jaxrl_pg.agents import analytical as analytical
     from jaxrl_pg.agents import analytical_replay as analytical_replay
+    from jaxrl_pg.agents import ddpg as ddpg
     from jaxrl_pg.agents import multi_agent as multi_agent
     from jaxrl_pg.agents import natural_gradient as natural_gradient
     from jaxrl_pg.agents import ppo as ppo
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from jaxrl_pg.agents import reps as reps
     from jaxrl_pg.agents import sac as sac
     from jaxrl_pg.agents import soft_q_learning as soft_q_learning
+    from jaxrl_pg.agents import td3 as td3
     from jaxrl_pg.running.loop import resume as resume
     from jaxrl_pg.running.loop import run as run
     from jaxrl_pg.running.trained_policy import load as load
@@ -72,6 +74,8 @@ AGENT_NAMES = (
     "natural_gradient",
     "sac",
     "soft_q_learning",
+    "td3",
+    "ddpg",
     "analytical",
     "analytical_replay",
     "reps",

@@ -1,19 +1,22 @@
-"""Soft actor-critic on two devices."""
+"""Soft actor-critic and TD3 on two devices."""
 
 import jax
 import numpy as np
+import pytest
 
-from jaxrl_pg import sac
+from jaxrl_pg import sac, td3
 from jaxrl_pg.training import program
 from programs import SMALL_REPLAY
 
-CONFIG = sac.Config(env="Pendulum-v1", **SMALL_REPLAY, num_devices=2, total_timesteps=256)
+VALUES = {"env": "Pendulum-v1", **SMALL_REPLAY, "num_devices": 2, "total_timesteps": 256}
 
 
-def test_two_devices_share_the_replay_and_learn_the_same():
+@pytest.mark.parametrize("agent", [sac, td3], ids=["sac", "td3"])
+def test_two_devices_share_the_replay_and_learn_the_same(agent):
     """The learner is the same on both, each has its own rows, and the state stays as it was."""
-    before = jax.eval_shape(sac.init, CONFIG, jax.random.key(0))
-    state, metrics = jax.jit(program.train)(CONFIG, jax.random.key(0))
+    config = agent.Config(**VALUES)
+    before = jax.eval_shape(agent.init, config, jax.random.key(0))
+    state, metrics = jax.jit(program.train)(config, jax.random.key(0))
     for leaf in jax.tree.leaves(state.learner):
         copies = [np.asarray(shard.data) for shard in leaf.addressable_shards]
         assert len(copies) == 2

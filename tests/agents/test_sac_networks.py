@@ -79,6 +79,16 @@ def test_a_policy_of_real_actions_by_hand(spec):
     assert np.ptp(free[:, 0]) > 0
 
 
+@pytest.mark.parametrize("spec", [BOX, WIDE], ids=["columns", "rows"])
+def test_a_deterministic_policy_gives_one_number_an_action_dimension(spec):
+    network = networks.Policy(spec, TorsoFields((6,), "relu"), "none")
+    params = random_like(networks.init_params(network, KEY, spec.obs_shape))
+    obs = inputs(spec)[0]
+    expected = by_hand(params["params"], obs, "policy_head")
+    assert expected.shape == (5, 2)
+    assert_allclose(network.apply(params, obs), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_policy_over_a_finite_set_gives_logits():
     network = networks.Policy(DISCRETE, TorsoFields((6,), "relu"))
     params = random_like(networks.init_params(network, KEY, (4,)))

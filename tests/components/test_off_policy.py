@@ -1,4 +1,4 @@
-"""Raw actions out of a policy's parameters: logits, a normal before tanh, a full covariance."""
+"""Raw actions out of a policy's parameters: logits, normals before tanh, a clipped one."""
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,14 @@ def test_a_full_normal_mixes_its_noise_before_tanh():
     action = off_policy.sample(full, jnp.array([[0.25, 2.0]]))
     assert_allclose(action, np.tanh([[1.0, 0.375]]), rtol=1e-6)
     assert_allclose(off_policy.mode(full), np.tanh([[0.5, -1.0]]), rtol=1e-6)
+
+
+def test_a_deterministic_action_gets_noise_and_is_clipped_and_its_mode_has_none():
+    # .5 + .2 * 1 = .7 and -.9 - .2 * 2 = -1.3
+    clipped = distributions.ClippedNormal(jnp.array([[0.5, -0.9]]), 0.2)
+    action = off_policy.sample(clipped, jnp.array([[1.0, -2.0]]))
+    assert_allclose(action, [[0.7, -1.0]], rtol=1e-6)
+    assert_array_equal(off_policy.mode(clipped), clipped.mean)
 
 
 def test_actions_stay_within_the_box_whatever_the_noise():

@@ -28,6 +28,7 @@ CASES = {
     "sac": {**SIZES, **REPLAY},
     "sac-box": {**SIZES, **REPLAY, "env": "Pendulum-v1", "variant": "value"},
     "soft_q_learning": {**SIZES, **REPLAY},
+    "td3": {**SIZES, **REPLAY, "env": "Pendulum-v1"},
     "analytical_replay-box": {
         **SIZES,
         **REPLAY,

@@ -205,6 +205,21 @@ CASES = {
         {**OFF_POLICY, "env": "CartPole-v1"},
         {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
     ),
+    "td3": Case(
+        "td3",
+        {**OFF_POLICY, **CUT, "policy_learning_rate": 0.01},
+        {
+            "gamma": 0.5,
+            "policy_learning_rate": 0.003,
+            "exploration_noise": 0.5,
+            "target_policy_noise": 1.0,
+        },
+    ),
+    "ddpg": Case(
+        "ddpg",
+        {**OFF_POLICY, **CUT},
+        {"learning_rate": 0.003, "tau": 0.5, "noise_correlation": 0.9},
+    ),
 }
 
 

@@ -16,6 +16,8 @@ from jaxrl_pg.types import TrainState
 
 # A sum over actions, of values that have a loss of their own.
 DISCRETE_ONLY = {"multi_agent", "soft_q_learning"}
+# A gradient in the action; the policy is deterministic, and has no entropy.
+BOX_ONLY = {"ddpg", "td3"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 
@@ -32,6 +34,10 @@ def test_the_table_covers_every_agent_with_every_kind_of_action_that_it_takes():
             with pytest.raises(ValueError, match="finite action set"):
                 jax.eval_shape(partial(agent.init, agent.Config(env="Pendulum-v1")), KEY)
             envs.add("Pendulum-v1")
+        if name in BOX_ONLY:
+            with pytest.raises(ValueError, match="has a finite action set: give"):
+                jax.eval_shape(partial(agent.init, agent.Config(env="CartPole-v1")), KEY)
+            envs.add("CartPole-v1")
         assert {"CartPole-v1", "Pendulum-v1"} <= envs
 
 
@@ -137,7 +143,8 @@ def test_total_timesteps_are_rounded_up_to_whole_iterations(contract):
 def test_metrics_are_finite_scalars_with_the_names_that_all_agents_share(contract):
     metrics = {name: np.asarray(x) for name, x in contract.trained[1].items()}
     shared = {"timesteps", "train/return_mean", "train/length_mean", "train/episodes"}
-    assert shared | {"policy/entropy", "grad_norm", "learning_rate"} <= set(metrics)
+    assert shared | {"grad_norm", "learning_rate"} <= set(metrics)
+    assert ("policy/entropy" in metrics) != (contract.case.agent in BOX_ONLY)
     assert ("loss/q" if contract.case.agent in DISCRETE_ONLY else "loss/policy") in metrics
     for name, values in metrics.items():
         assert values.shape == (NUM_ITERATIONS,), name

@@ -8,10 +8,10 @@ from gymnax.environments import spaces
 from lines import variant
 from numpy.testing import assert_array_equal
 
-from jaxrl_pg import analytical_replay, envs, ppo, sac
+from jaxrl_pg import analytical_replay, envs, ppo, sac, td3
 
 INF = float("inf")
-SQUASHED = [sac, analytical_replay]
+SQUASHED = [sac, analytical_replay, td3]
 
 
 def moved(low, high, size=2):

@@ -9,7 +9,7 @@ from blank import state_of
 
 import jaxrl_pg
 from jaxrl_pg import checkpoint
-from jaxrl_pg.agents import analytical_replay, ppo, reinforce, sac
+from jaxrl_pg.agents import analytical_replay, ppo, reinforce, sac, td3
 from jaxrl_pg.running import initial_state
 from jaxrl_pg.running.run_folder import RunFolder
 
@@ -22,6 +22,7 @@ CASES = {
     "reinforce": reinforce.Config(**SIZES, **BOX, baseline="optimal", discount="from_start"),
     "reinforce-average": reinforce.Config(**SIZES, **BOX, baseline="average", returns="trajectory"),
     "sac": sac.Config(**SIZES, **BOX, **REPLAY),
+    "td3": td3.Config(**SIZES, **BOX, **REPLAY),
     "analytical_replay": analytical_replay.Config(**SIZES, **BOX, **REPLAY, covariance="full"),
 }
 

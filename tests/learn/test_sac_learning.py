@@ -4,13 +4,15 @@ As in `test_learning.py`. `python tests/learn/test_sac_learning.py` prints the t
 
 MountainCarContinuous pays only at the goal, and random actions one by one never reach it (0 of
 128,000 steps measured). With noise that remembers (`noise_correlation=0.95`) random actions reach
-it about 1.6 times in 1,000 steps; nothing else is needed.
+it about 1.6 times in 1,000 steps; nothing else is needed. TD3 with that noise reaches 93.0, and
+92.8 with a fifth of it (`exploration_noise=0.1`), but later. Without its memory all ten seeds of
+TD3 stay at 0.
 """
 
 import pytest
 from gates import Gate, measured, show
 
-from jaxrl_pg import analytical_replay, sac
+from jaxrl_pg import analytical_replay, ddpg, sac, td3
 
 GATES = {
     "Pendulum-v1": Gate(sac.Config(env="Pendulum-v1", total_timesteps=20_000), -170.0),
@@ -64,6 +66,23 @@ GATES = {
         ),
         -170.0,
     ),
+    "Pendulum-v1-td3": Gate(td3.Config(env="Pendulum-v1", total_timesteps=20_000), -160.0),
+    "MountainCarContinuous-v0-td3": Gate(
+        td3.Config(
+            env="MountainCarContinuous-v0",
+            total_timesteps=50_000,
+            num_envs=4,
+            num_steps=32,
+            num_updates=64,
+            batch_size=128,
+            learning_starts=5_000,
+            tau=0.01,
+            exploration_noise=0.5,
+            noise_correlation=0.95,
+        ),
+        90.0,
+    ),
+    "Pendulum-v1-ddpg": Gate(ddpg.Config(env="Pendulum-v1", total_timesteps=20_000), -170.0),
 }
 
 

@@ -230,11 +230,11 @@ class ActorCritic(Network):
 
 
 class Policy(Network):
-    """A policy alone: logits `[N, A]`, or a normal whose spread depends on the state.
+    """A policy alone: logits `[N, A]`, or a normal whose spread depends on the state, or a mean.
 
     Attributes:
         spec, torso: as in `ActorCritic`.
-        covariance: diagonal for a `Normal`, full for a `FullNormal`.
+        covariance: diagonal for a `Normal`, full for a `FullNormal`, none for the mean alone.
     """
 
     spec: EnvSpec
@@ -243,16 +243,19 @@ class Policy(Network):
 
     @nn.compact
     def __call__(self, obs: Obs) -> jax.Array | Normal | full_normal.FullNormal:
-        """Return the parameters of the action distributions."""
+        """Return the parameters of the action distributions, or Box actions before tanh."""
         columns = in_columns(self.spec)
         torso = Torso(columns, *self.torso, name="torso")
         size, full = self.spec.num_actions, self.covariance == "full"
-        width = size if self.spec.discrete else 2 * size
+        mean_only = self.spec.discrete or self.covariance == "none"
+        width = size if mean_only else 2 * size
         width += full_normal.num_below(size) if full else 0
         head = Dense(width, columns, name="policy_head")(torso(obs))
         head = head.T if columns else head
         if self.spec.discrete:
             return legal_logits(obs, head)
+        if mean_only:
+            return head
         mean, log_std, below = jnp.split(head, (size, 2 * size), axis=1)
         log_std = jnp.clip(log_std, *_LOG_STD_RANGE)
         return full_normal.make(mean, log_std, below) if full else Normal(mean, log_std)

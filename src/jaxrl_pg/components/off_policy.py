@@ -212,10 +212,10 @@ def act(spec: EnvSpec, params: Any, key: jax.Array, deterministic: bool) -> jax.
 
 
 def sample(params: Any, noise: jax.Array) -> jax.Array:
-    """Return the actions that noise makes; real ones are squashed by tanh.
+    """Return the actions that noise makes; real ones are squashed by tanh, or clipped.
 
     Args:
-        params: logits `[N, A]`, a `Normal` or a `FullNormal` of `[N, A]`.
+        params: logits `[N, A]`, a `Normal`, a `FullNormal` or a `ClippedNormal` of `[N, A]`.
         noise: of that family, `[N]` or `[N, A]`.
 
     Returns:
@@ -225,13 +225,17 @@ def sample(params: Any, noise: jax.Array) -> jax.Array:
         return distributions.tanh_normal_sample(params, noise)[0]
     if isinstance(params, full_normal.FullNormal):
         return jnp.tanh(full_normal.FULL_NORMAL.sample(params, noise))
+    if isinstance(params, distributions.ClippedNormal):
+        return distributions.clipped_normal_sample(params, noise)
     return distributions.CATEGORICAL.sample(params, noise)
 
 
 def mode(params: Any) -> jax.Array:
-    """Return the most probable actions, or tanh of the mean; shapes are those of `sample`."""
+    """Return the most probable actions, or those without noise; shapes are those of `sample`."""
     if isinstance(params, jax.Array):
         return distributions.CATEGORICAL.mode(params)
+    if isinstance(params, distributions.ClippedNormal):
+        return params.mean
     return jnp.tanh(params.mean)
 
 
@@ -241,14 +245,21 @@ def noise(spec: EnvSpec, key: jax.Array, num: int, rows: int) -> jax.Array:
 
 
 def gradient_step(
-    config: OffPolicyConfig, params: Params, opt_state: OptState, grads: Params
+    config: OffPolicyConfig,
+    params: Params,
+    opt_state: OptState,
+    grads: Params,
+    rate: jax.Array | float | None = None,
 ) -> tuple[Params, OptState, jax.Array]:
-    """Take an Adam step on the devices' mean gradient; see `optim.apply_gradients`."""
+    """Take an Adam step on the devices' mean gradient; see `optim.apply_gradients`.
+
+    The step size is `rate`, or where that is None the config's `learning_rate`.
+    """
     return optim.apply_gradients(
         params,
         opt_state,
         collectives.mean(grads),
-        config.learning_rate,
+        config.learning_rate if rate is None else rate,
         config.max_grad_norm,
         config.optimizer,
     )

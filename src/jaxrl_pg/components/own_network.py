@@ -16,10 +16,11 @@
     ppo.Config(network=Small)
 
 A factory takes the environment's `EnvSpec` and returns the module. On observations `[N, ...]`,
-`policy` gives logits `[N, A]` or a `Normal` of two `[N, A]`, and `value` gives `[N]`. Agents with
-critics call `q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`. Their
-policy and critics have parameters of their own, those that the method touches, and several critics
-are several draws of them.
+`policy` gives logits `[N, A]` or a `Normal` of two `[N, A]`, and `value` gives `[N]`. Deterministic
+policies are Box actions before tanh, `[N, A]`, or a `Normal`'s mean. Agents with critics call
+`q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`. Their policy and
+critics have parameters of their own, those that the method touches, and several critics are several
+draws of them.
 """
 
 from __future__ import annotations

@@ -24,8 +24,10 @@ import jax.numpy as jnp
 __all__ = [
     "CATEGORICAL",
     "DIAGONAL_NORMAL",
+    "ClippedNormal",
     "Distribution",
     "Normal",
+    "clipped_normal_sample",
     "correlated",
     "family",
     "tanh_log_volume",
@@ -61,6 +63,18 @@ class Normal(NamedTuple):
 
     mean: jax.Array
     log_std: jax.Array
+
+
+class ClippedNormal(NamedTuple):
+    """A deterministic action and the noise it is tried with: `clip(mean + std z, -1, 1)`.
+
+    Attributes:
+        mean: `[..., A]` the action, within [-1, 1].
+        std: `[]` standard deviation of the noise on each coordinate.
+    """
+
+    mean: jax.Array
+    std: jax.Array | float
 
 
 def family(discrete: bool) -> Distribution:
@@ -164,6 +178,23 @@ def tanh_normal_sample(params: Normal, noise: jax.Array) -> tuple[jax.Array, jax
     u = params.mean + jnp.exp(params.log_std) * noise
     normal = -0.5 * noise * noise - params.log_std - 0.5 * _LOG_2PI
     return jnp.tanh(u), jnp.sum(normal, axis=-1) - tanh_log_volume(u)
+
+
+def clipped_normal_sample(params: ClippedNormal, noise: jax.Array) -> jax.Array:
+    """Return `a = clip(mean + std * noise, -1, 1)`, the exploration of a deterministic policy.
+
+    Where noise would pass a bound the action is the bound itself, so the bounds have probabilities
+    above 0 and there is no density. Source: Fujimoto et al. 2018 (arXiv 1802.09477), algorithm 1,
+    for actions that are from -1 to 1.
+
+    Args:
+        params: the actions without noise, `[..., A]`, and its standard deviation.
+        noise: `[..., A]`, standard normal.
+
+    Returns:
+        `[..., A]` in [-1, 1].
+    """
+    return jnp.clip(params.mean + params.std * noise, -1.0, 1.0)
 
 
 def tanh_log_volume(u: jax.Array) -> jax.Array:
