@@ -205,6 +205,11 @@ CASES = {
         {**OFF_POLICY, "env": "CartPole-v1"},
         {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
     ),
+    "soft-q-learning-continuous": Case(
+        "soft_q_learning",
+        {**OFF_POLICY, "env": "Pendulum-v1", "num_particles": 3},
+        {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
+    ),
 }
 
 

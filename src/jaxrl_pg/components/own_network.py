@@ -17,8 +17,8 @@
 
 A factory takes the environment's `EnvSpec` and returns the module. On observations `[N, ...]`,
 `policy` gives logits `[N, A]` or a `Normal` of two `[N, A]`, and `value` gives `[N]`. Agents with
-critics call `q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`. Their
-policy and critics have parameters of their own, those that the method touches, and several critics
+critics call `q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`, and
+soft Q-learning `sampler(obs, noise)` for real actions `[N, A]` before tanh. Their policy and critics have parameters of their own, those that the method touches, and several critics
 are several draws of them.
 """
 
@@ -35,7 +35,15 @@ from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.envs import observations
 from jaxrl_pg.types import EnvSpec, Obs, Params
 
-__all__ = ["ActorCriticPart", "Part", "critics", "module", "policy", "policy_and_value"]
+__all__ = [
+    "ActorCriticPart",
+    "Part",
+    "critics",
+    "module",
+    "policy",
+    "policy_and_value",
+    "sampler",
+]
 
 
 class ActorCriticPart(NamedTuple):
@@ -80,8 +88,8 @@ class Part(NamedTuple):
     def init(self, key: jax.Array) -> Params:
         """Return the parameters that the method touches, drawn by the module's own initialisers."""
         obs = observations.blank(self.spec.obs_shape, 1)
-        takes_action = self.method == "q" and not self.spec.discrete
-        inputs = (obs, jnp.zeros((1, *self.spec.action_shape))) if takes_action else (obs,)
+        takes_more = self.method in ("q", "sampler") and not self.spec.discrete
+        inputs = (obs, jnp.zeros((1, *self.spec.action_shape))) if takes_more else (obs,)
 
         def draw(key: jax.Array) -> Params:
             return self.module.init(key, *inputs, method=self.method)
@@ -138,3 +146,8 @@ def policy(config: BaseConfig, spec: EnvSpec) -> Part:
 def critics(config: BaseConfig, spec: EnvSpec, method: str, copies: int) -> Part:
     """Make critics of a config's `network`, by its method `q` or `value`."""
     return Part(module(config, spec, method), spec, method, copies)
+
+
+def sampler(config: BaseConfig, spec: EnvSpec) -> Part:
+    """Make the network of a config's `network` that turns noise into actions."""
+    return Part(module(config, spec, "sampler"), spec, "sampler", 1)
