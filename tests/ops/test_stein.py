@@ -1,4 +1,4 @@
-"""Stein variational gradient descent: worked numbers, a loop, and particles that reach a density."""
+"""Stein variational gradient descent: worked numbers, a loop, and particles on two peaks."""
 
 import math
 

@@ -8,15 +8,16 @@ One iteration takes `num_steps` steps of `num_envs` environments into the replay
 (their equation 11, the value their equation 6), where V' is that of an exponential average of Q.
 The policy is `exp((Q - V) / alpha)`, their equation 5.
 
-Over a finite action set the integral is a sum, and sampling is exact. Of Box actions V is estimated
-from uniform ones, and a network that turns noise into actions is taught to draw from the policy: a
-minibatch has `num_particles` of its actions at every state, which Stein variational gradient descent
-moves (`ops.stein`). Unlike a normal, it can choose between several ways of doing something.
+Over a finite action set the integral is a sum, and sampling is exact. Of Box actions V is
+estimated from uniform ones, and a network that turns noise into actions is taught to draw from the
+policy: at every state of a minibatch it draws `num_particles` actions, and Stein variational
+gradient descent says where each is to move (`ops.stein`). Unlike a normal, it can choose between
+several ways of doing something.
 
 Where it differs from the paper: the particles are moved before tanh, where the density of the
 policy is `exp(Q / alpha) (1 - tanh^2)`, and all of them carry the kernel, where the paper has two
-sets. Where it differs from most of the field: a step cut off by a time limit bootstraps from its own
-final observation. Observations are not normalised.
+sets. Where it differs from most of the field: a step cut off by a time limit bootstraps from its
+own final observation. Observations are not normalised.
 """
 
 from __future__ import annotations

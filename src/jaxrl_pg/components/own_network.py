@@ -17,9 +17,10 @@
 
 A factory takes the environment's `EnvSpec` and returns the module. On observations `[N, ...]`,
 `policy` gives logits `[N, A]` or a `Normal` of two `[N, A]`, and `value` gives `[N]`. Agents with
-critics call `q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`, and
-soft Q-learning `sampler(obs, noise)` for real actions `[N, A]` before tanh. Their policy and critics have parameters of their own, those that the method touches, and several critics
-are several draws of them.
+critics call `q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`, and soft
+Q-learning `sampler(obs, noise)` for real actions `[N, A]` before tanh. Their policy and critics
+have parameters of their own, those that the method touches, and several critics are several draws
+of them.
 """
 
 from __future__ import annotations
