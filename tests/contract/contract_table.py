@@ -207,7 +207,7 @@ CASES = {
     ),
     "soft-q-learning-continuous": Case(
         "soft_q_learning",
-        {**OFF_POLICY, "env": "Pendulum-v1", "num_particles": 3},
+        {**OFF_POLICY, **CUT, "num_particles": 8},
         {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
     ),
 }

@@ -15,6 +15,7 @@ from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
 DISCRETE_ONLY = {"multi_agent"}
+WITHOUT_POLICY_LOSS = {"multi_agent", "soft_q_learning"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 
@@ -137,7 +138,7 @@ def test_metrics_are_finite_scalars_with_the_names_that_all_agents_share(contrac
     metrics = {name: np.asarray(x) for name, x in contract.trained[1].items()}
     shared = {"timesteps", "train/return_mean", "train/length_mean", "train/episodes"}
     assert shared | {"policy/entropy", "grad_norm", "learning_rate"} <= set(metrics)
-    assert ("loss/q" if contract.case.agent in DISCRETE_ONLY else "loss/policy") in metrics
+    assert ("loss/q" if contract.case.agent in WITHOUT_POLICY_LOSS else "loss/policy") in metrics
     for name, values in metrics.items():
         assert values.shape == (NUM_ITERATIONS,), name
         assert values.dtype in (np.float32, np.int32), name

@@ -180,19 +180,23 @@ def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     """
     model = build(config)
     obs = envs.batch(model.env, obs)
-    return _soft_value(config, model, learner.params, obs, _fixed_noise(config, model, obs))
+    q = _q_values(model, learner.params, obs, _fixed_noise(config, model, obs))
+    return _soft_value(config, model, q)
 
 
-def _soft_value(
-    config: Config, model: Model, params: Params, obs: Obs, noise: jax.Array
-) -> jax.Array:
-    """V `[N]`; of Box actions by normal noise `[K, N, A]`, which makes them uniform."""
+def _q_values(model: Model, params: Params, obs: Obs, noise: jax.Array) -> jax.Array:
+    """Q `[N, A]` of all actions, or `[N, K]` of Box actions that normal noise makes uniform."""
     if model.sampler is None:
-        q = networks.legal_logits(obs, model.q.apply(params, obs)[0])
-        return soft.optimal_value(q, config.alpha)
+        return networks.legal_logits(obs, model.q.apply(params, obs)[0])
     action = jax.lax.erf(noise / jnp.sqrt(2.0))  # 2 Phi(z) - 1
-    q = model.q_values(params, obs, action)
-    return soft.optimal_value_of_box(q.T, config.alpha, model.env.spec.num_actions)
+    return model.q_values(params, obs, action).T
+
+
+def _soft_value(config: Config, model: Model, q: jax.Array) -> jax.Array:
+    """V `[N]` by the values of `_q_values`."""
+    if model.sampler is None:
+        return soft.optimal_value(q, config.alpha)
+    return soft.optimal_value_of_box(q, config.alpha, model.env.spec.num_actions)
 
 
 def _loss(
@@ -203,7 +207,8 @@ def _loss(
     rows: Rows,
     noise: jax.Array,
 ) -> tuple[jax.Array, Metrics]:
-    next_value = _soft_value(config, model, target_params, rows.next_obs, noise)
+    next_q = _q_values(model, target_params, rows.next_obs, noise)
+    next_value = _soft_value(config, model, next_q)
     target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
     q = q_of(model.q, params, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
@@ -211,6 +216,9 @@ def _loss(
     if model.sampler is None:
         logits = networks.legal_logits(rows.obs, model.q.apply(params, rows.obs)[0] / config.alpha)
         metrics["policy/entropy"] = jnp.mean(distributions.CATEGORICAL.entropy(logits))
+    else:  # at the next observations: of exp((Q - V) / alpha) it is (V - E Q) / alpha
+        expected_q = jnp.sum(jax.nn.softmax(next_q / config.alpha) * next_q, axis=-1)
+        metrics["policy/entropy"] = jnp.mean(next_value - expected_q) / config.alpha
     return loss, metrics
 
 
