@@ -176,11 +176,11 @@ def filled(config):
 
 def test_soft_q_learning_does_not_ask_the_q_of_an_illegal_action():
     config, rows = soft_q_learning.Config(env=STRICT, hidden_sizes=(4,)), first_two()
-    _, network = soft_q_learning.build(config)
+    model = soft_q_learning.build(config)
     params = filled(config).params
-    loss = jax.jit(lambda p, t: soft_q_learning._loss(p, config, network, t, rows))
+    loss = jax.jit(lambda p, t: soft_q_learning._loss(p, config, model, t, rows, ()))
     other = without_a_say(params)
-    assert np.any(network.apply(params, rows.obs) != network.apply(other, rows.obs))
+    assert np.any(model.q.apply(params, rows.obs) != model.q.apply(other, rows.obs))
     assert_bit_equal(loss(params, params), loss(other, other))
 
 

@@ -29,6 +29,7 @@ CASES = {
     "sac-box": {**SIZES, **REPLAY, "env": "Pendulum-v1", "variant": "value"},
     "soft_q_learning": {**SIZES, **REPLAY},
     "td3": {**SIZES, **REPLAY, "env": "Pendulum-v1"},
+    "soft_q_learning-box": {**SIZES, **REPLAY, "env": "Pendulum-v1", "num_particles": 2},
     "analytical_replay-box": {
         **SIZES,
         **REPLAY,
@@ -61,6 +62,10 @@ class Own(nn.Module):
         x = obs if action is None else jnp.concatenate([obs, action], axis=1)
         q = self.q_head(nn.tanh(self.q_body(x)))
         return q if action is None else q[:, 0]
+
+    def sampler(self, obs, noise):
+        head = self.head(nn.tanh(self.q_body(jnp.concatenate([obs, noise], axis=1))))
+        return head[:, : self.spec.num_actions]
 
 
 def adamw(learning_rate):

@@ -220,6 +220,11 @@ CASES = {
         {**OFF_POLICY, **CUT},
         {"learning_rate": 0.003, "tau": 0.5, "noise_correlation": 0.9},
     ),
+    "soft-q-learning-continuous": Case(
+        "soft_q_learning",
+        {**OFF_POLICY, **CUT, "num_particles": 8},
+        {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
+    ),
 }
 
 

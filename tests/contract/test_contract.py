@@ -14,10 +14,11 @@ from jaxrl_pg.config import agent_of
 from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
-# A sum over actions, of values that have a loss of their own.
-DISCRETE_ONLY = {"multi_agent", "soft_q_learning"}
+DISCRETE_ONLY = {"multi_agent"}
 # A gradient in the action; the policy is deterministic, and has no entropy.
 BOX_ONLY = {"ddpg", "td3"}
+# Of values alone, by which the policy is given.
+WITHOUT_POLICY_LOSS = {"multi_agent", "soft_q_learning"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 
@@ -145,7 +146,7 @@ def test_metrics_are_finite_scalars_with_the_names_that_all_agents_share(contrac
     shared = {"timesteps", "train/return_mean", "train/length_mean", "train/episodes"}
     assert shared | {"grad_norm", "learning_rate"} <= set(metrics)
     assert ("policy/entropy" in metrics) != (contract.case.agent in BOX_ONLY)
-    assert ("loss/q" if contract.case.agent in DISCRETE_ONLY else "loss/policy") in metrics
+    assert ("loss/q" if contract.case.agent in WITHOUT_POLICY_LOSS else "loss/policy") in metrics
     for name, values in metrics.items():
         assert values.shape == (NUM_ITERATIONS,), name
         assert values.dtype in (np.float32, np.int32), name

@@ -104,8 +104,7 @@ def learn(config, key):
         logits = model.policy.apply(params.policy, every)
         q = model.critics.apply(params.critics, every)
     else:
-        _, network = soft_q_learning.build(config)
-        q = network.apply(params, every)
+        q = soft_q_learning.build(config).q.apply(params, every)
         logits = q[0] / config.alpha
     draws = agent.act(config, state.learner, jnp.repeat(every, 500, axis=0), key, False)
     return Learned(

@@ -214,12 +214,21 @@ def test_a_saved_policy_that_is_damaged_or_is_something_else_is_refused(saved, r
         (sac.Config(env="Pendulum-v1", **SMALL_REPLAY), ["params"]),
         (ddpg.Config(**SMALL_REPLAY), ["params"]),
         (soft_q_learning.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
+        (soft_q_learning.Config(env="Pendulum-v1", **SMALL_REPLAY), ["params", "sampler"]),
         (analytical_replay.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
         (PLAYERS, ["params", "normalizer"]),
         # Acting asks the normaliser, but reads no statistics of rewards.
         (ppo.Config(env="CartPole-v1", normalize_reward=True, **SMALL), ["params"]),
     ],
-    ids=["sac", "ddpg", "soft_q_learning", "analytical_replay", "multi_agent", "ppo"],
+    ids=[
+        "sac",
+        "ddpg",
+        "soft_q_learning",
+        "soft_q_learning-box",
+        "analytical_replay",
+        "multi_agent",
+        "ppo",
+    ],
 )
 def test_other_agents_policies_are_saved_without_what_only_learning_needs(config, fields, tmp_path):
     shapes = devices.state_shapes(config)

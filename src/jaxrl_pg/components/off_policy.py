@@ -215,7 +215,8 @@ def sample(params: Any, noise: jax.Array) -> jax.Array:
     """Return the actions that noise makes; real ones are squashed by tanh, or clipped.
 
     Args:
-        params: logits `[N, A]`, a `Normal`, a `FullNormal` or a `ClippedNormal` of `[N, A]`.
+        params: logits `[N, A]`, a `Normal`, a `FullNormal` or a `ClippedNormal` of `[N, A]`, or a
+            function from noise to actions `[N, A]` before tanh.
         noise: of that family, `[N]` or `[N, A]`.
 
     Returns:
@@ -223,6 +224,8 @@ def sample(params: Any, noise: jax.Array) -> jax.Array:
     """
     if isinstance(params, distributions.Normal):
         return distributions.tanh_normal_sample(params, noise)[0]
+    if callable(params):
+        return jnp.tanh(params(noise))
     if isinstance(params, full_normal.FullNormal):
         return jnp.tanh(full_normal.FULL_NORMAL.sample(params, noise))
     if isinstance(params, distributions.ClippedNormal):

@@ -18,9 +18,9 @@
 A factory takes the environment's `EnvSpec` and returns the module. On observations `[N, ...]`,
 `policy` gives logits `[N, A]` or a `Normal` of two `[N, A]`, and `value` gives `[N]`. Deterministic
 policies are Box actions before tanh, `[N, A]`, or a `Normal`'s mean. Agents with critics call
-`q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`. Their policy and
-critics have parameters of their own, those that the method touches, and several critics are several
-draws of them.
+`q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`, and soft Q-learning
+`sampler(obs, noise)` for Box actions before tanh. Their policy and critics have parameters of their
+own, those that the method touches, and several critics are several draws of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,15 @@ from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.envs import observations
 from jaxrl_pg.types import EnvSpec, Obs, Params
 
-__all__ = ["ActorCriticPart", "Part", "critics", "module", "policy", "policy_and_value"]
+__all__ = [
+    "ActorCriticPart",
+    "Part",
+    "critics",
+    "module",
+    "policy",
+    "policy_and_value",
+    "sampler",
+]
 
 
 class ActorCriticPart(NamedTuple):
@@ -81,8 +89,8 @@ class Part(NamedTuple):
     def init(self, key: jax.Array) -> Params:
         """Return the parameters that the method touches, drawn by the module's own initialisers."""
         obs = observations.blank(self.spec.obs_shape, 1)
-        takes_action = self.method == "q" and not self.spec.discrete
-        inputs = (obs, jnp.zeros((1, *self.spec.action_shape))) if takes_action else (obs,)
+        takes_more = self.method in ("q", "sampler") and not self.spec.discrete
+        inputs = (obs, jnp.zeros((1, *self.spec.action_shape))) if takes_more else (obs,)
 
         def draw(key: jax.Array) -> Params:
             return self.module.init(key, *inputs, method=self.method)
@@ -139,3 +147,8 @@ def policy(config: BaseConfig, spec: EnvSpec) -> Part:
 def critics(config: BaseConfig, spec: EnvSpec, method: str, copies: int) -> Part:
     """Make critics of a config's `network`, by its method `q` or `value`."""
     return Part(module(config, spec, method), spec, method, copies)
+
+
+def sampler(config: BaseConfig, spec: EnvSpec) -> Part:
+    """Make the network of a config's `network` that turns noise into actions."""
+    return Part(module(config, spec, "sampler"), spec, "sampler", 1)

@@ -35,6 +35,7 @@ __all__ = [
     "expected_value",
     "kl_projection_loss",
     "optimal_value",
+    "optimal_value_of_box",
     "polyak_update",
     "q_loss",
     "temperature_loss",
@@ -105,6 +106,29 @@ def optimal_value(q: jax.Array, alpha: Scalar) -> jax.Array:
     if not isinstance(alpha, jax.core.Tracer) and alpha == 0:
         return jnp.max(q, axis=-1)
     return alpha * jax.nn.logsumexp(q / alpha, axis=-1)
+
+
+def optimal_value_of_box(q: jax.Array, alpha: Scalar, num_dimensions: int) -> jax.Array:
+    """Estimate the optimal soft value over real actions within [-1, 1].
+
+        V(s) = alpha log integral exp(Q(s,a) / alpha) da
+             ~ alpha (log mean_k exp(Q(s,a_k) / alpha) + D log 2)
+
+    The actions a_k are uniform, with density 2^-D. The estimate of the integral has no bias; by
+    Jensen's inequality that of its logarithm is too small in the mean, the more so the fewer
+    actions there are and the narrower the peak of Q is. Source: Haarnoja et al. 2017 (arXiv
+    1702.08165), equation 9.
+
+    Args:
+        q: `[..., K]` of the drawn actions.
+        alpha: temperature, in units of reward, above 0.
+        num_dimensions: D, of an action.
+
+    Returns:
+        `[...]` in units of reward.
+    """
+    log_volume = num_dimensions * jnp.log(2.0)
+    return optimal_value(q, alpha) + alpha * (log_volume - jnp.log(1.0 * q.shape[-1]))
 
 
 def backup(
