@@ -3,8 +3,9 @@
     game = jaxmarl.make("MPE_simple_spread_v3", max_steps_in_episode=25)
     multi_agent.Config(env=game, factors=game.factors, views=game.views)
 
-Without `views` every player sees what all see. An observation is all players' in a row, an action a joint one (`ops.joint_actions`), the reward the
-mean of what the players get. Needs the extra `marl`.
+An observation is all players' in a row, of which each sees its own by `views` (without them, all),
+an action a joint one (`ops.joint_actions`), the reward the mean of what the players get. Needs the
+extra `marl`.
 """
 
 from __future__ import annotations
