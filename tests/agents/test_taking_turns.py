@@ -12,9 +12,10 @@ from steps import compiled
 
 from jaxrl_pg import analytical, multi_agent
 from jaxrl_pg.components import on_policy
-from jaxrl_pg.envs import games
+from jaxrl_pg.envs import from_mdp, games
 from jaxrl_pg.ops import joint_actions
 from jaxrl_pg.ops.collectives import AXIS
+from jaxrl_pg.theory import mdp
 from jaxrl_pg.types import Transition
 from programs import TINY
 
@@ -155,6 +156,52 @@ def test_turns_on_two_devices_are_the_turns_on_one():
         assert_allclose(both_devices[0], alone, rtol=1e-2, atol=1e-3)
 
 
+# --- local observations ---------------------------------------------------------------------------
+
+ROOM = from_mdp.from_mdp(
+    mdp.make(np.full((3, 6, 3), 1 / 3), np.zeros((3, 6)), np.full(3, 1 / 3), 0.5)
+)  # three states, seen as one-hot rows
+LOCAL = LONG.replace(env=ROOM, views=(2, 1))
+
+
+def test_players_see_their_own_parts_and_the_critic_all():
+    model, learner = multi_agent.build(LOCAL), START(LOCAL, jax.random.key(0)).learner
+    obs = jax.random.normal(jax.random.key(1), (4, 3))
+    assert_array_equal(model.seen(obs)[0], obs[:, :2])
+    assert_array_equal(model.seen(obs)[1], jnp.stack([obs[:, 2], jnp.zeros(4)], axis=1))
+    policies = model.log_policies(learner.params.policies, obs)
+    for column, player in ((0, 0), (1, 0), (2, 1)):
+        other = model.log_policies(learner.params.policies, obs.at[:, column].add(1.0))
+        assert np.all(other[player] != policies[player], where=policies[player] > -1e5)
+        assert_array_equal(other[1 - player], policies[1 - player])
+    value = model.value(learner, obs)
+    assert np.all(value != model.value(learner, obs.at[:, 2].add(1.0)))
+
+
+def test_a_policy_of_a_part_is_the_mean_of_the_targets_of_states_that_look_alike():
+    """Player 1 sees states 0 and 1 as (0), and 2 as (1); C = 1, and the others are uniform.
+
+    Its advantages, from those of all joint actions, are (0, 2, -2) in state 0, (0, -2, 2) in 1 and
+    (0, 2, -2) in 2. In state 0 the target is (1, e^2, e^-2) / 8.524, in 1 the same turned round,
+    and their mean (0.117, 0.441, 0.441).
+    """
+    learner = START(LOCAL, jax.random.key(0)).learner
+    model = multi_agent.build(LOCAL.replace(order="simultaneous"))
+    turned = [0.0, 0.0, 0.0, 0.0, -4.0, 4.0]
+    advantage = jnp.tile(jnp.array([PAYS, turned, PAYS]), (8, 1))
+    obs = jnp.tile(jnp.eye(3), (8, 1))
+    uniform = dict(learner.params.policies["params"])
+    uniform["policy_head"] = jax.tree.map(jnp.zeros_like, uniform["policy_head"])
+    learner = learner._replace(params=learner.params._replace(policies={"params": uniform}))
+    old, zero = model.log_policies({"params": uniform}, obs), jnp.zeros((), jnp.int32)
+    plan = multi_agent.Plan(obs, advantage, old, jnp.ones(()), zero, jnp.asarray(0.05))
+    (policies, _), _ = TURNS(LOCAL.replace(order="simultaneous"), learner, plan, *KEYS)
+    found = np.exp(model.log_policies(policies, jnp.eye(3)))[1]
+    target = np.exp([0.0, 2.0, -2.0]) / np.sum(np.exp([0.0, 2.0, -2.0]))
+    mixed = (target + target[[0, 2, 1]]) / 2.0
+    assert_allclose(found, [mixed, mixed, target], atol=0.02)
+
+
 # --- losses ---------------------------------------------------------------------------------------
 
 
@@ -256,6 +303,14 @@ def test_the_best_joint_action_is_learned_in_an_order_that_changes():
         ({"factors": (2, 0)}, r"factors=\(2, 0\): give a tuple of whole numbers >= 1"),
         ({"shared_torso": True}, r"shared_torso=True: .*give False"),
         ({"factors": (2, 2)}, r"factors=\(2, 2\) make 4 joint actions and .* has 6: give factors"),
+        (
+            {"views": (1,)},
+            r"views=\(1,\) are for 1 players and factors=\(2, 3\) for 2: give as many",
+        ),
+        (
+            {"views": (1, 1)},
+            r"views=\(1, 1\) are 2 numbers in a row and .* shape \(1,\): give parts",
+        ),
         ({"env": "Pendulum-v1"}, r"env='Pendulum-v1': .*finite action set; give another"),
     ],
 )

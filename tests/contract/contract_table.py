@@ -189,6 +189,11 @@ CASES = {
         {**CARTPOLE, "factors": (1, 2), "step_size": "scheduled", "normalize_obs": True},
         {"learning_rate": 0.003, "gamma": 0.9, "c_start": 0.1, "correction_clip": 0.0},
     ),
+    "multi-agent-local": Case(
+        "multi_agent",
+        {**CARTPOLE, "factors": (2, 1), "views": (3, 1), "order": "simultaneous"},
+        {"learning_rate": 0.003, "gamma": 0.9, "kl_target": 0.5},
+    ),
     "reps-discrete": Case(
         "reps",
         # Poles that fall at once: where nothing ends, V's mean is free and follows rounding.

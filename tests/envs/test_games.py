@@ -147,7 +147,7 @@ class StandIn:
 
 def test_a_jaxmarl_environment_has_joint_actions_and_observations_and_a_mean_reward():
     game = jaxmarl.from_jaxmarl(StandIn(), max_steps_in_episode=3)
-    assert game.factors == (2, 3)
+    assert (game.factors, game.views) == ((2, 3), (4, 1))
     env = envs.make(game)
     assert (env.spec.obs_shape, env.spec.num_actions) == ((5,), 6)
     state, obs = envs.reset(env, KEYS[0], 6)
@@ -176,7 +176,7 @@ def test_a_jaxmarl_end_at_the_limit_is_a_truncation_and_an_earlier_one_a_termina
 def test_an_environment_of_jaxmarl_itself_runs_to_its_time_limit():
     pytest.importorskip("jaxmarl")
     game = jaxmarl.make("MPE_simple_spread_v3", max_steps_in_episode=2)
-    assert game.factors == (5, 5, 5)
+    assert (game.factors, game.views) == ((5, 5, 5), (18, 18, 18))
     env = envs.make(game)
     assert (env.spec.obs_shape, env.spec.num_actions) == ((3 * 18,), 5**3)
     state, obs = jax.jit(partial(envs.reset, env, num_envs=2))(KEYS[0])

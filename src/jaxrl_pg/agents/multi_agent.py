@@ -1,6 +1,6 @@
 """Cooperating players that take turns at the analytical update (Li, Clavette and He 2022).
 
-Players share a reward and see the same observation; each has a policy, and a network, of its own:
+Players share a reward; each has a policy, and a network, of its own:
 
     pi(a|s) = prod_i pi_i(a_i|s),    A_i(s, a_i) = E_{a_-i ~ pi_-i} A(s, a)
     pi_i <- pi_i exp(A_i / C) / Z    fitted by cross-entropy over the player's actions
@@ -14,6 +14,10 @@ who would each do well to act may then both act, and do badly. C is chosen as in
 agent, with the largest |A_i| as eps. The critic has an output for every joint action, which limits
 the number of players.
 
+Each player sees the whole observation or, with `views`, a part of its own, and the critic sees all
+of it. Fitted to parts, a policy is the mean of the targets of the states that look alike, and no C
+promises that a turn does not lose (`theory.updates.local_observations`).
+
 The environment's actions are the joint ones; the first player's is the most significant digit in
 the mixed radix of `factors`. With one player this is the analytical agent with
 `target="all_actions"`.
@@ -24,6 +28,7 @@ turns of an iteration (only averages over others are renewed), and estimated.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -57,6 +62,8 @@ class Config(StepFields, EpochsConfig):
 
     factors: tuple[int, ...] = (2,)
     """actions of each player; their product is the environment's number of actions"""
+    views: tuple[int, ...] = ()
+    """numbers of the observation that each player sees, one's after the other's; () shows all"""
     order: Literal["sequential", "simultaneous"] = "sequential"
     """who updates when: in turn, by random order (sequential), or all at once (simultaneous)"""
     kl_target: Annotated[float, Positive] = 0.02
@@ -65,8 +72,13 @@ class Config(StepFields, EpochsConfig):
     """largest weight of GAE's correction of the critic; 0 believes the critic"""
 
     def check(self) -> None:
-        """Refuse a shared torso."""
+        """Refuse a shared torso, and views that are not one of each player's."""
         super().check()
+        if self.views and len(self.views) != len(self.factors):
+            raise ValueError(
+                f"views={self.views} are for {len(self.views)} players and factors={self.factors} "
+                f"for {len(self.factors)}: give as many views, or none"
+            )
         if self.shared_torso:
             raise ValueError("shared_torso=True: every player has its own network; give False")
         if self.network is not None:
@@ -112,6 +124,7 @@ class Model(NamedTuple):
         player: one player's network, with as many actions as the one who has most.
         critic: V in front, then q-values of every joint action, up to a shift in each state.
         factors: actions of each player.
+        views: how much each sees, as in the config.
     """
 
     env: envs.Env
@@ -119,6 +132,7 @@ class Model(NamedTuple):
     player: networks.Policy
     critic: Critics
     factors: tuple[int, ...]
+    views: tuple[int, ...]
 
     def policy(self, learner: Learner, obs: jax.Array) -> jax.Array:
         """Return the joint policy's logits at raw observations `[N, ...]`."""
@@ -133,8 +147,17 @@ class Model(NamedTuple):
 
     def log_policies(self, policies: Any, obs: jax.Array) -> jax.Array:
         """Return every player's log-policy, `[I, N, K]`."""
-        logits = jax.vmap(lambda params: self.player.apply(params, obs))(policies)
+        if self.views:
+            logits = jax.vmap(self.player.apply)(policies, self.seen(obs))
+        else:
+            logits = jax.vmap(lambda params: self.player.apply(params, obs))(policies)
         return joint_actions.only_own(logits, jnp.array(self.factors))
+
+    def seen(self, obs: jax.Array) -> jax.Array:
+        """Return each player's view `[I, N, W]` of observations `[N, D]`, with zeros at the end."""
+        widest, ends = max(self.views), list(itertools.accumulate(self.views))
+        parts = [obs[:, end - num : end] for end, num in zip(ends, self.views, strict=True)]
+        return jnp.stack([jnp.pad(x, ((0, 0), (0, widest - x.shape[1]))) for x in parts])
 
 
 class Plan(NamedTuple):
@@ -161,7 +184,8 @@ def build(config: Config) -> Model:
     """Make the environment and the networks that a config names.
 
     Raises:
-        ValueError: for real actions, or factors whose product is not the number of actions.
+        ValueError: for real actions, factors whose product is not the number of actions, or views
+            that are not parts of the observation.
     """
     env = envs.of(config)
     spec, num_joint = env.spec, math.prod(config.factors)
@@ -181,9 +205,17 @@ def build(config: Config) -> Model:
             f"{spec.num_actions}: give factors with that product"
         )
     torso = layers.torso_fields(config)
-    player = networks.Policy(spec._replace(num_actions=max(config.factors)), torso)
+    own = spec._replace(num_actions=max(config.factors))
+    if config.views:
+        if len(spec.obs_shape) != 1 or sum(config.views) > spec.obs_shape[0]:
+            raise ValueError(
+                f"views={config.views} are {sum(config.views)} numbers in a row and {config.env!r} "
+                f"has observations of shape {spec.obs_shape}: give parts of such a row, or none"
+            )
+        own = own._replace(obs_shape=(max(config.views),))
     critic = Critics(1, spec, 1 + spec.num_actions, torso)
-    return Model(env, distributions.CATEGORICAL, player, critic, config.factors)
+    family = distributions.CATEGORICAL
+    return Model(env, family, networks.Policy(own, torso), critic, config.factors, config.views)
 
 
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
@@ -192,7 +224,8 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     spec = model.env.spec
     params_key, reset_key, train_key = jax.random.split(key, 3)
     policy_key, critic_key = jax.random.split(params_key)
-    policies = jax.vmap(lambda key: networks.init_params(model.player, key, spec.obs_shape))(
+    own_shape = model.player.spec.obs_shape
+    policies = jax.vmap(lambda key: networks.init_params(model.player, key, own_shape))(
         jax.random.split(policy_key, len(config.factors))
     )
     params = Parts(policies, networks.init_params(model.critic, critic_key, spec.obs_shape))
@@ -290,7 +323,7 @@ def _take_turns(
         fit, fitted = epochs.fit(
             config,
             lambda rows, params: _policy_loss(config, model, num_own, rows, params),
-            (plan.obs, log_target),
+            (model.seen(plan.obs)[player] if model.views else plan.obs, log_target),
             jax.tree.map(lambda x: x[player], stacked),
             key,
             plan.rate,

@@ -24,6 +24,7 @@ __all__ = [
     "count",
     "finite",
     "function",
+    "indices",
     "joint_log",
     "log_rows",
     "logits_of",
@@ -104,6 +105,11 @@ def count(least: int = 1) -> Argument:
     return Argument(check, array=False)
 
 
+def indices(shape: str) -> Argument:
+    """Whole numbers from 0."""
+    return Argument(_check_indices, shape, array=False)
+
+
 def function(hint: str) -> Argument:
     """Something to call."""
 
@@ -157,6 +163,12 @@ def _check_finite(name: str, value: Any) -> None:
 
 def _tolerance(x: np.ndarray) -> float:
     return 1e-6 if x.dtype == np.float64 else 1e-5
+
+
+def _check_indices(name: str, value: Any) -> None:
+    x = np.asarray(value)
+    whole = x.dtype.kind in "iu" and bool(np.all(x >= 0))
+    require(whole, f"{name} is {x.tolist()!r:.60}: give whole numbers from 0")
 
 
 def _check_rows(name: str, value: Any) -> None:

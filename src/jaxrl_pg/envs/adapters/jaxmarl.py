@@ -1,10 +1,11 @@
 """Environments of JaxMARL (Rutherford et al. 2024, arXiv 2311.10090) for agents who cooperate.
 
     game = jaxmarl.make("MPE_simple_spread_v3", max_steps_in_episode=25)
-    multi_agent.Config(env=game, factors=game.factors)
+    multi_agent.Config(env=game, factors=game.factors, views=game.views)
 
-An observation is all players' in a row, an action a joint one (`ops.joint_actions`), the reward the
-mean of what the players get. Needs the extra `marl`.
+An observation is all players' in a row, of which each sees its own by `views` (without them, all),
+an action a joint one (`ops.joint_actions`), the reward the mean of what the players get. Needs the
+extra `marl`.
 """
 
 from __future__ import annotations
@@ -73,6 +74,11 @@ class Joint:
         return tuple(int(self._env.action_space(agent).n) for agent in self._env.agents)
 
     @property
+    def views(self) -> tuple[int, ...]:
+        """Return how many numbers of the observation are each player's own."""
+        return tuple(math.prod(self._env.observation_space(x).shape) for x in self._env.agents)
+
+    @property
     def default_params(self) -> Params:
         """Return the time limit given."""
         return self._params
@@ -104,8 +110,7 @@ class Joint:
     def observation_space(self, params: Params) -> Any:
         """Return the space of all players' observations in a row."""
         del params
-        shapes = (self._env.observation_space(agent).shape for agent in self._env.agents)
-        return gymnax.box(-jnp.inf, jnp.inf, (sum(map(math.prod, shapes)),))
+        return gymnax.box(-jnp.inf, jnp.inf, (sum(self.views),))
 
     def action_space(self, params: Params) -> Any:
         """Return the space of joint actions."""
