@@ -393,6 +393,7 @@ def test_a_sweep_trains_one_after_the_other(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"layout=vmap and gymnasium:Cart.* give layout=map"):
         sweep.sweep(experiment, tmp_path / "a", layout="vmap", quiet=True)
     assert not (tmp_path / "a").exists()
+    assert experiment.command(tmp_path / "a").endswith(" --num-devices 1")
     config = experiment.points[0].config
     assert batch.max_members(config, "map") == 1
     assert batch.layout_of(batch.SweepOptions(), config) == "map"

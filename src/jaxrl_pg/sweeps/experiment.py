@@ -103,7 +103,9 @@ class Experiment(NamedTuple):
     def command(self, run_dir: Path) -> str:
         """Return the command that trains what is missing of the experiment in a folder."""
         source = hints.path_argument(self.source or self.name)
-        return hints.command("sweep", source, "--run-dir", run_dir)
+        on_host = any(envs.on_host(point.config.env) for point in self.points)
+        one = ("--num-devices", "1") if on_host else ()  # such environments cannot be split
+        return hints.command("sweep", source, "--run-dir", run_dir, *one)
 
 
 def load(path_or_name: str | os.PathLike[str]) -> Experiment:
