@@ -305,7 +305,8 @@ def classic(study: Study) -> str:
     """Give each agent on each task."""
     agents = dict.fromkeys(one.setting.agent for some in study.by_env.values() for one in some)
     order = ["ppo", "actor_critic", "reinforce", "natural_gradient", "analytical", "reps", "sac"]
-    agents = sorted(agents, key=[*order, "analytical_replay", "soft_q_learning"].index)
+    order += ["analytical_replay", "soft_q_learning", "off_policy_actor_critic"]
+    agents = sorted(agents, key=order.index)
     rows = [
         [
             f"`{agent}`",

@@ -98,9 +98,7 @@ def test_an_end_in_the_middle_worked():
         (NEVER, second, (0.675, -0.05, 1.75), (0.675, -0.1, 1.75)),
         (second, second, (0.6, -0.2, 1.75), (0.6, -0.4, 1.75)),
     ):
-        found = VTRACE(
-            RATIO, REWARD, VALUE, next_value, terminated, truncated, 0.5, 1.0, 1.0, 1.0
-        )
+        found = VTRACE(RATIO, REWARD, VALUE, next_value, terminated, truncated, 0.5, 1.0, 1.0, 1.0)
         assert_allclose(found.target[:, 0] - VALUE[:, 0], error, rtol=1e-5, atol=1e-7)
         assert_allclose(found.advantage[:, 0], advantage, rtol=1e-5)
 

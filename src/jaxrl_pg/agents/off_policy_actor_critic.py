@@ -46,7 +46,17 @@ from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, losses, off_policy_returns, running_stats
 from jaxrl_pg.types import ActorState, Agent, Metrics, Obs, Params, TimeStep, TrainState, Transition
 
-__all__ = ["AGENT", "Config", "Experience", "Learner", "Segments", "act", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Experience",
+    "Learner",
+    "Segments",
+    "act",
+    "init",
+    "iterate",
+    "value",
+]
 
 
 class Config(OnPolicyConfig):
