@@ -4,20 +4,22 @@ One iteration lets a behaviour policy mu take `num_steps` steps of `num_envs` en
 into a replay as segments, one of each environment, and the policy pi learns from the newest ones
 once and from `replay_ratio` draws of as many older ones, each time by a gradient step on
 
-    L = -mean(min(rho_clip, rho) log pi(a|s) A) + vf_coef * mean((V(s) - v)^2) / 2 - ent_coef * H[pi]
+    L = -mean(w log pi(a|s) A) + vf_coef * mean((V(s) - v)^2) / 2 - ent_coef * H[pi]
 
-where `rho = pi(a|s) / mu(a|s)` is the importance ratio, a constant in the loss, and targets `v` and
-advantages `A` are made anew from the segment by `ops.off_policy_returns.vtrace`. mu is pi as it was
-when it acted, so that older policies' experience is learned from; and `behaviour_epsilon` of its
-actions are uniformly random, all of them at 1, which makes mu a fixed policy. `correction` says
+whose weights w, constants in the loss, are importance ratios `rho = pi(a|s) / mu(a|s)`. Targets v
+and advantages A are made anew from the segment by `ops.off_policy_returns.vtrace`. mu is pi as it
+was when it acted, so that older policies' experience is learned from; and `behaviour_epsilon` of
+its actions are uniformly random, all of them at 1, which makes mu a fixed policy. `correction` says
 what is done about mu not being pi:
 
 - `none`: nothing, all ratios count as 1. The critic learns values of mu and the actor the best
-  single change to it: the wrong policy where a state's worth depends on what pi does later.
-- `importance`: ratios as they are, in errors and in traces: the estimator of the paper, of large
-  variance where pi and mu are far from each other.
-- `vtrace`: ratios clipped at `rho_clip` in errors and at `c_clip` in traces (Espeholt et al. 2018,
-  arXiv 1802.01561). With `gae_lambda=0` this is TD(0) with clipped ratios.
+  single change to it: the wrong policy where a state's worth depends on what pi does later
+  (`theory.updates.off_policy_gradient.two_bets`).
+- `importance`: ratios as they are, `w = rho`, in errors and in traces too: the estimator of the
+  paper, of large variance where pi and mu are far from each other.
+- `vtrace`: ratios clipped at `rho_clip`, `w = min(rho_clip, rho)` and so in errors, and at `c_clip`
+  in traces (Espeholt et al. 2018, arXiv 1802.01561). With `gae_lambda=0` this is TD(0) with clipped
+  ratios.
 
 As in the paper, states are weighted as mu visits them, and how Q changes with pi is left out of the
 gradient (their theorem 1). Where it differs: the critic takes semi-gradient steps instead of GTD's,
@@ -53,6 +55,7 @@ __all__ = [
     "Learner",
     "Segments",
     "act",
+    "gather",
     "init",
     "iterate",
     "value",
@@ -206,15 +209,13 @@ def gather(config: Config, model: ActorCriticModel, state: TrainState[Learner]) 
 
     actor, steps, episodes = rollout.collect(env, behave, record, state.actor, noise, env_key)
     # Rewards are kept as they are, since what they are divided by goes on changing.
+    ends, unread = (steps.terminated, steps.truncated), jnp.zeros_like(steps.reward)
+    rows = Transition(steps.obs, steps.action, steps.log_prob, steps.reward, *ends, unread)
     normalizer, discounted, _ = normalize.update(
-        learner.normalizer,
-        Transition(*steps[:6], final_value=steps.reward),
-        actor.discounted_return,
-        config.gamma,
+        learner.normalizer, rows, actor.discounted_return, config.gamma
     )
     actor = actor._replace(discounted_return=discounted)
-    rows = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
-    memory = replay.add(state.memory, rows)
+    memory = replay.add(state.memory, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps))
     return Experience(actor, memory, normalizer, episodes, update_key, next_key)
 
 

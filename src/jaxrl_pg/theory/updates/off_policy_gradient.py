@@ -60,7 +60,7 @@ def uncorrected_gradient(mdp: MDP, logits: jax.Array, behaviour: jax.Array) -> j
         E_{s~d_mu, a~mu}[A_mu grad log pi] / (1 - gamma)
         in theta(s,a): d_mu(s) mu(a|s) A_mu(s,a) / (1 - gamma)
 
-    Without ratios the critic's fixed point is the value of mu, and pi's probabilities drop out since
+    Without ratios the critic's fixed point is the value of mu, and pi's probabilities drop out, for
     `sum_a mu A_mu = 0`. The gradient is the same at every pi: the policy goes to the greedy one of
     Q_mu and stays there, which is one policy improvement of mu, and not the best policy.
 
