@@ -15,7 +15,7 @@ import structured
 from compare import assert_close
 from jaxrl_pg import actor_critic
 from jaxrl_pg import off_policy_actor_critic as agent
-from jaxrl_pg.components import networks, on_policy
+from jaxrl_pg.components import networks, on_policy, segments
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.theory import solve
@@ -27,7 +27,7 @@ SIZES = {"num_envs": 4, "num_steps": 6, "hidden_sizes": (8,), "total_timesteps":
 PENDULUM = {"env": "Pendulum-v1", "env_params": {"max_steps_in_episode": 4.0}, **SIZES}
 KEY = jax.random.key(5)
 INIT, ITERATE = jax.jit(agent.init), jax.jit(program.iterations, static_argnums=2)
-GATHER = compiled(agent.gather)
+GATHER = compiled(lambda config, model, state: segments.gather(config, model, state.learner, state))
 REPLAYED = agent.Config(**PENDULUM, buffer_size=60, normalize_obs=True)
 
 
@@ -68,7 +68,7 @@ def test_the_gradient_worked_from_the_networks():
     model = on_policy.build(config)
     params = shaken(INIT(config, KEY).learner.params, 0)
     rng = np.random.default_rng(0)
-    segments = agent.Segments(
+    part = segments.Segments(
         obs=jnp.float32(rng.normal(size=(3, 1, 3))),
         action=jnp.array([[0], [1], [1]]),
         log_prob=jnp.float32([[-1.2], [-0.2], [-2.0]]),
@@ -78,8 +78,8 @@ def test_the_gradient_worked_from_the_networks():
         next_obs=jnp.float32(rng.normal(size=(3, 1, 3))),
     )
     normalizer = INIT(config, KEY).learner.normalizer
-    dist, value = model.network.apply(params, segments.obs[:, 0])
-    after = np.asarray(model.network.apply(params, segments.next_obs[:, 0])[1], float)
+    dist, value = model.network.apply(params, part.obs[:, 0])
+    after = np.asarray(model.network.apply(params, part.next_obs[:, 0])[1], float)
     log_policy = np.asarray(jax.nn.log_softmax(dist), float)
     taken, value = log_policy[range(3), [0, 1, 1]], np.asarray(value, float)
     ratio = np.exp(taken - [-1.2, -0.2, -2.0])
@@ -88,7 +88,7 @@ def test_the_gradient_worked_from_the_networks():
     error = rho * delta
     error[0] += 0.9 * 0.8 * min(1.2, ratio[0]) * error[1]
     advantage = delta + np.array([0.9 * 0.8 * error[1], 0.0, 0.0])
-    loss, metrics = agent._loss(params, config, model, normalizer, segments)
+    loss, metrics = agent._loss((params, ()), config, model, None, normalizer, part)
     assert_allclose(metrics["loss/policy"], -np.mean(rho * advantage * taken), rtol=1e-5)
     assert_allclose(metrics["loss/value"], np.mean(error**2) / 2, rtol=1e-5)
     entropy = -np.sum(np.exp(log_policy) * log_policy, axis=1).mean()
@@ -100,7 +100,9 @@ def test_the_gradient_worked_from_the_networks():
     assert 0.0 < metrics["policy/clip_fraction"] < 1.0
 
     def of(**changes):
-        return agent._loss(params, config.replace(**changes), model, normalizer, segments)[1]
+        return agent._loss((params, ()), config.replace(**changes), model, None, normalizer, part)[
+            1
+        ]
 
     # Without a correction ratios are 1; as they are, they are those of clips that never hold.
     plain = delta + np.array([0.9 * 0.8 * delta[1], 0.0, 0.0])
@@ -109,6 +111,17 @@ def test_the_gradient_worked_from_the_networks():
     as_they_are, wide = of(correction="importance"), of(rho_clip=1e6, c_clip=1e6)
     for name in ("loss/value", "loss/policy"):
         assert_allclose(as_they_are[name], wide[name], rtol=1e-6)
+
+    # While h is 0, gradient TD's steps of the policy and the values are those of TD.
+    twin = config.replace(critic="gradient_td")
+    second = agent.second_network(twin)
+    zeros = jax.tree.map(jnp.zeros_like, INIT(twin, KEY).learner.expected_error)
+    grads = [
+        jax.grad(agent._loss, has_aux=True)((params, h), c, model, net, normalizer, part)[0]
+        for c, net, h in ((config, None, ()), (twin, second, zeros))
+    ]
+    assert_close(grads[0][0], grads[1][0], rtol=1e-4, atol=1e-5)
+    assert max(np.abs(x).max() for x in jax.tree.leaves(grads[1][1])) > 1e-3
 
 
 # --- the replay ---------------------------------------------------------------------------------
@@ -125,7 +138,7 @@ def test_the_replay_holds_the_segments_of_the_newest_iterations():
         state, _ = ITERATE(config, state, 1)
         seen.append(jax.device_get(state.memory))
         experience = GATHER(config, before)
-        places = agent._places(experience, 4, 2)
+        places = segments.places(experience, 2)
         assert_array_equal(places[0], (4 * (len(seen) - 1) + np.arange(4)) % 8)
         assert places.shape == (3, 4)
         assert places.max() < min(4 * len(seen), 8)
@@ -181,10 +194,10 @@ def test_two_devices_share_the_replay_and_learn_the_same():
 def draws_of(env, epsilon, dist, num=4000):
     config = agent.Config(env=env, hidden_sizes=(4,))
     model = on_policy.build(config)
-    noise = agent._noise(model, jax.random.key(1), (1, num))
+    noise = segments.noise(model, jax.random.key(1), (1, num))
     noise = jax.tree.map(lambda x: x[0], noise)
     dist = jax.tree.map(lambda x: jnp.repeat(x[None], num, axis=0), dist)
-    return jax.device_get(agent._behaviour(model, dist, jnp.zeros((num, 1)), noise, epsilon))
+    return jax.device_get(segments.behaviour(model, dist, jnp.zeros((num, 1)), noise, epsilon))
 
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.4, 1.0])
@@ -219,8 +232,8 @@ def test_uniform_actions_are_legal_ones():
     num, mask = 4000, jnp.arange(structured.NUM) < 3
     obs = {"action_mask": jnp.broadcast_to(mask, (num, structured.NUM))}
     logits = networks.legal_logits(obs, jnp.zeros((num, structured.NUM)).at[:, 1].set(50.0))
-    noise = jax.tree.map(lambda x: x[0], agent._noise(model, KEY, (1, num)))
-    action, log_prob = agent._behaviour(model, logits, obs, noise, 0.6)
+    noise = jax.tree.map(lambda x: x[0], segments.noise(model, KEY, (1, num)))
+    action, log_prob = segments.behaviour(model, logits, obs, noise, 0.6)
     assert_allclose(np.exp(log_prob), np.array([0.2, 0.6, 0.2])[action], rtol=1e-5)
     assert set(np.unique(action)) == {0, 1, 2}
 

@@ -151,6 +151,7 @@ CASES = {
             "buffer_size": 150,
             "replay_ratio": 3,
             "correction": "importance",
+            "critic": "gradient_td",
             "normalize_obs": True,
             "normalize_reward": True,
         },
