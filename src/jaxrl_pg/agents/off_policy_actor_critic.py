@@ -126,6 +126,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     old = state.learner
     experience = segments.gather(config, model, old, state)
     rate = on_policy.learning_rate(config, state.iteration)
+    # Observations as they were seen when acting, so that the ratios of the newest steps are 1.
     seen = normalize.Normalizer(old.normalizer.obs, experience.normalizer.reward)
 
     def update(carry: tuple[Params, OptState], places: jax.Array) -> tuple[Any, Metrics]:

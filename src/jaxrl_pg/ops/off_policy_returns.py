@@ -42,7 +42,7 @@ def importance_ratio(log_prob: jax.Array, behaviour_log_prob: jax.Array) -> jax.
 
     It is per decision: of this action alone, and not of the trajectory that led to it, so that a
     policy gradient weighted with it is still over the states that mu visits. Source: Precup, Sutton
-    and Singh 2000; Degris, White and Sutton 2012 (arXiv 1205.4839), section 2.2.
+    and Singh 2000; Degris, White and Sutton 2012 (arXiv 1205.4839).
 
     Args:
         log_prob: `log pi(a|s)` of the actions that mu took, in nats.

@@ -36,9 +36,10 @@ def corrected_gradient(mdp: MDP, logits: jax.Array, behaviour: jax.Array) -> jax
 
     It is the policy gradient but for the weights of the states, which are those of mu. As a
     gradient of `E_{s~d_mu} V_pi` it lacks what Q changes by. With logits that no two states share a
-    step along it still lowers V nowhere, by the argument of `neighbours.policy_gradient_step`. For
-    `mu = pi` it is `solve.policy_gradient`. Source: Degris, White and Sutton 2012 (arXiv
-    1205.4839), equation 5 and theorem 1.
+    step along it still lowers V nowhere, by the argument of `neighbours.policy_gradient_step`; with
+    parameters that states share it can end in a wrong policy (Imani, Graves and White 2018, arXiv
+    1811.09013). For `mu = pi` it is `solve.policy_gradient`. Source: Degris, White and Sutton 2012
+    (arXiv 1205.4839), theorem 1.
 
     Args:
         mdp: the MDP.
