@@ -88,7 +88,11 @@ def test_the_gradient_worked_from_the_networks():
     error = rho * delta
     error[0] += 0.9 * 0.8 * min(1.2, ratio[0]) * error[1]
     advantage = delta + np.array([0.9 * 0.8 * error[1], 0.0, 0.0])
-    loss, metrics = agent._loss((params, ()), config, model, None, normalizer, part)
+
+    def loss_of(values, c, net):
+        return agent._loss(values, c, model, net, normalizer, part)
+
+    loss, metrics = jax.jit(loss_of, static_argnums=2)((params, ()), config, None)
     assert_allclose(metrics["loss/policy"], -np.mean(rho * advantage * taken), rtol=1e-5)
     assert_allclose(metrics["loss/value"], np.mean(error**2) / 2, rtol=1e-5)
     entropy = -np.sum(np.exp(log_policy) * log_policy, axis=1).mean()
@@ -100,9 +104,8 @@ def test_the_gradient_worked_from_the_networks():
     assert 0.0 < metrics["policy/clip_fraction"] < 1.0
 
     def of(**changes):
-        return agent._loss((params, ()), config.replace(**changes), model, None, normalizer, part)[
-            1
-        ]
+        changed = config.replace(**changes)
+        return jax.jit(loss_of, static_argnums=2)((params, ()), changed, None)[1]
 
     # Without a correction ratios are 1; as they are, they are those of clips that never hold.
     plain = delta + np.array([0.9 * 0.8 * delta[1], 0.0, 0.0])
@@ -116,10 +119,9 @@ def test_the_gradient_worked_from_the_networks():
     twin = config.replace(critic="gradient_td")
     second = agent.second_network(twin)
     zeros = jax.tree.map(jnp.zeros_like, INIT(twin, KEY).learner.expected_error)
-    grads = [
-        jax.grad(agent._loss, has_aux=True)((params, h), c, model, net, normalizer, part)[0]
-        for c, net, h in ((config, None, ()), (twin, second, zeros))
-    ]
+    gradient = jax.jit(jax.grad(loss_of, has_aux=True), static_argnums=2)
+    parts = (config, None, ()), (twin, second, zeros)
+    grads = [gradient((params, h), c, net)[0] for c, net, h in parts]
     assert_close(grads[0][0], grads[1][0], rtol=1e-4, atol=1e-5)
     assert max(np.abs(x).max() for x in jax.tree.leaves(grads[1][1])) > 1e-3
 
