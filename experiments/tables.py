@@ -301,11 +301,31 @@ def minatar(study: Study) -> str:
     return markdown(header, rows)
 
 
+def corrections(study: Study) -> str:
+    """Give each setting of `importance_ratios` with each correction, and what ratios are worth."""
+    (env,) = study.by_env
+    names = list(dict.fromkeys(one.setting.study for one in study.by_env[env]))
+    rows = []
+    for name in names:
+        none, importance, vtrace = (
+            study.find(env, study=name, correction=kind)
+            for kind in ("none", "importance", "vtrace")
+        )
+        cells = [
+            f"{tables.estimate(one.iqm, 1)}, {one.scores.min():.1f}"
+            for one in (none, importance, vtrace)
+        ]
+        rows.append([name, *cells, chance(importance, none), chance(vtrace, none)])
+    header = ["policy and behaviour", "none", "importance", "vtrace"]
+    return markdown([*header, "P(importance above none)", "P(vtrace above none)"], rows)
+
+
 def classic(study: Study) -> str:
     """Give each agent on each task."""
     agents = dict.fromkeys(one.setting.agent for some in study.by_env.values() for one in some)
     order = ["ppo", "actor_critic", "reinforce", "natural_gradient", "analytical", "reps", "sac"]
-    agents = sorted(agents, key=[*order, "analytical_replay", "soft_q_learning"].index)
+    order += ["analytical_replay", "soft_q_learning", "off_policy_actor_critic"]
+    agents = sorted(agents, key=order.index)
     rows = [
         [
             f"`{agent}`",
@@ -328,6 +348,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("brax_locomotion", "table"): locomotion,
     ("memory", "table"): by_study,
     ("masks", "table"): by_study,
+    ("importance_ratios", "table"): corrections,
     ("craftax", "table"): by_study,
     ("pg_ladder", "CartPole-v1"): lambda study: ladder(study, "CartPole-v1"),
     ("pg_ladder", "Acrobot-v1"): lambda study: ladder(study, "Acrobot-v1"),

@@ -25,6 +25,7 @@ AGENTS = {
     "actor_critic": "--env Pendulum-v1 --normalize-reward",
     "reinforce": "--env CartPole-v1",
     "natural_gradient": "--env CartPole-v1",
+    "off_policy_actor_critic": "--env Pendulum-v1 --buffer-size 500 --replay-ratio 2",
     "analytical": f"--env Pendulum-v1 {PASSES}",
     "analytical_replay": f"--env CartPole-v1 {REPLAY}",
     "reps": f"--env CartPole-v1 {PASSES}",

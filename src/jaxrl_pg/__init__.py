@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from jaxrl_pg.agents import ddpg as ddpg
     from jaxrl_pg.agents import multi_agent as multi_agent
     from jaxrl_pg.agents import natural_gradient as natural_gradient
+    from jaxrl_pg.agents import off_policy_actor_critic as off_policy_actor_critic
     from jaxrl_pg.agents import ppo as ppo
     from jaxrl_pg.agents import reinforce as reinforce
     from jaxrl_pg.agents import reps as reps
@@ -72,6 +73,7 @@ AGENT_NAMES = (
     "actor_critic",
     "reinforce",
     "natural_gradient",
+    "off_policy_actor_critic",
     "sac",
     "soft_q_learning",
     "td3",

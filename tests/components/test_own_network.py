@@ -23,6 +23,7 @@ CASES = {
     "ppo-box": {**SIZES, **EPOCHS, "env": "Pendulum-v1"},
     "actor_critic": SIZES,
     "natural_gradient": {**SIZES, **EPOCHS},
+    "off_policy_actor_critic": {**SIZES, "buffer_size": 64, "critic": "gradient_td"},
     "reps": {**SIZES, **EPOCHS, "critic_epochs": 1},
     "analytical": {**SIZES, **EPOCHS, "target": "all_actions"},
     "sac": {**SIZES, **REPLAY},

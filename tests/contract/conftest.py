@@ -10,6 +10,7 @@ SLOW = {
     *("ppo-kl-shared", "ppo-normalized-stopping", "ppo-image"),
     *("analytical-replay-continuous", "natural-gradient-continuous"),
     *("reinforce-continuous", "reps-continuous", "actor-critic-memory"),
+    "off-policy-actor-critic-continuous",
 }
 PARAMS = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 

@@ -138,6 +138,25 @@ CASES = {
         {**PENDULUM, "method": "trpo", "fisher_stride": 2},
         {"gae_lambda": 0.5, "max_kl": 0.03, "ent_coef": 0.1},
     ),
+    "off-policy-actor-critic-discrete": Case(
+        "off_policy_actor_critic",
+        {**SIZES, "env": "CartPole-v1", "buffer_size": 150, "replay_ratio": 3, "rho_clip": 2.0},
+        {"gamma": 0.9, "gae_lambda": 0.5, "rho_clip": 0.1, "c_clip": 0.1},
+    ),
+    "off-policy-actor-critic-continuous": Case(
+        "off_policy_actor_critic",
+        {
+            **SIZES,
+            **CUT,
+            "buffer_size": 150,
+            "replay_ratio": 3,
+            "correction": "importance",
+            "critic": "gradient_td",
+            "normalize_obs": True,
+            "normalize_reward": True,
+        },
+        {"learning_rate": 0.003, "ent_coef": 1.0, "behaviour_epsilon": 0.5},
+    ),
     "sac-discrete": Case(
         "sac",
         {

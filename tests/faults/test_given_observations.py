@@ -11,7 +11,15 @@ from lines import Cells, variant
 from numpy.testing import assert_array_equal
 
 import jaxrl_pg
-from jaxrl_pg import analytical_replay, envs, multi_agent, ppo, sac, soft_q_learning
+from jaxrl_pg import (
+    analytical_replay,
+    envs,
+    multi_agent,
+    off_policy_actor_critic,
+    ppo,
+    sac,
+    soft_q_learning,
+)
 from jaxrl_pg.running.trained_policy import Policy
 
 SMALL = {"num_envs": 4, "num_steps": 4, "hidden_sizes": (4,)}
@@ -23,6 +31,7 @@ SCALAR = variant(
 CONFIGS = [
     ppo.Config(env=CELLS, num_minibatches=2, normalize_obs=True, **SMALL),
     multi_agent.Config(env=CELLS, num_minibatches=2, factors=(2,), **SMALL),
+    off_policy_actor_critic.Config(env=CELLS, buffer_size=16, **SMALL),
     sac.Config(env=CELLS, **REPLAY),
     soft_q_learning.Config(env=CELLS, **REPLAY),
     analytical_replay.Config(env=CELLS, **REPLAY),

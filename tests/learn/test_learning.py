@@ -9,7 +9,15 @@ that its agent is known to reach; seeds are fixed, so the outcome is too (on one
 import pytest
 from gates import Gate, measured, show
 
-from jaxrl_pg import actor_critic, analytical, natural_gradient, ppo, reinforce, reps
+from jaxrl_pg import (
+    actor_critic,
+    analytical,
+    natural_gradient,
+    off_policy_actor_critic,
+    ppo,
+    reinforce,
+    reps,
+)
 
 GATES = {
     "CartPole-v1": Gate(ppo.Config(env="CartPole-v1", total_timesteps=500_000), 490.0),
@@ -47,6 +55,12 @@ GATES = {
     "Acrobot-v1, actor_critic": Gate(
         actor_critic.Config(env="Acrobot-v1", total_timesteps=500_000, normalize_reward=True),
         -90.0,
+    ),
+    "CartPole-v1, off_policy_actor_critic": Gate(
+        off_policy_actor_critic.Config(
+            env="CartPole-v1", total_timesteps=500_000, normalize_reward=True
+        ),
+        490.0,
     ),
     "CartPole-v1, reinforce": Gate(
         reinforce.Config(env="CartPole-v1", total_timesteps=1_000_000), 450.0

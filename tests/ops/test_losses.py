@@ -240,3 +240,55 @@ def test_explained_variance_has_no_unit():
     target = np.float32(1e-7) * np.random.default_rng(0).normal(size=100).astype(np.float32)
     got = losses.explained_variance(np.zeros(100, np.float32), target)
     np.testing.assert_allclose(got, 0.0, atol=1e-3)
+
+
+# --- gradient TD --------------------------------------------------------------------------------
+
+
+def test_the_steps_of_gradient_td_worked():
+    """V = w x, h = u y, v = V + rho (r + gamma w x' - V), of two samples.
+
+    w = .5; x = 1, 2; x' = 3, -1; r = 1, 0; rho = 2, .5; gamma = .5: V = .5, 1; V' = 1.5, -.5
+      e = 2 (1 + .75 - .5) = 2.5        and .5 (-.25 - 1) = -.625
+      grad v = (1 - rho) x + rho gamma x' = -1 + 3 = 2   and 1 - .25 = .75
+    u = .2; y = 1, 3: h = .2, .6
+      step of w: mean(2.5 * 1 - .2 * 2, -.625 * 2 - .6 * .75) = mean(2.1, -1.7) = .2
+      step of u: mean((2.5 - .2) * 1, (-.625 - .6) * 3) = mean(2.3, -3.675) = -.6875
+    """
+    x, after, y = jnp.array([1.0, 2.0]), jnp.array([3.0, -1.0]), jnp.array([1.0, 3.0])
+    rho, reward = jnp.array([2.0, 0.5]), jnp.array([1.0, 0.0])
+
+    def loss(w, u):
+        value = w * x
+        target = value + rho * (reward + 0.5 * w * after - value)
+        return losses.gradient_td_loss(value, target, u * y)
+
+    steps = jax.grad(loss, (0, 1))(0.5, 0.2)
+    np.testing.assert_allclose(-np.asarray(steps), [0.2, -0.6875], rtol=1e-6)
+    # With h = 0 the step of w is that of the value loss: mean(2.5, -1.25).
+    np.testing.assert_allclose(-jax.grad(loss)(0.5, 0.0), 0.625, rtol=1e-6)
+
+
+def test_gradient_td_converges_where_td_diverges():
+    """Values w and 2 w, and only steps from the first state to the second (S. & B., 11.2).
+
+    At gamma = .9 and rate a TD's step is w += a (2 * .9 - 1) w = .8 a w, for ever upwards. Gradient
+    TD's is (w, u) += a [[.8, -1.8], [.8, -1]] (w, u), of trace -.2 a and determinant .64 a^2.
+    """
+
+    def td(x):
+        return losses.value_loss(x[0], jax.lax.stop_gradient(0.9 * 2.0 * x[0]))
+
+    def gradient_td(x):
+        return losses.gradient_td_loss(x[0], 0.9 * 2.0 * x[0], x[1])
+
+    def run(loss, steps):
+        step = jax.grad(loss)
+        start = jnp.array([1.0, 0.0])
+        return jax.lax.fori_loop(0, steps, lambda _, x: x - 0.1 * step(x), start)
+
+    np.testing.assert_allclose(jax.grad(gradient_td)(jnp.array([1.0, 0.5])), [0.1, -0.3], atol=1e-6)
+    run = jax.jit(run, static_argnums=(0, 1))
+    np.testing.assert_allclose(run(td, 300)[0], 1.08**300, rtol=1e-3)
+    # Eigenvalues of modulus sqrt(.9864) at rate .1: 1.1e-6 of the start is left after 2000 steps.
+    assert np.abs(run(gradient_td, 2000)).max() < 1e-5

@@ -77,6 +77,8 @@ REPLAY = {
     "learning_rate": 0.01,
     "tau": 0.05,
 }
+# A third of the actions are any legal ones, and replayed.
+MIXED = {"num_steps": 8, "behaviour_epsilon": 0.3, "buffer_size": 64 * 8 * 8, "learning_rate": 0.02}
 SAC = {**REPLAY, "alpha": 0.02, "learn_alpha": False}
 
 
@@ -100,6 +102,7 @@ CASES = {
         "analytical", {**EPOCHS, "target": "all_actions", "kl_target": 0.03}, 40, 0.9
     ),
     "reps": Case("reps", {**EPOCHS, "critic_epochs": 4}, 40),
+    "off_policy_actor_critic": Case("off_policy_actor_critic", {**ROLLOUT, **MIXED}, 40),
     "sac-twin": Case("sac", SAC, 60),
     "sac-value": Case("sac", {**SAC, "variant": "value", "policy_loss": "kl_projection"}, 60),
     "soft_q_learning": Case("soft_q_learning", {**REPLAY, "alpha": 0.02}, 60),

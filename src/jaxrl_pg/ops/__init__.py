@@ -1,6 +1,7 @@
 """Pure mathematics: arrays in, arrays out, time first. No network, environment or config.
 
     returns         advantages and returns of rollouts: GAE, n steps, Monte Carlo
+    off_policy_returns  the same from another policy's steps: importance ratios, V-trace
     losses          policy gradient, PPO's clipped surrogate, value losses, diagnostics
     distributions   categorical and normal policies; tanh of a normal
     full_normal     normal policies with a full covariance

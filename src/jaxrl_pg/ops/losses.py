@@ -23,6 +23,7 @@ __all__ = [
     "clipped_surrogate_loss",
     "clipped_value_loss",
     "explained_variance",
+    "gradient_td_loss",
     "leave_one_out_ratio",
     "policy_gradient_loss",
     "surrogate_loss",
@@ -126,6 +127,40 @@ def value_loss(value: jax.Array, target: jax.Array) -> jax.Array:
     """
     chex.assert_equal_shape([value, target])
     return 0.5 * jnp.mean(jnp.square(value - target))
+
+
+def gradient_td_loss(value: jax.Array, target: jax.Array, expected_error: jax.Array) -> jax.Array:
+    """Return a loss whose steps are gradient TD's with the gradient correction (TDC).
+
+        e = v - V,    mean(h v - e V) + mean((e - h)^2) / 2
+
+    where e is constant everywhere and h in the first part. So the steps of V's parameters and of
+    h's are
+
+        e grad V - h grad v    and    (e - h) grad h
+
+    The first is that of `value_loss` less `h grad v`, in which the target v is not constant. With h
+    the expectation of e in every state they descend a true objective, the projected Bellman error,
+    and converge off-policy where the steps of `value_loss` may diverge. Where h is 0, or v depends
+    on no parameter, nothing is corrected.
+
+    Source: Sutton et al. 2009 (ICML), for linear V and one step; Maei 2011 (thesis), for importance
+    ratios and traces, both of which are v's here (`off_policy_returns.vtrace`); Patterson, White
+    and White 2022 (arXiv 2104.13844), for networks, without their decay of h's parameters. The
+    value means nothing.
+
+    Args:
+        value: V.
+        target: v, differentiable in the parameters of V, the same shape.
+        expected_error: h, the same shape, with parameters of its own.
+
+    Raises:
+        AssertionError: if the shapes differ.
+    """
+    chex.assert_equal_shape([value, target, expected_error])
+    error = jax.lax.stop_gradient(target - value)
+    corrected = jax.lax.stop_gradient(expected_error) * target - error * value
+    return jnp.mean(corrected) + value_loss(expected_error, error)
 
 
 def clipped_value_loss(
