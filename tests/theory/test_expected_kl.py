@@ -293,9 +293,9 @@ def test_no_constant_below_alpha_holds_for_every_discount():
         lean, chance = RISING(rate, first, num_states)
         ratio = float(CHAIN_RATIO(1 - far, lean, chance))
         last = first * np.exp(rate * (num_states - 2))
-        limit = ALPHA * np.exp(-first) - 1 / last
-        limit /= 1 - first / 2 - 1 / last + 2 * np.log(2) / last
-        assert_allclose(ratio, limit, rtol=0.4 * rate)
+        limit = ALPHA * np.exp(exp1(last) - ein(np.asarray(first)))
+        limit /= -np.expm1(-first) / first + np.expm1(-last) / last + 2 * np.log(2) / last
+        assert_allclose(ratio, limit, rtol=0.5 * rate)
         found.append(ratio)
     assert np.sqrt(2) < found[0] < found[1] < ALPHA
     assert found[1] > 0.989 * ALPHA

@@ -59,7 +59,7 @@ Scalar = jax.Array | float
 _NUM_HALVINGS = 22
 _LOG_SMALLEST, _LOG_LARGEST = -10.0, 15.0  # of C / scale, where a KL target is looked for
 _SMALLEST = 1e-12  # of C: advantages may all be 0, and so may gamma
-_EXP_EULER = 1.7810724179901979
+_EXP_EULER = 1.7810724179901979  # the exponential of Euler's constant
 _SMALLEST_GAP = 1e-6  # of 1 - gamma, so that constants are finite for every discount
 
 

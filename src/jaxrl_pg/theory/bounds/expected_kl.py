@@ -24,7 +24,6 @@ import math
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_pg.theory.arguments import number, rows
 from jaxrl_pg.theory.bounds.improvement_bounds import EXP_EULER, Bound
@@ -45,6 +44,7 @@ _NUM_NEWTON = 8
 # Ein is summed as x - x^2/(2 2!) + x^3/(3 3!) - ... up to the middle, whose coefficients over x are
 # here from the highest power on; above, E1 is a continued fraction of this depth.
 _MIDDLE, _DEPTH = 4.0, 24
+_EULER = 0.5772156649015329
 _SERIES = tuple((-1.0) ** (k + 1) / (k * math.factorial(k)) for k in range(30, 0, -1))
 
 
@@ -58,7 +58,7 @@ def entire_exponential_integral(x: jax.Array) -> jax.Array:
     fraction = large + 2.0 * _DEPTH + 1.0
     for k in range(_DEPTH, 0, -1):
         fraction = large + 2.0 * k - 1.0 - k * k / fraction
-    asymptotic = jnp.exp(-large) / fraction + jnp.log(large) + np.euler_gamma
+    asymptotic = jnp.exp(-large) / fraction + jnp.log(large) + _EULER
     return jnp.where(x < _MIDDLE, series, asymptotic)
 
 

@@ -12,12 +12,10 @@ on a `Comparison`.
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
@@ -43,8 +41,8 @@ __all__ = [
     "trpo_constant",
 ]
 
-EXP_EULER = math.exp(np.euler_gamma)
-"""exp(0.5772...) = 1.7811, alpha of `expected_kl_bound`"""
+EXP_EULER = 1.7810724179901979
+"""exp(0.5772156649015329), the exponential of Euler's constant: alpha of `expected_kl_bound`"""
 
 
 class Bound(NamedTuple):

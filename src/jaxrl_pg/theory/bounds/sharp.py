@@ -89,9 +89,12 @@ def rising_chain(rate: jax.Array, first: jax.Array, num_states: int) -> tuple[ja
     In state k pi loses with probability `rate`, and pi' with `rate exp(-u_k)`, where `u_k = first
     exp(rate k)`: a fall of M by the factor `exp(-u)`, from an M of about `exp(Ein(u))`. That is
     where the potential of the proof grows as fast as it may. In the last state, which stays, pi'
-    never loses. For a small rate, first and 1 - gamma, and a large last `u = U`, the ratio is
+    never loses. As gamma tends to 1, and then the rate to 0 with the last `u = U`, the ratio tends
+    to
 
-        (alpha exp(-first) - 1/U) / (1 - first/2 - 1/U + 2 log(2)/U)
+        alpha exp(E1(U) - Ein(first)) / (g(first) - g(U) + 2 log(2)/U),  g(u) = (1 - exp(-u))/u
+
+    and that to alpha as first tends to 0 and U grows: docs/theory.md.
 
     Args:
         rate: p `[]`, in (0, 1/2], of the states but the last, which has 1/2.
