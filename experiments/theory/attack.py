@@ -139,7 +139,7 @@ def draw(chains, horizon, ends):
     right.set_title(f"{STARTS} ascents each, {STATES} states, {ACTIONS} actions")
     for kind, color in COLORS.items():
         right.plot([], [], ".", color=color, label=f"{kind} start")
-    right.legend(loc="upper left")
+    right.legend(loc="lower right")
     save(figure, "attack")
 
 

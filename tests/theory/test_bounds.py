@@ -387,4 +387,4 @@ def test_gradient_ascent_breaks_the_printed_bound_and_no_other():
     assert max(result.values()) <= 1.0 + 1e-9, result
     # What it reaches: with half of these constants there would be violations.
     assert min(result["shift"], result["objective"], result["cpo"], result["claim"]) > 0.6, result
-    assert min(result["trpo"] / 0.35, result["expected"] / 0.25) > 1.0, result
+    assert min(result["trpo"] / 0.35, result["expected"] / 0.6) > 1.0, result
