@@ -61,7 +61,7 @@ def draw(gammas, eight, chains, gap, printed, ours):
     right.semilogy(
         gammas, printed, "tab:orange", label=r"printed, $C=\gamma^2\epsilon/(1-\gamma)^3$"
     )
-    right.semilogy(gammas, ours, "tab:green", label=r"proved, $C=4\epsilon/(1-\gamma)$")
+    right.semilogy(gammas, ours, "tab:green", label=r"proved, $C=1.78\epsilon/(1-\gamma)$")
     right.axvspan(gammas[0], last_failure(gammas, eight), color="tab:blue", alpha=0.12, lw=0)
     right.text(0.31, 1e1, "printed bound\nbelow the gap", fontsize=8, color="tab:blue")
     right.set(xlim=(gammas[0], gammas[-1]), xlabel=r"discount $\gamma$")

@@ -64,7 +64,7 @@ def test_eps_is_a_mean_of_the_largest_advantages_and_forgets_old_ones():
     ("kind", "constant"),
     [
         ("paper", 0.25 * 2.0 / 0.125),  # gamma^2 eps / (1 - gamma)^3 at gamma 1/2
-        ("tight", (2.0 + 1.0 / math.log(2.0)) * 2.0 / 0.5),  # (4 g + (1 - g) 2/log 2) eps / (1-g)
+        ("tight", 1.7810724 * 2.0 / 0.5),  # exp(0.5772157) eps / (1 - gamma)
         ("scheduled", 2.0 * 0.1),  # half way from eps to eps / 100
     ],
 )
@@ -87,8 +87,8 @@ def test_the_solved_constant_moves_the_weights_by_the_target():
     assert_allclose(metrics["analytical/c"], 5.0 / LOG3, rtol=1e-3)
     assert_allclose(jnp.exp(rows.log_target), [0.5, 1.5], rtol=1e-3)
     # Gain mean((w - 1) A) = (1/2) 5 / 2 = 1.25 and KL 0.130812 at gamma 0.99, eps 5:
-    # (1.25 - (3.96 + 0.01 x 2.88539) 5 / 0.01 x 0.130812) / 0.01.
-    proved = (3.96 + 0.02 / math.log(2.0)) * 5.0 / 0.01
+    # (1.25 - 1.7810724 x 5 / 0.01 x 0.130812) / 0.01.
+    proved = 1.7810724 * 5.0 / 0.01
     promised = (1.25 - proved * 0.13081203594) / 0.01
     assert_allclose(metrics["analytical/estimated_certificate"], promised, rtol=1e-3)
 

@@ -63,7 +63,15 @@ def many(states, actions, sparse):
 WORKED = [
     # gamma, C, J', certificate, E_d KL(new||old), max KL
     (0.9, constants.by_paper, 4.082540616609, 4.081699406174, 2.102396202273e-7, 5.081917809256e-7),
-    (0.9, constants.expected_kl, 4.115047088837, 4.097925817732, 8.656828965418e-5, None),
+    (0.9, constants.scaled(40.0), 4.115047088837, 4.097925817732, 8.656828965418e-5, None),
+    (
+        *(0.9, constants.expected_kl, 4.157978955090, 4.119288611189),
+        *(4.387975681956e-4, 1.062866834712e-3),
+    ),
+    (
+        *(0.5, constants.expected_kl, 0.853082125637, 0.809320993619),
+        *(1.309361885266e-2, 2.722276394577e-2),
+    ),
     (0.9, constants.fixed(1.0), 4.774864192193, 4.424798093545, 0.03435114547160, None),
     (0.9, constants.fixed(0.1), 6.662865388840, 5.952055592511, 0.6515525236739, None),
     (0.5, constants.by_paper, 0.920953998582, 0.843200652507, 0.04120899548719, None),
@@ -90,7 +98,7 @@ def test_worked_steps(gamma, choose, objective, certificate, kl, kl_max):
     [
         # eps = 0.493950759693 at 0.9 and 0.465733262842 at 0.5
         (0.9, constants.by_paper, 400.100115350934),  # .81 eps / .001
-        (0.9, constants.expected_kl, 19.7580303877),  # 40 eps
+        (0.9, constants.expected_kl, 8.7976207393),  # 17.8107241799 eps
         (0.5, constants.by_paper, 0.931466525685),  # .25 eps / .125 = 2 eps
         (0.9, constants.scaled(3.0), 3 * 0.493950759693),
         (0.9, constants.greedy, 0.0),
@@ -317,6 +325,21 @@ def test_improving_equals_a_plain_loop():
             assert_allclose(getattr(steps, name)[k], want, rtol=1e-9, atol=1e-12, err_msg=name)
         policy = new
     assert_allclose(jnp.exp(log_policy), policy, rtol=1e-9)
+
+
+def test_steps_of_the_proved_constant_keep_their_promise_one_after_another():
+    batch = random_mdps(12, 200, 5, 3, sparse=0.5)
+    log_policies = np.log(random_policies(13, 200, 5, 3))
+
+    def improve(mdp, log_policy):
+        return improvement.improve(mdp, log_policy, constants.expected_kl, 8)[1]
+
+    steps = jax.tree.map(np.asarray, jax.jit(jax.vmap(improve))(batch, log_policies))
+    assert steps.change.shape == (200, 8)
+    assert np.all(steps.change > -1e-11)  # J never falls
+    assert np.all(steps.slack > -1e-11)  # and rises by what was promised before
+    assert np.all(steps.certificate >= steps.objective)
+    assert np.median(steps.change) > 1e-4
 
 
 def test_no_temperature_is_accounted_for_by_the_limit_of_the_identity():

@@ -12,7 +12,7 @@ GAE at the taken one, and the term is an exact sum over actions.
 
 `step_size` says how C is chosen: `kl` solves for the C at which KL(pi_target || pi_old) is
 `kl_target`; `paper` takes gamma^2 eps / (1 - gamma)^3, with eps = max |A|; `tight` takes the
-smallest constant with a proved bound, about 4 eps / (1 - gamma); `scheduled` goes from `c_start` to
+smallest constant with a proved bound, 1.7811 eps / (1 - gamma); `scheduled` goes from `c_start` to
 `c_end` times eps. With exact advantages the update improves the policy for every C > 0: a large C
 only makes it slow (the paper's moves ratios by 1e-6 at gamma = 0.99). With estimated advantages no
 C has a guarantee.

@@ -59,6 +59,7 @@ Scalar = jax.Array | float
 _NUM_HALVINGS = 22
 _LOG_SMALLEST, _LOG_LARGEST = -10.0, 15.0  # of C / scale, where a KL target is looked for
 _SMALLEST = 1e-12  # of C: advantages may all be 0, and so may gamma
+_EXP_EULER = 1.7810724179901979  # the exponential of Euler's constant
 _SMALLEST_GAP = 1e-6  # of 1 - gamma, so that constants are finite for every discount
 
 
@@ -247,10 +248,10 @@ def paper_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
 
 
 def proved_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
-    """Return `C = (4 gamma + (1 - gamma) 2 / log 2) eps / (1 - gamma)`.
+    """Return `C = 1.7811 eps / (1 - gamma)`, where 1.7811 is exp of Euler's constant 0.5772.
 
     With it `|J(pi') - L(pi')| <= C / (1 - gamma) E_{s~d} KL(pi' || pi)` is proved for every
-    discount: docs/theory.md, "a slightly smaller constant". It is at most `4 eps / (1 - gamma)`.
+    discount (docs/theory.md), and no smaller number than 1.7811 would do for every discount.
 
     Args:
         gamma: discount, in [0, 1].
@@ -259,8 +260,7 @@ def proved_constant(gamma: Scalar, eps: Scalar) -> jax.Array:
     Returns:
         `[]` in units of reward; finite for gamma = 1, too.
     """
-    constant = (4.0 * gamma + (1.0 - gamma) * 2.0 / math.log(2.0)) * eps / _gap(gamma)
-    return jnp.maximum(constant, _SMALLEST)
+    return jnp.maximum(_EXP_EULER * eps / _gap(gamma), _SMALLEST)
 
 
 def certificate(

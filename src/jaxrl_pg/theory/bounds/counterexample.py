@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.theory.arguments import number
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
 
@@ -42,17 +43,21 @@ def expected_kl_counterexample(gamma: jax.typing.ArrayLike) -> Counterexample:
     return chain(gamma, jnp.asarray(_LEAN))
 
 
-@checked()
-def chain(gamma: jax.typing.ArrayLike, lean: jax.Array) -> Counterexample:
-    """Return a row of bets of one unit, the worst family known for the bound.
+@checked(chance=number(0.0, 0.5, "low"))
+def chain(
+    gamma: jax.typing.ArrayLike, lean: jax.Array, chance: jax.typing.ArrayLike = 0.5
+) -> Counterexample:
+    """Return a row of fair bets, the worst family known for the bound.
 
-    In state k action 0 earns 1 and leads to k + 1, or stays if k is the last of the row; action 1
-    costs 1 and leads to an absorbing state without reward. The old policy is (1/2, 1/2), the new
-    one ((1 + c_k)/2, (1 - c_k)/2): V = 0 and A = +-1 under the old one.
+    In state k action 1 costs 1 and leads to an absorbing state without reward; action 0 earns
+    `p_k/(1 - p_k)`, at most 1, and leads to k + 1, or stays if k is the last of the row. The old
+    policy takes action 1 with probability `p_k`, the new one with `p_k (1 - c_k)`. So V = 0, A is
+    the reward, and the likelihood ratios are `1 - c_k` and `1 + c_k p_k/(1 - p_k)`.
 
     Args:
         gamma: `[]`.
         lean: c `[N]`, in [-1, 1]: of the states in the row, then of the one that stays.
+        chance: p `[N]` or `[]`, in (0, 1/2]. At 1/2 the rewards are 1 and -1.
 
     Returns:
         The chain and both policies; it starts in the first of its N + 1 states, and the last is
@@ -60,12 +65,15 @@ def chain(gamma: jax.typing.ArrayLike, lean: jax.Array) -> Counterexample:
     """
     n = lean.shape[0]  # the absorbing state
     dtype = lean.dtype
+    chance = jnp.broadcast_to(jnp.asarray(chance, dtype), (n,))
     successor = jnp.eye(n + 1, dtype=dtype)[jnp.minimum(jnp.arange(n) + 1, n - 1)]
     lost = jnp.zeros((n + 1, n + 1), dtype).at[:, n].set(1.0)
     transition = jnp.stack([jnp.concatenate([successor, lost[n:]]), lost], axis=1)
-    reward = jnp.zeros((n + 1, 2), dtype).at[:n, 0].set(1.0).at[:n, 1].set(-1.0)
+    reward = jnp.zeros((n + 1, 2), dtype)
+    reward = reward.at[:n, 0].set(chance / (1.0 - chance)).at[:n, 1].set(-1.0)
     start = jnp.zeros(n + 1, dtype).at[0].set(1.0)
-    even = jnp.full((n + 1, 2), 0.5, dtype)
-    leaning = jnp.stack([1.0 + lean, 1.0 - lean], axis=1) / 2.0
     mdp = MDP(transition, reward, start, jnp.asarray(gamma, dtype))
-    return Counterexample(mdp, even, even.at[:n].set(leaning))
+    falls = jnp.append(chance, 0.5)
+    new_falls = jnp.append(chance * (1.0 - lean), 0.5)
+    old, new = (jnp.stack([1.0 - fall, fall], axis=1) for fall in (falls, new_falls))
+    return Counterexample(mdp, old, new)

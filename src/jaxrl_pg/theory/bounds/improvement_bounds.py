@@ -23,6 +23,7 @@ from jaxrl_pg.theory.probability import kl, mean_over, times, total_variation
 from jaxrl_pg.theory.solve import evaluate
 
 __all__ = [
+    "EXP_EULER",
     "Bound",
     "Comparison",
     "ObjectiveBound",
@@ -39,6 +40,9 @@ __all__ = [
     "trpo_bound",
     "trpo_constant",
 ]
+
+EXP_EULER = 1.7810724179901979
+"""exp(0.5772156649015329), the exponential of Euler's constant: alpha of `expected_kl_bound`"""
 
 
 class Bound(NamedTuple):
@@ -219,7 +223,7 @@ def paper_bound(comparison: Comparison) -> Bound:
         |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(s),   C = gamma^2 eps / (1 - gamma)^3
 
     Printed for gamma in [0.5, 1). **It is false at gamma = 0.5** and a little above, up to 0.512
-    at least, and below: `counterexample.expected_kl_counterexample`. From 2/3 on it is true, for
+    at least, and below: `counterexample.expected_kl_counterexample`. From 0.572 on it is true, for
     there it is larger than `expected_kl_bound`; in between no violation is known, nor a proof.
     """
     return _kl_bound(comparison, paper_constant(comparison.gamma, comparison.largest_advantage))
@@ -227,18 +231,28 @@ def paper_bound(comparison: Comparison) -> Bound:
 
 @checked()
 def expected_kl_constant(gamma: jax.Array, largest_advantage: jax.Array) -> jax.Array:
-    """Return `C = 4 eps / (1 - gamma)`, the constant of `expected_kl_bound`."""
-    return 4.0 * largest_advantage / (1.0 - gamma)
+    """Return `C = alpha eps / (1 - gamma)`, alpha = 1.7811, the constant of `expected_kl_bound`."""
+    return EXP_EULER * largest_advantage / (1.0 - gamma)
 
 
 def expected_kl_bound(comparison: Comparison) -> Bound:
     """Return a bound by the expected divergence that holds for every gamma in [0, 1).
 
-        |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(s),   C = 4 eps / (1 - gamma)
+        |J(pi') - L| <= C / (1 - gamma) E_{s ~ d} KL(pi'||pi)(s),   C = alpha eps / (1 - gamma)
 
-    Ours; we know of no earlier statement. `sharp` has the steps of its proof as functions, and
-    shows that 4 cannot be made smaller than about 1.41. It is `trpo_bound` without its factor
-    gamma, and with the expected divergence in place of the largest.
+    with `alpha = exp(0.5772...) = 1.7811`, the exponential of Euler's constant, and `eps = max |A|`
+    over all states and actions. No smaller alpha holds for every gamma: `sharp.rising_chain` comes
+    as near to it as one likes while gamma tends to 1. It is `trpo_bound` with 1.7811 in place of 4
+    gamma and the expected divergence in place of the largest.
+
+    One factor 1/(1 - gamma) is the sum over time in d; the other is the time over which the
+    likelihood ratio of pi' to pi gathers its distance from 1. The proof bounds that distance by a
+    potential of the ratio, which a step raises by no more than alpha KL: `expected_kl`, and
+    docs/theory.md. It needs nothing of the MDP but bounded advantages. Where pi' takes an action
+    that pi does not, in a state that pi comes to, the bound is infinite. With the reversed
+    KL(pi||pi') in its place nothing is proved.
+
+    Ours; we know of no earlier statement.
     """
     constant = expected_kl_constant(comparison.gamma, comparison.largest_advantage)
     return _kl_bound(comparison, constant)
