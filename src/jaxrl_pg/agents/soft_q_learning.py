@@ -29,7 +29,7 @@ from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import distributions, soft
 from jaxrl_pg.types import Agent, Metrics, Obs, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(OffPolicyConfig):
@@ -75,6 +75,13 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     params = networks.init_params(network, params_key, env.spec.obs_shape)
     learner = Learner(params, target=params, opt_state=optim.init(params, config.optimizer))
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the Q network of another, which is its policy too."""
+    params = given.params
+    opt_state = optim.init(params, config.optimizer)
+    return learner._replace(params=params, target=params, opt_state=opt_state)
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
@@ -140,4 +147,4 @@ def _logits(config: Config, network: Any, learner: Learner, obs: Obs) -> jax.Arr
     return networks.legal_logits(obs, network.apply(learner.params, obs)[0] / config.alpha)
 
 
-AGENT = Agent("soft_q_learning", Config, init, iterate, act, value)
+AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt)

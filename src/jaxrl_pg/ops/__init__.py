@@ -8,6 +8,7 @@
     metric_names    which metrics must stay finite
     closed_form     the analytical update pi exp(A / C) / Z, and the choice of C
     reps            relative entropy policy search: weights, temperature, dual
+    mixture         geometric mixtures of two policies
     soft            maximum-entropy values, targets and losses
     trust_region    Fisher products, conjugate gradient, line search
     batching        shuffled minibatches; means over pieces of a batch
