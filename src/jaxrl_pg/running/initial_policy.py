@@ -33,7 +33,7 @@ class Start(NamedTuple):
         source: the old policy, as NumPy's arrays.
         row: what config.json says of it: `path` (None if it was no folder), `agent` and `step`
             (None if they are not known), `networks` (all, or policy: that one alone), and `digest`,
-            the SHA-256 of the arrays that are taken.
+            the SHA-256 of the parameters and statistics that are taken.
     """
 
     source: priors.Source
@@ -69,35 +69,38 @@ def described(start: Start) -> str:
 
 def _read(config: BaseConfig, initial_policy: Any) -> Start:
     require_config(config)
-    path = None
+    folder = None
     if isinstance(initial_policy, str | os.PathLike):
-        path = os.path.abspath(initial_policy)
-        initial_policy = load(initial_policy, **_objects(config, path))
+        folder = os.path.abspath(files.as_path(initial_policy, "initial_policy"))
+        initial_policy = load(initial_policy, **_objects(config, folder))
     source = priors.source_of(initial_policy)
     source = source._replace(learner=jax.device_get(source.learner))
     learner = devices.state_shapes(config).learner
     taken = priors.paths_taken(config, learner, source)
-    arrays = priors.arrays_of(source, learner)
-    digest = hashlib.sha256()
-    for name, where in sorted((jax.tree_util.keystr(where), where) for where in taken):
-        array = np.asarray(arrays[where])
+    own = {path for path in priors.arrays_of(priors.Source(learner), learner) if _is_learned(path)}
+    arrays, digest = priors.arrays_of(source, learner), hashlib.sha256()
+    for name, path in sorted((jax.tree_util.keystr(path), path) for path in own & taken):
+        array = np.asarray(arrays[path])
         if not np.all(np.isfinite(array)):
             raise ValueError(
-                f"initial_policy{f'={path}' if path else ''}: {name} is not finite: give an "
-                "earlier checkpoint, by jaxrl_pg.load(..., step=...)"
+                f"{folder or 'initial_policy'} has {name} that is not finite: give an earlier "
+                "checkpoint, by jaxrl_pg.load(..., step=...)"
             )
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
-    own = priors.arrays_of(priors.Source(learner), learner)
-    networks = {where for where in own if where[0] == jax.tree_util.GetAttrKey("params")}
     row = {
-        "path": path,
+        "path": folder,
         "agent": agent_of(source.config).name if source.config is not None else None,
         "step": getattr(initial_policy, "step", None),
-        "networks": "all" if networks <= taken else "policy",
+        "networks": "all" if own <= taken else "policy",
         "digest": digest.hexdigest(),
     }
     return Start(source, row)
+
+
+def _is_learned(path: Any) -> bool:
+    """Say whether an array is a network's parameter or a statistic; the rest is made anew."""
+    return path[0].name in ("params", "normalizer")
 
 
 def _objects(config: BaseConfig, path: str) -> dict[str, Any]:

@@ -171,11 +171,14 @@ def _require_fit(config: BaseConfig, learner: Any, given: Any, old: BaseConfig |
     agent, have, fresh = agent_of(config), _shapes(given), _shapes(learner)
     want = {path: fresh[path] for path in fresh if path in _policy_paths(config)}
     whose = "initial_policy" if old is None else f"initial_policy (of {agent_of(old).name})"
-    if not {path for path in want if path[:1] != _OBS[:1]} & set(have):
+    is_known = old is not None and agent_of(old) is agent
+    if not is_known and not {path for path in want if path[:1] != _OBS[:1]} & set(have):
         raise ValueError(
             f"{whose} has no policy network of the kind that {agent.name} has: give a policy of "
             f"{agent.name}, or of an agent with the same network"
         )
+    if old is not None:
+        _require_same_kind(config, old, whose)
     normalized, normalizes = (any(path[:2] == _OBS for path in x) for x in (have, fresh))
     if normalized != normalizes:
         raise ValueError(
@@ -183,8 +186,6 @@ def _require_fit(config: BaseConfig, learner: Any, given: Any, old: BaseConfig |
             f"and this config normalize_obs={normalizes}: give normalize_obs={normalized}"
             + (", or the whole learner instead of its parameters" if normalizes else "")
         )
-    if old is not None:
-        _require_same_kind(config, old, whose)
     for path, shape in want.items():
         if have.get(path) != shape:
             there = have.get(path)
