@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -71,8 +72,9 @@ def _read(config: BaseConfig, initial_policy: Any) -> Start:
     require_config(config)
     folder = None
     if isinstance(initial_policy, str | os.PathLike):
-        folder = os.path.abspath(files.as_path(initial_policy, "initial_policy"))
-        initial_policy = load(initial_policy, **_objects(config, folder))
+        place = files.as_path(initial_policy, "initial_policy")
+        initial_policy = load(place, **_objects(config, place))
+        folder = os.path.abspath(place)
     source = priors.source_of(initial_policy)
     source = source._replace(learner=jax.device_get(source.learner))
     learner = devices.state_shapes(config).learner
@@ -103,11 +105,10 @@ def _is_learned(path: Any) -> bool:
     return path[0].name in ("params", "normalizer")
 
 
-def _objects(config: BaseConfig, path: str) -> dict[str, Any]:
+def _objects(config: BaseConfig, place: Path) -> dict[str, Any]:
     """Return those of a config's objects with which the old policy was trained as well."""
-    place = files.as_path(path)
     is_alone = checkpoint.is_checkpoint(place)
-    saved = checkpoint.host_of(place) if is_alone else RunFolder.open(path).config
+    saved = checkpoint.host_of(place) if is_alone else RunFolder.open(place).config
     values = saved.get("config")
     recorded = values if isinstance(values, dict) else {}
     own = {name: getattr(config, name, None) for name in configs.OBJECTS}
