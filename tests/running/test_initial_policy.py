@@ -11,7 +11,9 @@ from flax import linen as nn
 import jaxrl_pg
 from compare import assert_bit_equal
 from jaxrl_pg import actor_critic, analytical, ppo, sac, soft_q_learning
+from jaxrl_pg.running import initial_state
 from jaxrl_pg.running.trained_policy import Policy
+from jaxrl_pg.training import priors
 from jaxrl_pg.types import Agent, EnvSpec
 from programs import SMALL, SMALL_PPO, SMALL_REPLAY
 
@@ -79,6 +81,15 @@ def test_it_is_resumed_bit_for_bit_after_the_old_folder_is_gone(runs):
     saved = (json.loads((x / "config.json").read_text()) for x in (cut, whole.run_dir))
     one, other = (row["initial_policy"] for row in saved)
     assert one == other
+
+
+def test_every_device_begins_with_it(old):
+    source = priors.source_of(jax.device_get(old.state))
+    state = initial_state.fresh(OLD.replace(num_devices=2), 5, source)
+    assert_bit_equal(state.learner.params, old.state.learner.params)
+    leaf = jax.tree.leaves(state.learner.params)[0]
+    assert leaf.is_fully_replicated
+    assert len(leaf.devices()) == 2
 
 
 def test_without_any_checkpoint_it_does_not_begin_from_scratch(runs):
@@ -237,6 +248,9 @@ def test_folders_that_hold_no_good_policy_are_refused_before_anything_is_written
         if file.is_file():
             file.write_bytes(b"?")
     nan = jax.tree.map(lambda x: np.full(np.shape(x), np.nan, np.float32), old.state.learner.params)
+    unwilling = Unwilling(**SMALL)
+    with pytest.raises(ValueError, match="'unwilling' does not say how it begins"):
+        jaxrl_pg.run(unwilling, tmp_path / "run", initial_policy=old.run_dir, **OPTIONS)
     for given, message in (
         (tmp_path / "nowhere", r"no run in .*nowhere: expected .*nowhere/config.json"),
         (damaged, r"no good checkpoint in .*: checkpoint 2 is damaged"),

@@ -90,11 +90,12 @@ def _read(config: BaseConfig, initial_policy: Any) -> Start:
             )
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
+    networks = {path for path in own if path[0].name == "params"}
     row = {
         "path": folder,
         "agent": agent_of(source.config).name if source.config is not None else None,
         "step": getattr(initial_policy, "step", None),
-        "networks": "all" if own <= taken else "policy",
+        "networks": "all" if networks <= taken else "policy",
         "digest": digest.hexdigest(),
     }
     return Start(source, row)

@@ -82,11 +82,6 @@ def adopted(config: BaseConfig, state: TrainState[Any], source: Source) -> Train
             actions.
     """
     agent, learner = agent_of(config), state.learner
-    if agent.adopt is None:
-        raise ValueError(
-            f"agent {agent.name!r} does not say how it begins with an old policy: give its Agent "
-            "adopt=..., such as components.on_policy.adopt"
-        )
     taken, arrays = paths_taken(config, learner, source), arrays_of(source, learner)
     merged = jax.tree_util.tree_map_with_path(
         lambda path, x: jnp.asarray(arrays[path], x.dtype) if path in taken else x, learner
@@ -106,8 +101,14 @@ def paths_taken(config: BaseConfig, learner: Any, source: Source) -> frozenset[P
         source: the old policy.
 
     Raises:
-        ValueError: if it does not fit.
+        ValueError: if it does not fit, or the agent does not say how it begins with one.
     """
+    agent = agent_of(config)
+    if agent.adopt is None:
+        raise ValueError(
+            f"agent {agent.name!r} does not say how it begins with an old policy: give its Agent "
+            "adopt=..., such as components.on_policy.adopt"
+        )
     given, policy = _as_learner(source, learner), _policy_paths(config)
     _require_fit(config, learner, given, source.config)
     policy |= {path for path in _leaves(learner) if path[:2] == _OBS}
