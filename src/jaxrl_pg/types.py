@@ -171,6 +171,9 @@ class Agent(Generic[ConfigT, LearnerT]):
         value: `(config, learner, obs [N, ...]) -> [N]`, the critic on raw observations.
         memory: what replaces `act` and `value` where the config has a recurrent core; None for
             agents that have no such config.
+        adopt: `(config, learner, given) -> learner`: a fresh learner that begins with the networks
+            and statistics of `given`, a learner of the same kind, while everything that follows
+            from them (optimiser, target networks) is made anew; None if it cannot.
     """
 
     name: str
@@ -180,6 +183,7 @@ class Agent(Generic[ConfigT, LearnerT]):
     act: Callable[[ConfigT, LearnerT, Obs, jax.Array, bool], jax.Array]
     value: Callable[[ConfigT, LearnerT, Obs], jax.Array]
     memory: Memory | None = None
+    adopt: Callable[[ConfigT, LearnerT, LearnerT], LearnerT] | None = None
 
     def __post_init__(self) -> None:
         """Tell the config class whose it is."""

@@ -168,6 +168,7 @@ def refusal(capsys, *command):
         ("train ppo --num-evals -1", "num_evals=-1: give a whole number >= 0"),
         ("train ppo --num-eval-episodes 0", "num_eval_episodes=0: give a whole number >= 1"),
         ("train ppo --seed one", "seed='one': give a whole number"),
+        ("train ppo --init-from nothing", "no run in nothing: expected nothing/config.json"),
         ("train ppo --run-dir", "run_dir has no value: give a text, or None"),
         ("train ppo extra", "unexpected 'extra': `jaxrl-pg train ppo --help` lists"),
         ("train ppo --process-id 1", "process_id=1 without coordinator: give HOST:PORT"),
@@ -348,6 +349,15 @@ def test_train_says_what_came_out_and_where(trained):
     assert saved["seed"] == 3
     assert saved["config"]["hidden_sizes"] == [8, 8]
     assert saved["options"]["num_evals"] == 20
+
+
+def test_train_starts_from_an_old_policy(here, trained):
+    one = [*TINY, "--total-timesteps", "64", "--num-evals", "0", "--env-params", "gravity", "20"]
+    result = call("train", "ppo", *one, "--init-from", str(trained.run_dir), "--run-dir", "new")
+    assert result.returncode == 0, result.stderr
+    first = f"starting from {trained.run_dir} (ppo, iteration 40): all its networks"
+    assert result.stdout.splitlines()[0] == first
+    assert (here / "new" / "checkpoints" / "0").is_dir()
 
 
 def test_its_programs_were_kept_on_disk(trained):

@@ -184,8 +184,8 @@ CASES = {
     ),
     "analytical-continuous": Case(
         "analytical",
-        {**PENDULUM, "normalize_reward": True},
-        {"gae_lambda": 0.5, "kl_target": 1.0, "std_coef": 30.0},
+        {**PENDULUM, "normalize_reward": True, "prior_coef": 0.1},
+        {"gae_lambda": 0.5, "kl_target": 1.0, "std_coef": 30.0, "prior_coef": 0.9},
     ),
     "analytical-replay-discrete": Case(
         "analytical_replay",

@@ -169,4 +169,4 @@ def _loss(
     }
 
 
-AGENT = Agent("actor_critic", Config, init, iterate, act, value, MEMORY)
+AGENT = Agent("actor_critic", Config, init, iterate, act, value, MEMORY, on_policy.adopt)

@@ -17,6 +17,15 @@ smallest constant with a proved bound, 1.7811 eps / (1 - gamma); `scheduled` goe
 only makes it slow (the paper's moves ratios by 1e-6 at gamma = 0.99). With estimated advantages no
 C has a guarantee.
 
+With `prior_coef=b` the target keeps a prior, the policy that the run starts from (an old one, with
+`initial_policy`):
+
+    pi_target = pi_old^(1-b) pi_prior^b exp(A / C) / Z,
+
+the maximiser of E A - C [(1-b) KL(pi || pi_old) + b KL(pi || pi_prior)]. Where it moves no more,
+pi = pi_prior exp(A / (b C)) / Z: see `theory.updates.prior`. C is chosen as without a prior, for
+the tilt by exp(A / C) alone.
+
 Where it differs from the paper: Z is the batch's (sampled), eps is a running mean of the
 iterations' largest |A|, and Gaussians may pay for the KL from the old policy.
 """
@@ -50,12 +59,12 @@ from jaxrl_pg.components.on_policy import (
     value,
 )
 from jaxrl_pg.components.step_size import StepFields, TrustFields
-from jaxrl_pg.config import Positive
-from jaxrl_pg.ops import closed_form, losses
+from jaxrl_pg.config import Fraction, Positive
+from jaxrl_pg.ops import closed_form, losses, mixture
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
 
 _BAND = 0.2  # ratios outside [0.8, 1.2], PPO's band, are counted
 _OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max}
@@ -72,6 +81,9 @@ class Config(MemoryFields, StepFields, TrustFields, EpochsConfig):
     """largest weight of GAE's correction of the critic; 0 believes the critic (all_actions)"""
     vf_coef: float = 0.5
     """weight of the value loss, and of the critic's"""
+    prior_coef: Annotated[float, Fraction] | None = None
+    """share of the policy that the run starts from in what the target starts from; None keeps
+    none"""
 
     def check(self) -> None:
         """Refuse a memory of the critic of all actions."""
@@ -80,6 +92,11 @@ class Config(MemoryFields, StepFields, TrustFields, EpochsConfig):
             raise ValueError(
                 f"target='all_actions' has a critic without a memory and core={self.core!r}: give "
                 "target='sampled'"
+            )
+        if self.core is not None and self.prior_coef is not None:
+            raise ValueError(
+                f"prior_coef={self.prior_coef} is of a policy without a memory and core="
+                f"{self.core!r}: leave one of them out"
             )
 
 
@@ -92,6 +109,7 @@ class Learner(NamedTuple):
         opt_state: Adam's moments, of both.
         normalizer: statistics of observations and rewards.
         eps: `[]` running mean of the iterations' largest |A|.
+        prior: parameters and statistics of the prior, as an `on_policy.Learner`; `()` without one.
     """
 
     params: Params
@@ -99,6 +117,7 @@ class Learner(NamedTuple):
     opt_state: OptState
     normalizer: normalize.Normalizer
     eps: jax.Array
+    prior: Any = ()
 
 
 class Rows(NamedTuple):
@@ -125,7 +144,25 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         critic = networks.init_params(network, critic_key, network.spec.obs_shape)
     opt_state = optim.init((params, critic), config.optimizer)
     learner = Learner(params, critic, opt_state, normalizer, jnp.zeros(()))
+    learner = _with_prior(config, learner)
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the networks and statistics of another, which are its prior."""
+    params, critic = given.params, given.critic
+    opt_state = optim.init((params, critic), config.optimizer)
+    learner = learner._replace(
+        params=params, critic=critic, opt_state=opt_state, normalizer=given.normalizer
+    )
+    return _with_prior(config, learner)
+
+
+def _with_prior(config: Config, learner: Learner) -> Learner:
+    """Keep a learner's policy as its prior, if the config has one."""
+    if config.prior_coef is None:
+        return learner
+    return learner._replace(prior=on_policy.Learner(learner.params, (), learner.normalizer))
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
@@ -134,7 +171,11 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     experience = on_policy.gather(config, model, state)
     batch = on_policy.make_batch(config, model, state.learner, experience)
     plan = _weigh_taken_actions if config.target == "sampled" else _weigh_all_actions
-    rows, eps, metrics = plan(config, model, state.learner, batch, state.iteration)
+    prior: Any = ()
+    if config.prior_coef is not None:
+        raw_obs = jax.tree.map(on_policy.flatten, experience.steps.obs)
+        prior = model.policy(state.learner.prior, raw_obs)
+    rows, eps, metrics = plan(config, model, state.learner, batch, state.iteration, prior)
     learner = state.learner
     rate = on_policy.learning_rate(config, state.iteration)
     ((params, critic), opt_state), fitted = epochs.fit(
@@ -149,12 +190,17 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
         metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x)
     metrics["learning_rate"] = rate
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
-    learner = Learner(params, critic, opt_state, experience.normalizer, eps)
+    learner = Learner(params, critic, opt_state, experience.normalizer, eps, learner.prior)
     return on_policy.advance(state, experience, learner, metrics)
 
 
 def _weigh_taken_actions(
-    config: Config, model: ActorCriticModel, learner: Learner, batch: Batch, iteration: jax.Array
+    config: Config,
+    model: ActorCriticModel,
+    learner: Learner,
+    batch: Batch,
+    iteration: jax.Array,
+    prior: Any = (),
 ) -> tuple[Rows, jax.Array, Metrics]:
     """Return weights of the taken actions, eps after this rollout, and what is predicted."""
     advantage = batch.advantage.reshape(-1)
@@ -166,19 +212,29 @@ def _weigh_taken_actions(
         step_size.progress(config, iteration),
         lambda kl_target, scale: closed_form.constant_for_weights(advantage, kl_target, scale),
     )
-    log_weight = closed_form.log_weights(advantage, constant)
-    gain = jnp.mean(jnp.expm1(log_weight) * advantage)
-    kl = closed_form.weights_kl(log_weight)
-    metrics = step_size.predict(config.gamma, constant, eps, gain, kl)
     if models.remembers(model):
         old, _ = model.read(learner.params, batch)
     else:
         old = model.network.apply(learner.params, batch.obs, method="policy")
+    log_weight, prior_kl = closed_form.log_weights(advantage, constant), {}
+    if config.prior_coef is not None:
+        mixed = mixture.geometric(old, prior, config.prior_coef)
+        shift = model.family.log_prob(mixed, batch.action) - batch.log_prob
+        log_weight = closed_form.log_weights(advantage / constant + shift, 1.0)
+        prior_kl = {"analytical/prior_kl": jnp.mean(model.family.kl(old, prior))}
+    gain = jnp.mean(jnp.expm1(log_weight) * advantage)
+    kl = closed_form.weights_kl(log_weight)
+    metrics = {**step_size.predict(config.gamma, constant, eps, gain, kl), **prior_kl}
     return Rows(batch, log_weight.reshape(batch.advantage.shape), old), eps, metrics
 
 
 def _weigh_all_actions(
-    config: Config, model: ActorCriticModel, learner: Learner, batch: Batch, iteration: jax.Array
+    config: Config,
+    model: ActorCriticModel,
+    learner: Learner,
+    batch: Batch,
+    iteration: jax.Array,
+    prior: Any = (),
 ) -> tuple[Rows, jax.Array, Metrics]:
     """Do the same for all actions, by the critic's advantages corrected at the taken ones."""
     old = jax.nn.log_softmax(model.network.apply(learner.params, batch.obs, method="policy"))
@@ -189,7 +245,16 @@ def _weigh_all_actions(
     advantage = networks.legal_only(batch.obs, advantage)
     eps = step_size.running_eps(learner.eps, advantage, iteration, config.eps_decay)
     progress = step_size.progress(config, iteration)
-    log_target, metrics = step_size.improve(config, config.gamma, old, advantage, eps, progress)
+    if config.prior_coef is None:
+        log_target, metrics = step_size.improve(config, config.gamma, old, advantage, eps, progress)
+        return Rows(batch, log_target, old), eps, metrics
+    mixed = mixture.geometric(old, prior, config.prior_coef)
+    log_target, metrics = step_size.improve(config, config.gamma, mixed, advantage, eps, progress)
+    # The promise is about the way from the old policy, to which the mixture belongs.
+    gain = jnp.mean(jnp.sum(jnp.exp(log_target) * advantage, axis=1))
+    kl = closed_form.target_kl(log_target, old)
+    metrics = step_size.predict(config.gamma, metrics["analytical/c"], eps, gain, kl)
+    metrics["analytical/prior_kl"] = jnp.mean(model.family.kl(old, prior))
     return Rows(batch, log_target, old), eps, metrics
 
 
@@ -261,4 +326,4 @@ def _critic(config: Config, model: ActorCriticModel) -> Any:
     return Critics(1, spec, spec.num_actions, layers.torso_fields(config))
 
 
-AGENT = Agent("analytical", Config, init, iterate, act, value, MEMORY)
+AGENT = Agent("analytical", Config, init, iterate, act, value, MEMORY, adopt)

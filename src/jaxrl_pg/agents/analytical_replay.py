@@ -44,7 +44,7 @@ from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import closed_form, distributions, full_normal, soft
 from jaxrl_pg.types import Agent, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(StepFields, TrustFields, OffPolicyConfig):
@@ -182,6 +182,18 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         rounds=jnp.zeros((), jnp.int32),
     )
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the networks of another; its policy is pi_old at first."""
+    params = given.params
+    return learner._replace(
+        params=params,
+        old=params.policy,
+        target=params.critics,
+        policy_opt=optim.init(params.policy, config.optimizer),
+        critic_opt=optim.init(params.critics, config.optimizer),
+    )
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
@@ -323,4 +335,4 @@ def _for_each_draw(dist: Any) -> Any:
     return jax.tree.map(lambda x: x[:, None], dist)
 
 
-AGENT = Agent("analytical_replay", Config, init, iterate, act, value)
+AGENT = Agent("analytical_replay", Config, init, iterate, act, value, adopt=adopt)

@@ -54,7 +54,7 @@ from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import closed_form, distributions, joint_actions, losses
 from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Parts", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "Parts", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(StepFields, EpochsConfig):
@@ -239,6 +239,16 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return fresh players with the networks and statistics of others."""
+    params = given.params
+    opt_state = Parts(
+        jax.vmap(lambda params: optim.init(params, config.optimizer))(params.policies),
+        optim.init(params.critic, config.optimizer),
+    )
+    return learner._replace(params=params, opt_state=opt_state, normalizer=given.normalizer)
+
+
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
     model = build(config)
@@ -371,4 +381,4 @@ def _critic_loss(
     return value_loss + q_loss, {"loss/value": value_loss, "loss/q": q_loss}
 
 
-AGENT = Agent("multi_agent", Config, init, iterate, act, value)
+AGENT = Agent("multi_agent", Config, init, iterate, act, value, adopt=adopt)

@@ -195,4 +195,4 @@ def _searched(
     return trust_region.backtracking_line_search(evaluate, start, full, gain, *limits)
 
 
-AGENT = Agent("natural_gradient", Config, init, iterate, act, value)
+AGENT = Agent("natural_gradient", Config, init, iterate, act, value, adopt=on_policy.adopt)

@@ -182,4 +182,4 @@ def _adapted(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     return jnp.clip(kl_coef, *_KL_COEF_RANGE)
 
 
-AGENT = Agent("ppo", Config, init, iterate, act, value, MEMORY)
+AGENT = Agent("ppo", Config, init, iterate, act, value, MEMORY, on_policy.adopt)

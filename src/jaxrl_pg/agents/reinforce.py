@@ -261,4 +261,4 @@ def _loss(
     }
 
 
-AGENT = Agent("reinforce", Config, init, iterate, act, value)
+AGENT = Agent("reinforce", Config, init, iterate, act, value, adopt=on_policy.adopt)

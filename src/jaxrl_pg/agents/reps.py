@@ -45,7 +45,7 @@ from jaxrl_pg.ops import batching, losses, reps
 from jaxrl_pg.ops.distributions import Normal
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(TrustFields, EpochsConfig):
@@ -129,6 +129,13 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         normalizer,
     )
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the networks and statistics of another."""
+    critic_opt_state = optim.init(given.params, config.optimizer)
+    learner = on_policy.adopt(config, learner, given)
+    return learner._replace(critic_opt_state=critic_opt_state)
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
@@ -267,4 +274,4 @@ def _policy_loss(
     }
 
 
-AGENT = Agent("reps", Config, init, iterate, act, value)
+AGENT = Agent("reps", Config, init, iterate, act, value, adopt=adopt)

@@ -42,7 +42,7 @@ from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import distributions, losses, soft
 from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
 
 _LOG_ALPHA_RANGE = (-9.2, 4.6)  # a learned temperature stays between 1e-4 and 1e2
 
@@ -181,6 +181,21 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         alpha_opt=optim.init(log_alpha, config.optimizer),
     )
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the networks of another, and its temperature if one is learned.
+
+    The values that the critics give contain the entropy at that temperature.
+    """
+    params = given.params
+    return learner._replace(
+        params=params,
+        target=_averaged_part(config, params),
+        log_alpha=given.log_alpha if config.learn_alpha else learner.log_alpha,
+        policy_opt=optim.init(params.policy, config.optimizer),
+        critic_opt=optim.init((params.critics, params.value), config.optimizer),
+    )
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
@@ -341,4 +356,4 @@ def _target_entropy(config: Config, spec: EnvSpec, obs: Obs) -> jax.Array | floa
     return config.target_entropy_ratio * jnp.log(1.0 * jnp.sum(mask, axis=-1))
 
 
-AGENT = Agent("sac", Config, init, iterate, act, value)
+AGENT = Agent("sac", Config, init, iterate, act, value, adopt=adopt)

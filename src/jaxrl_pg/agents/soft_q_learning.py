@@ -44,7 +44,7 @@ from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import distributions, soft, stein
 from jaxrl_pg.types import Agent, Metrics, Obs, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(OffPolicyConfig):
@@ -118,6 +118,13 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         opt_state, sampler_opt = (optim.init(x, config.optimizer) for x in (params, sampler))
         learner = Learner(params, params, opt_state, sampler, sampler_opt)
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the Q network of another, which is its policy too."""
+    params = given.params
+    opt_state = optim.init(params, config.optimizer)
+    return learner._replace(params=params, target=params, opt_state=opt_state)
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
@@ -269,4 +276,4 @@ def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
     return jnp.broadcast_to(one, (one.shape[0], jax.tree.leaves(obs)[0].shape[0], *one.shape[2:]))
 
 
-AGENT = Agent("soft_q_learning", Config, init, iterate, act, value)
+AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt)

@@ -25,7 +25,8 @@ usage: jaxrl-pg COMMAND ...
 Policy-gradient agents in JAX, compiled end to end.
 
 commands:
-  train [AGENT] [--env ID] [--run-dir DIR] [--seed N] ... train from scratch (agents: {agents})
+  train [AGENT] [--env ID] [--run-dir DIR] [--seed N] ... train from scratch (agents: {agents}),
+                                                          or with --init-from RUN an old policy
   resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
   sweep EXPERIMENT [--dry-run] ...                        train every agent of an experiment file
@@ -110,10 +111,12 @@ def _print_everything() -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _TrainFlags:
-    """Train from scratch."""
+    """Train from scratch, or from an old policy."""
 
     run_dir: str | None = None
     """a folder that is absent or empty; one under runs/ unless given"""
+    init_from: str | None = None
+    """folder of a run, or of a saved policy, whose policy to start from"""
     seed: int = 0
     """the run's seed"""
 
@@ -134,7 +137,10 @@ def _train(args: list[str]) -> int:
         f"jaxrl-pg train {agent}", args, sources
     )
     _prepare(config.num_devices, processes)
-    return _done(jaxrl_pg.run(config, flags.run_dir, flags.seed, options), options.quiet)
+    result = jaxrl_pg.run(
+        config, flags.run_dir, flags.seed, options, initial_policy=flags.init_from
+    )
+    return _done(result, options.quiet)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,7 @@ __all__ = [
     "Model",
     "OnPolicyConfig",
     "act",
+    "adopt",
     "advance",
     "as_rows",
     "build",
@@ -103,6 +104,18 @@ def init(config: OnPolicyConfig, key: jax.Array) -> TrainState[Learner]:
     params, normalizer, actor, train_key = start(config, key)
     learner = Learner(params, optim.init(params, config.optimizer), normalizer)
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: OnPolicyConfig, learner: Any, given: Any) -> Any:
+    """Return a learner with the networks and statistics of another, and a fresh optimiser.
+
+    Args:
+        config: the agent's.
+        learner: a fresh `Learner`, or one with more fields, which stay as they are.
+        given: of the same kind.
+    """
+    opt_state = optim.init(given.params, config.optimizer)
+    return learner._replace(params=given.params, opt_state=opt_state, normalizer=given.normalizer)
 
 
 def start(

@@ -9,6 +9,7 @@
     metric_names    which metrics must stay finite
     closed_form     the analytical update pi exp(A / C) / Z, and the choice of C
     reps            relative entropy policy search: weights, temperature, dual
+    mixture         geometric mixtures of two policies
     soft            maximum-entropy values, targets and losses
     stein           Stein variational gradient descent of particles towards a density
     trust_region    Fisher products, conjugate gradient, line search

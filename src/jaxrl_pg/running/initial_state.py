@@ -12,17 +12,29 @@ from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts
 from jaxrl_pg.running.run_folder import RunFolder
-from jaxrl_pg.training import devices, seeding
+from jaxrl_pg.training import devices, priors, seeding
 from jaxrl_pg.types import TrainState
 
 __all__ = ["fresh", "restored"]
 
 
-def fresh(config: BaseConfig, seed: int) -> TrainState[Any]:
-    """Return the state that a run of this seed starts from, laid out over its devices."""
+def fresh(config: BaseConfig, seed: int, source: priors.Source | None = None) -> TrainState[Any]:
+    """Return the state that a run of this seed starts from, laid out over its devices.
+
+    Args:
+        config: the agent's.
+        seed: the run's.
+        source: an old policy that it begins with, which fits.
+    """
     shardings = devices.state_shardings(config.num_devices)
-    key = seeding.key_of_seed(seed)
-    return jax.jit(agent_of(config).init, out_shardings=shardings)(config, key)
+    key, init = seeding.key_of_seed(seed), agent_of(config).init
+    if source is None:
+        return jax.jit(init, out_shardings=shardings)(config, key)
+
+    def begin(config: BaseConfig, key: jax.Array, learner: Any) -> TrainState[Any]:
+        return priors.adopted(config, init(config, key), source._replace(learner=learner))
+
+    return jax.jit(begin, out_shardings=shardings)(config, key, source.learner)
 
 
 def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Restored:
@@ -31,7 +43,8 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
     A checkpoint that was saved without the replay buffer gets a new, empty one.
 
     Raises:
-        ValueError: if the config is not the one that was saved, or no checkpoint is good.
+        ValueError: if the config is not the one that was saved, no checkpoint is good, or there is
+            none of a run that was to start from an old policy.
     """
     shapes = devices.state_shapes(config, config.num_devices)
     found = hosts.from_first(lambda: _find(config, folder, shapes))
@@ -53,6 +66,11 @@ def _find(
     """Read the newest good checkpoint, if the run's config is still the one it was saved with."""
     if not checkpoint.candidates(folder.checkpoints_dir):
         _require_nothing_lost(folder)
+        if "initial_policy" in folder.config:
+            raise ValueError(
+                f"{folder.path} was to start from an old policy and was ended before it was saved: "
+                "train again with another --run-dir"
+            )
         return None
     run = folder.run_id
     saved = checkpoint.newest_host(folder.checkpoints_dir, run).get("config")

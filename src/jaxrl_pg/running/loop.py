@@ -19,6 +19,7 @@ from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import culprit, hosts, initial_state, memory_estimate, resuming
+from jaxrl_pg.running import initial_policy as old_policies
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError, Journal
@@ -65,6 +66,7 @@ def run(
     seed: int = 0,
     options: Options | None = None,
     *,
+    initial_policy: Any = None,
     on_rows: OnRows | None = None,
     loggers: Sequence[Logger] = (),
     **changes: Any,
@@ -79,6 +81,9 @@ def run(
         run_dir: a folder that is absent or empty; None names one under `runs/`.
         seed: of the random key that the run starts from.
         options: how to watch and save the run.
+        initial_policy: an old policy to start from: the folder of a run (its newest good checkpoint
+            is read) or of a saved policy, or what `jaxrl_pg.init` takes. config.json says which. A
+            checkpoint is saved at once, so that resuming does not need it again.
         on_rows: is called between compiled chunks, on the first process, with the new rows: dicts
             as in metrics.jsonl, with NaN instead of null. Returning True, or a string that says
             why, ends the run cleanly: its state is saved, the result is returned, and `resume`
@@ -98,12 +103,18 @@ def run(
     require_config(config)
     seed = seeding.require_seed(seed)
     description = _describe(config, seed, options)
+    start = old_policies.read(config, initial_policy)
+    if start is not None:
+        description["initial_policy"] = start.row
     hooks = Hooks(on_rows, loggers)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
     folder = RunFolder(hosts.from_first(_create, run_dir, description))
     with _locked(folder), Interrupt() as interrupt:
-        state = initial_state.fresh(config, seed)
-        return _go_on(config, folder, state, options, hooks, interrupt, seconds=0.0)
+        if start is not None and hosts.is_first() and not options.quiet:
+            print(old_policies.described(start))
+        state = initial_state.fresh(config, seed, start.source if start is not None else None)
+        save_first = start is not None
+        return _go_on(config, folder, state, options, hooks, interrupt, 0.0, save_first)
 
 
 def resume(
@@ -150,8 +161,8 @@ def resume(
         config = config.replace(total_timesteps=total_timesteps)
     options = with_changes(options or resuming.saved_options_of(folder, saved), changes)
     description = _describe(config, saved["seed"], options)
-    if "run" in saved:  # earlier versions wrote none
-        description["run"] = saved["run"]
+    # Earlier versions wrote no id, and most runs start from no old policy.
+    description |= {name: saved[name] for name in ("run", "initial_policy") if name in saved}
     hooks = Hooks(on_rows, loggers)
     resuming.require_possible(config, folder)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
@@ -181,22 +192,25 @@ def _go_on(
     hooks: Hooks,
     interrupt: Interrupt,
     seconds: float,
+    save_first: bool = False,
 ) -> Result:
     """Train from `state` until the timesteps are done or the run is ended.
 
-    `seconds` is the wall-clock time that the run has taken so far.
+    `seconds` is the wall-clock time that the run has taken so far. With `save_first` the state is
+    saved before anything else: it has parts that the run's folder does not have yet.
     """
     iteration = int(state.iteration)
     with journal_of(config, folder, options, iteration, hooks) as journal:
         has_replay = bool(jax.tree.leaves(state.memory))
         session = _Session(config, options, journal, seconds, has_replay)
+        if save_first:
+            journal.save(_kept(state, options), session.seconds)
         while iteration < config.num_iterations:
             state, score = session.advance(state)
             iteration = int(state.iteration)
             decision = journal.agree(interrupt.received or 0)
             if score is not None or any(decision) or iteration == config.num_iterations:
-                kept = state if options.save_replay else state._replace(memory=())
-                journal.save(kept, session.seconds, score)
+                journal.save(_kept(state, options), session.seconds, score)
             if decision.signal:
                 interrupt.received = decision.signal
             if decision.signal or decision.stop:
@@ -205,6 +219,11 @@ def _go_on(
     message = resuming.after_interrupt(config, folder)
     interrupt.raise_if_received(message if hosts.is_first() else "")
     return Result(state, columns(rows), config, folder.path)
+
+
+def _kept(state: TrainState, options: Options) -> TrainState:
+    """What is saved of a state."""
+    return state if options.save_replay else state._replace(memory=())
 
 
 class _Session:

@@ -54,6 +54,7 @@ class _Config(TypedDict):
     run: NotRequired[str]
     config: NotRequired[_Values]
     options: NotRequired[dict[str, Any]]
+    initial_policy: NotRequired[dict[str, Any]]
 
 
 class RunFolder:

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxrl_pg import agents, checkpoint, envs, files
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices, evaluation, seeding
+from jaxrl_pg.training import devices, evaluation, priors, seeding
 from jaxrl_pg.training.arguments import require_hidden
 from jaxrl_pg.types import Obs, TrainState
 
@@ -195,24 +194,8 @@ def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
     What they read is seen in their traces, so that this holds for any agent. Fields of the learner
     are kept whole, or lose every array.
     """
-    agent = agent_of(config)
-    obs = envs.observations.blank(envs.of(config).spec.obs_shape, 1)
-    hidden = agent.memory.start(config, 1) if agent.memory else ()
-
-    def outputs(learner: Any) -> Any:
-        key = jax.random.key(0)
-        if jax.tree.leaves(hidden):
-            actions = [
-                agent.memory.act(config, learner, obs, key, x, hidden) for x in (True, False)
-            ]
-            return actions, agent.memory.value(config, learner, obs, hidden)
-        actions = [agent.act(config, learner, obs, key, mean) for mean in (True, False)]
-        return actions, agent.value(config, learner, obs)
-
-    jaxpr = jax.make_jaxpr(outputs)(state.learner).jaxpr
-    _, is_read = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))
-    paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(state.learner)]
-    fields = {path[:1] for path, read in zip(paths, is_read, strict=True) if read}
+    read = priors.leaves_read(config, state.learner)
+    fields = {path[:1] for path, is_read in read if is_read}
     nothing: Any = ()
     learner = jax.tree_util.tree_map_with_path(
         lambda path, x: x if path[:1] in fields else nothing, state.learner

@@ -21,11 +21,11 @@ from jaxrl_pg import checkpoint, envs
 from jaxrl_pg.config import BaseConfig, to_dict
 from jaxrl_pg.fields import settle
 from jaxrl_pg.files import schema
-from jaxrl_pg.running import memory_estimate
+from jaxrl_pg.running import initial_policy, memory_estimate
 from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.sweeps import formats
 from jaxrl_pg.sweeps.experiment import Point
-from jaxrl_pg.training import devices, population, seeding
+from jaxrl_pg.training import devices, population, priors, seeding
 from jaxrl_pg.training.program import evaluation_iterations
 from jaxrl_pg.types import TrainState
 
@@ -216,8 +216,14 @@ class BatchRun:
         points, layout = self.batch.points, self.layout
         keys = _pad_to_devices(jnp.stack([seeding.key_of_seed(point.seed) for point in points]))
         if not checkpoint.steps(folder):
-            init = jax.jit(population.init, static_argnums=2)
-            self.members = init(self.configs, keys, layout)
+            start = initial_policy.read(self.config, points[0].init_from or None)
+            source = priors.Source(()) if start is None else start.source
+
+            def init(configs: BaseConfig, keys: jax.Array, learner: Any) -> Any:
+                old = None if start is None else source._replace(learner=learner)
+                return population.init(configs, keys, layout, old)
+
+            self.members = jax.jit(init)(self.configs, keys, source.learner)
             return
         shapes = jax.eval_shape(
             lambda configs, keys: population.init(configs, keys, layout), self.configs, keys
@@ -276,7 +282,8 @@ def described(point: Point, timesteps: int) -> Row:
     }
     spread = {f"env_params.{name}": value for name, value in params.items()}
     named = {"id": point.id, "study": point.study, "agent": point.agent, "env": env}
-    return {**named, "seed": point.seed, **shown, **spread, "timesteps": timesteps}
+    old = {"init_from": point.init_from} if point.init_from else {}
+    return {**named, "seed": point.seed, **old, **shown, **spread, "timesteps": timesteps}
 
 
 def _finite(value: Any) -> float | None:

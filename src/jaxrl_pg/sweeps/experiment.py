@@ -2,6 +2,7 @@
 
     agent = "..."                       a name or a list
     env = "CartPole-v1"                 an id or a list
+    init_from = "runs/demo"             an old policy to start from, "none" for none
     seeds = 10                          0..9, or a list; 10 unless given
     num_evals = 10                      for the whole sweep, as num_eval_episodes = 128
     total_timesteps = 500_000
@@ -53,11 +54,12 @@ class Point(NamedTuple):
     """One run of the experiment.
 
     Attributes:
-        id: 12 hex digits of a hash of agent, config (without num_devices) and seed.
+        id: 12 hex digits of a hash of agent, config (without num_devices), seed and init_from.
         study: name of the study it belongs to.
         agent: name of the agent.
         config: the agent's config, validated.
         seed: the run's seed.
+        init_from: folder of the old policy that it starts from; empty for none.
     """
 
     id: str
@@ -65,13 +67,15 @@ class Point(NamedTuple):
     agent: str
     config: BaseConfig
     seed: int
+    init_from: str = ""
 
 
 class Group(NamedTuple):
     """Points that one compiled program can train side by side.
 
     Attributes:
-        id: 12 hex digits of a hash of the program: the agent and all of a config but its floats.
+        id: 12 hex digits of a hash of the program: the agent and all of a config but its floats,
+            and the old policy that its runs start from.
         agent: name of the agent.
         points: the points, in the experiment's order.
     """
@@ -175,12 +179,13 @@ def parse(name: str, table: Table) -> Experiment:
 
 def groups(points: Sequence[Point]) -> list[Group]:
     """Sort points by the program that trains them, in the order of each program's first point."""
-    by_program: dict[tuple[str, Any], list[Point]] = {}
+    by_program: dict[tuple[str, Any, str], list[Point]] = {}
     for point in points:
-        by_program.setdefault((point.agent, jax.tree.structure(point.config)), []).append(point)
+        program = (point.agent, jax.tree.structure(point.config), point.init_from)
+        by_program.setdefault(program, []).append(point)
     return [
-        Group(_hash([agent, _program(some[0])]), agent, tuple(some))
-        for (agent, _), some in by_program.items()
+        Group(_hash([agent, _program(some[0]), *filter(None, [init_from])]), agent, tuple(some))
+        for (agent, _, init_from), some in by_program.items()
     ]
 
 
@@ -192,7 +197,7 @@ def describe(experiment: Experiment, groups: Sequence[Group]) -> str:
         groups: the groups to train, from `groups`.
     """
     points = [point for group in groups for point in group.points]
-    settings = {(p.study, _point_id(p.agent, p.config, 0)) for p in points}
+    settings = {(p.study, _point_id(p.agent, p.config, 0, p.init_from)) for p in points}
     programs = [_program(group.points[0]) for group in groups]
     lines = [
         experiment.name,
@@ -213,6 +218,7 @@ def describe(experiment: Experiment, groups: Sequence[Group]) -> str:
         lines.append(
             f"  group {group.id} {group.agent} on {first.config.env}: {len(group.points):,} x "
             f"{_timesteps(first):,} steps{''.join(own)}"
+            + (f", from {first.init_from}" if first.init_from else "")
         )
     return "\n".join(lines)
 
@@ -230,7 +236,8 @@ def _expand(study: Study) -> Iterator[tuple[Point, str]]:
         except ValueError as error:
             raise ValueError(f"{words}: {error}") from None
         for seed in study.seeds:
-            point = Point(_point_id(agent, config, seed), study.name, agent, config, seed)
+            name = _point_id(agent, config, seed, study.init_from)
+            point = Point(name, study.name, agent, config, seed, study.init_from)
             yield point, f"{words}, seed {seed}"
 
 
@@ -251,9 +258,10 @@ def _config(agent: str, env: str, values: Table) -> BaseConfig:
     return config
 
 
-def _point_id(agent: str, config: BaseConfig, seed: int) -> str:
+def _point_id(agent: str, config: BaseConfig, seed: int, init_from: str) -> str:
     values = {name: x for name, x in to_dict(config).items() if name != "num_devices"}
-    return _hash({"agent": agent, "config": values, "seed": seed})
+    old = {"init_from": init_from} if init_from else {}
+    return _hash({"agent": agent, "config": values, "seed": seed, **old})
 
 
 def _hash(value: Any) -> str:

@@ -19,8 +19,9 @@ __all__ = ["MAX_RUNS", "STUDY_KEYS", "Study", "check_keys", "hints_of", "studies
 
 Table = dict[str, Any]
 
+_PLAIN = ("agent", "env", "init_from", "seeds")
 _BLOCKS = ("fixed", "grid", "sample")
-STUDY_KEYS = ("agent", "env", "seeds", "total_timesteps", *_BLOCKS)
+STUDY_KEYS = (*_PLAIN, "total_timesteps", *_BLOCKS)
 _SAMPLE_KEYS = ("num", "method", "seed")
 # Each run of an experiment is made, checked and hashed before the first is trained: a hundred
 # thousand settings take some minutes.
@@ -40,6 +41,7 @@ class Study(NamedTuple):
         fixed: values by field of the config; `env_params.NAME` is an environment's parameter.
         grid: every combination of the grid; a single empty one where there is no grid.
         sample: every sampled setting; a single empty one where nothing is sampled.
+        init_from: folder of the old policy that every run starts from; empty for none.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Study(NamedTuple):
     fixed: Table
     grid: list[Table]
     sample: list[Table]
+    init_from: str = ""
 
 
 def studies(name: str, table: Table) -> list[Study]:
@@ -101,6 +104,7 @@ def _study(base: Table, block: Table) -> Study:
             table["fixed"],
             _combinations(table["grid"]),
             _sampled_settings(table["sample"], config_classes),
+            _init_from(table.get("init_from", "none")),
         )
     except ValueError as error:
         raise ValueError(f"study {name!r}: {error}") from None
@@ -166,7 +170,7 @@ def _tidy(block: Table) -> Table:
 
     `total_timesteps` goes into `fixed`, and a table `env_params` becomes fields `env_params.NAME`.
     """
-    tidy: Table = {key: block[key] for key in ("agent", "env", "seeds") if key in block}
+    tidy: Table = {key: block[key] for key in _PLAIN if key in block}
     for part in _BLOCKS:
         given = block.get(part, {})
         if not isinstance(given, dict) or (part in block and not given):
@@ -212,6 +216,15 @@ def _names(key: str, given: Any) -> list[str]:
     if unprintable is not None:
         raise ValueError(f"{key}={unprintable!r:.80}: give the name of one")
     return names
+
+
+def _init_from(given: Any) -> str:
+    """Return the folder of an old policy; "none" overrides the one that a study inherits."""
+    if not isinstance(given, str) or not given or not given.isprintable():
+        raise ValueError(
+            f'init_from={given!r:.80}: give the folder of a run or of a saved policy, or "none"'
+        )
+    return "" if given == "none" else given
 
 
 def _seeds(given: Any) -> Sequence[int]:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from jaxrl_pg.config import nearest
-from jaxrl_pg.running import hosts, memory_estimate
+from jaxrl_pg.running import hosts, initial_policy, memory_estimate
 from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.sweeps import batch as batches
@@ -127,6 +127,9 @@ def train_groups(
     """Train the missing runs of some groups, until done or interrupted."""
     finished = finished_rows(folder, experiment)
     plan = [b for group in some_groups for b in _plan(folder, group, finished, options)]
+    for group, first in {batch.group: batch.points[0] for batch in plan}.items():
+        if first.init_from and not begun(folder, group):  # what has begun need not read it again
+            initial_policy.read(first.config, first.init_from)
     total = sum(_timesteps(point) for batch in plan for point in batch.points)
     with Progress(total, quiet=options.quiet) as progress:
         while plan and not interrupt.received:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.ops.metric_names import is_watched
-from jaxrl_pg.training import devices
+from jaxrl_pg.training import devices, priors
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
@@ -55,21 +55,35 @@ def stack(configs: Sequence[BaseConfig]) -> Any:
     return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *configs)
 
 
-def init(configs: BaseConfig, keys: jax.Array, layout: str) -> Population:
+def init(
+    configs: BaseConfig, keys: jax.Array, layout: str, source: priors.Source | None = None
+) -> Population:
     """Return fresh members.
 
     Args:
         configs: from `stack`.
         keys: `[N]`, consumed.
         layout: `map` or `vmap`.
+        source: the old policy that all of them start from, if they do.
     """
-    init_share = devices.over_members(lambda *share: _each(layout, init_one, *share), (0, 0))
-    return init_share(configs, keys)
+    if source is None:
+        init_share = devices.over_members(lambda *share: _each(layout, init_one, *share), (0, 0))
+        return init_share(configs, keys)
+
+    def init_share_from(configs: BaseConfig, keys: jax.Array, learner: Any) -> Population:
+        its = source._replace(learner=learner)
+        return _each(layout, lambda config, key: init_one(config, key, its), configs, keys)
+
+    init_from = devices.over_members(init_share_from, (0, 0, None))
+    return init_from(configs, keys, source.learner)
 
 
-def init_one(config: BaseConfig, key: jax.Array) -> Population:
+def init_one(config: BaseConfig, key: jax.Array, source: priors.Source | None = None) -> Population:
     """Return one fresh member, without the axis `N`."""
-    return Population(agent_of(config).init(config, key), jnp.ones((), bool))
+    state = agent_of(config).init(config, key)
+    if source is not None:
+        state = priors.adopted(config, state, source)
+    return Population(state, jnp.ones((), bool))
 
 
 def advance(

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.ops import collectives
-from jaxrl_pg.training import seeding
+from jaxrl_pg.training import priors, seeding
 from jaxrl_pg.training.arguments import (
     require_config,
     require_state,
@@ -40,9 +40,13 @@ STATE_SPECS = TrainState(_WHOLE, actor=_SPLIT, memory=_SPLIT, key=_WHOLE, iterat
 
 
 def train(
-    config: BaseConfig, key: jax.Array, num_evals: int = 0, num_eval_episodes: int = 128
+    config: BaseConfig,
+    key: jax.Array,
+    num_evals: int = 0,
+    num_eval_episodes: int = 128,
+    initial_policy: Any = None,
 ) -> tuple[TrainState[Any], Metrics]:
-    """Train from scratch.
+    """Train from scratch, or from an old policy.
 
     The config's floats and the key may be traced, so `jit` and `vmap` over either or both. The
     numbers of evaluations set shapes and are static:
@@ -55,6 +59,7 @@ def train(
         num_evals: evaluations, evenly spread, the last at the end. They change nothing in
             training, but are part of the compiled program: 0 compiles none.
         num_eval_episodes: episodes in each.
+        initial_policy: an old policy to start from, as in `init`.
 
     Returns:
         The final train state, and metrics reduced per iteration: each `[num_iterations]`, and
@@ -62,13 +67,14 @@ def train(
 
     Raises:
         ValueError: for an unknown environment, or one the agent cannot act in; for what is no
-            config or no random key; for traced numbers of evaluations.
+            config or no random key; for traced numbers of evaluations; for an old policy that does
+            not fit.
     """
     agent, key = require_config(config), seeding.require_key(key)
     require_static("train", num_evals=num_evals, num_eval_episodes=num_eval_episodes)
     num_evals = require_whole("num_evals", num_evals, 0)
     num_eval_episodes = require_whole("num_eval_episodes", num_eval_episodes, 1)
-    state = agent.init(config, key)
+    state = init(config, key, initial_policy)
     points = evaluation_iterations(config, num_evals)
     due = jnp.isin(jnp.arange(config.num_iterations) + 1, jnp.array(points, jnp.int32))
 
@@ -92,15 +98,30 @@ def train(
     return state, {**metrics, **jax.tree.map(lambda x: x[last], evaluations)}
 
 
-def init(config: BaseConfig, key: jax.Array) -> TrainState[Any]:
+def init(config: BaseConfig, key: jax.Array, initial_policy: Any = None) -> TrainState[Any]:
     """Return a fresh train state, for `iterations`.
 
-    The config's floats and the key may be traced.
+    The config's floats and the key may be traced, and so may the arrays of an old policy:
+
+        old, _ = jax.vmap(jaxrl_pg.train, (None, 0))(config, keys)
+        states = jax.vmap(jaxrl_pg.init, (None, 0, 0))(harder, keys, old.learner)
+
+    Args:
+        config: an agent's config.
+        key: consumed.
+        initial_policy: an old policy to start from: a `Policy`, such as `jaxrl_pg.load` returns, a
+            train state, its learner, or the parameters alone (the learner's `params`). The policy's
+            parameters and the statistics by which it normalises observations are taken. Of a
+            learner of the same kind its other networks are taken too, where all their shapes fit.
+            Optimiser, replay, counters and environments are fresh.
 
     Raises:
         ValueError: as `train`.
     """
-    return require_config(config).init(config, seeding.require_key(key))
+    state = require_config(config).init(config, seeding.require_key(key))
+    if initial_policy is None:
+        return state
+    return priors.adopted(config, state, priors.source_of(initial_policy))
 
 
 def iterations(
