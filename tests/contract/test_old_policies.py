@@ -18,7 +18,13 @@ FOLLOW = {
         ),
         "log_alpha": lambda config, old: old.log_alpha if config.learn_alpha else None,
     },
-    "soft_q_learning": {"target": lambda _, old: old.params},
+    "soft_q_learning": {
+        "target": lambda _, old: old.params,
+        "sampler": lambda _, old: old.sampler,
+    },
+    "td3": {"target": lambda _, old: old.params},
+    "ddpg": {"target": lambda _, old: old.params},
+    "off_policy_actor_critic": {"expected_error": lambda _, old: old.expected_error},
     "analytical_replay": {
         "old": lambda _, old: old.params.policy,
         "target": lambda _, old: old.params.critics,

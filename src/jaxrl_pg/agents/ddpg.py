@@ -17,11 +17,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from jaxrl_pg.agents import td3
-from jaxrl_pg.agents.td3 import Learner, Params, act, init, iterate, value
+from jaxrl_pg.agents.td3 import Learner, Params, act, adopt, init, iterate, value
 from jaxrl_pg.config import Positive
 from jaxrl_pg.types import Agent
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(td3.Config):
@@ -35,4 +35,4 @@ class Config(td3.Config):
     """standard deviation of the noise on the target policy's actions"""
 
 
-AGENT = Agent("ddpg", Config, init, iterate, act, value)
+AGENT = Agent("ddpg", Config, init, iterate, act, value, adopt=adopt)

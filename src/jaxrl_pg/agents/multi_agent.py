@@ -28,7 +28,6 @@ turns of an iteration (only averages over others are renewed), and estimated.
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -49,6 +48,7 @@ from jaxrl_pg.components import (
 from jaxrl_pg.components.critics import Critics
 from jaxrl_pg.components.epochs import Fit
 from jaxrl_pg.components.on_policy import Batch, EpochsConfig
+from jaxrl_pg.components.players import Players
 from jaxrl_pg.components.step_size import StepFields
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import closed_form, distributions, joint_actions, losses
@@ -115,51 +115,6 @@ class Learner(NamedTuple):
     eps: jax.Array
 
 
-class Model(NamedTuple):
-    """What a config names, made; acts as an `on_policy.Model` on joint actions.
-
-    Attributes:
-        env: the environment.
-        family: the distribution of joint actions.
-        player: one player's network, with as many actions as the one who has most.
-        critic: V in front, then q-values of every joint action, up to a shift in each state.
-        factors: actions of each player.
-        views: how much each sees, as in the config.
-    """
-
-    env: envs.Env
-    family: distributions.Distribution
-    player: networks.Policy
-    critic: Critics
-    factors: tuple[int, ...]
-    views: tuple[int, ...]
-
-    def policy(self, learner: Learner, obs: jax.Array) -> jax.Array:
-        """Return the joint policy's logits at raw observations `[N, ...]`."""
-        obs = normalize.observe(learner.normalizer, obs)
-        log_policies = self.log_policies(learner.params.policies, obs)
-        return joint_actions.joint_log_policy(log_policies, self.factors)
-
-    def value(self, learner: Learner, obs: jax.Array) -> jax.Array:
-        """Return the critic's values `[N]` of raw observations `[N, ...]`."""
-        obs = normalize.observe(learner.normalizer, obs)
-        return self.critic.apply(learner.params.critic, obs)[0][:, 0]
-
-    def log_policies(self, policies: Any, obs: jax.Array) -> jax.Array:
-        """Return every player's log-policy, `[I, N, K]`."""
-        if self.views:
-            logits = jax.vmap(self.player.apply)(policies, self.seen(obs))
-        else:
-            logits = jax.vmap(lambda params: self.player.apply(params, obs))(policies)
-        return joint_actions.only_own(logits, jnp.array(self.factors))
-
-    def seen(self, obs: jax.Array) -> jax.Array:
-        """Return each player's view `[I, N, W]` of observations `[N, D]`, with zeros at the end."""
-        widest, ends = max(self.views), list(itertools.accumulate(self.views))
-        parts = [obs[:, end - num : end] for end, num in zip(ends, self.views, strict=True)]
-        return jnp.stack([jnp.pad(x, ((0, 0), (0, widest - x.shape[1]))) for x in parts])
-
-
 class Plan(NamedTuple):
     """What all turns of an iteration have in common.
 
@@ -180,7 +135,7 @@ class Plan(NamedTuple):
     rate: jax.Array
 
 
-def build(config: Config) -> Model:
+def build(config: Config) -> Players:
     """Make the environment and the networks that a config names.
 
     Raises:
@@ -215,7 +170,7 @@ def build(config: Config) -> Model:
         own = own._replace(obs_shape=(max(config.views),))
     critic = Critics(1, spec, 1 + spec.num_actions, torso)
     family = distributions.CATEGORICAL
-    return Model(env, family, networks.Policy(own, torso), critic, config.factors, config.views)
+    return Players(env, family, networks.Policy(own, torso), critic, config.factors, config.views)
 
 
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
@@ -293,7 +248,7 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
 
 
 def _plan(
-    config: Config, model: Model, learner: Learner, batch: Batch, iteration: jax.Array
+    config: Config, model: Players, learner: Learner, batch: Batch, iteration: jax.Array
 ) -> Plan:
     """Joint advantages, and their size as the players see them."""
     old = model.log_policies(learner.params.policies, batch.obs)
@@ -313,7 +268,12 @@ def _plan(
 
 
 def _take_turns(
-    config: Config, model: Model, learner: Learner, plan: Plan, order_key: jax.Array, key: jax.Array
+    config: Config,
+    model: Players,
+    learner: Learner,
+    plan: Plan,
+    order_key: jax.Array,
+    key: jax.Array,
 ) -> tuple[Fit, Metrics]:
     """Update every player once; metrics are means over the players."""
 
@@ -351,7 +311,7 @@ def _take_turns(
 
 def _policy_loss(
     config: Config,
-    model: Model,
+    model: Players,
     num_own: jax.Array,
     rows: tuple[jax.Array, jax.Array],
     params: Params,
@@ -369,7 +329,7 @@ def _policy_loss(
 
 
 def _critic_loss(
-    model: Model, rows: tuple[Batch, jax.Array], params: Params
+    model: Players, rows: tuple[Batch, jax.Array], params: Params
 ) -> tuple[jax.Array, Metrics]:
     """Squared errors of V against lambda-returns, and of the taken actions against GAE."""
     batch, log_policy = rows

@@ -56,7 +56,7 @@ from jaxrl_pg.config import Fraction, Positive
 from jaxrl_pg.ops import collectives, losses, off_policy_returns, running_stats
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(SegmentsConfig):
@@ -108,6 +108,13 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     learner = Learner(params, expected, opt_state, normalizer)
     memory = segments.start(config, model, actor)
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
+
+
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the networks and statistics of another."""
+    params, expected = given.params, given.expected_error
+    opt_state = optim.init((params, expected), config.optimizer)
+    return Learner(params, expected, opt_state, given.normalizer)
 
 
 def second_network(config: Config) -> Any:
@@ -226,4 +233,4 @@ def _estimate(
     return jnp.minimum(rho_clip, ratio), estimate
 
 
-AGENT = Agent("off_policy_actor_critic", Config, init, iterate, act, value)
+AGENT = Agent("off_policy_actor_critic", Config, init, iterate, act, value, adopt=adopt)

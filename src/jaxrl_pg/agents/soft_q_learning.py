@@ -121,10 +121,13 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
 
 
 def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
-    """Return a fresh learner with the Q network of another, which is its policy too."""
-    params = given.params
+    """Return a fresh learner with the networks of another."""
+    params, sampler = given.params, given.sampler
+    sampler_opt = learner.sampler_opt
     opt_state = optim.init(params, config.optimizer)
-    return learner._replace(params=params, target=params, opt_state=opt_state)
+    if jax.tree.leaves(sampler):
+        sampler_opt = optim.init(sampler, config.optimizer)
+    return Learner(params, params, opt_state, sampler, sampler_opt)
 
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:

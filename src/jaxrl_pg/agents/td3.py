@@ -42,7 +42,7 @@ from jaxrl_pg.ops import soft
 from jaxrl_pg.ops.distributions import ClippedNormal, Normal
 from jaxrl_pg.types import Agent, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
 
 
 class Config(OffPolicyConfig):
@@ -156,6 +156,17 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
 
+def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
+    """Return a fresh learner with the networks of another."""
+    params = given.params
+    return learner._replace(
+        params=params,
+        target=params,
+        policy_opt=optim.init(params.policy, config.optimizer),
+        critic_opt=optim.init(params.critics, config.optimizer),
+    )
+
+
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Step the environments into the replay and learn from it."""
     model, delay, policy = build(config), config.policy_delay, state.learner.params.policy
@@ -253,4 +264,4 @@ def _policy_loss(policy: Any, model: Model, critics: Any, obs: Obs) -> jax.Array
     return -jnp.mean(model.q(critics, obs, model.action(policy, obs))[0])
 
 
-AGENT = Agent("td3", Config, init, iterate, act, value)
+AGENT = Agent("td3", Config, init, iterate, act, value, adopt=adopt)

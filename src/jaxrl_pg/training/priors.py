@@ -28,7 +28,7 @@ Path = tuple[Any, ...]
 # Fields of configs that say what a policy computes, beside the shapes of its parameters.
 _LAYERS = ("hidden_sizes", "activation", "layer_norm", "residual")
 _CONVOLUTIONS = ("cnn", "conv_features", "conv_layers")
-_ALWAYS = ("frame_stack", "network", "core", "covariance", "factors")
+_ALWAYS = ("frame_stack", "network", "core", "covariance", "factors", "views")
 _OBS = (jax.tree_util.GetAttrKey("normalizer"), jax.tree_util.GetAttrKey("obs"))
 
 
