@@ -7,10 +7,9 @@ One iteration takes `num_steps` steps of `num_envs` environments into the replay
     value:  J_Q = (Q_k - r - gamma V'(s'))^2 / 2 for every k, V' a network's target
             J_V = (V - E_a[min_k Q_k - alpha log pi])^2 / 2
 
-where a prime marks exponential averages. (The second is the first paper's algorithm 1, with a
-temperature; the first is the second paper's.) The policy minimises `E_a[alpha log pi - min_k Q_k]`
-or, for a finite action set, KL(pi || exp(Q / alpha) / Z). The temperature is fixed or learned,
-towards a target entropy.
+where a prime marks exponential averages. The policy minimises `E_a[alpha log pi - min_k Q_k]` or,
+for a finite action set, KL(pi || exp(Q / alpha) / Z). The temperature is fixed or learned, towards
+a target entropy. The twin critic is the second paper's; `algorithm_1` makes the first paper's.
 
 Box actions are tanh of a normal, and gradients pass through the draw; over a finite action set
 every expectation is exact (after Christodoulou 2019, arXiv 1910.07207), with an entropy target
@@ -20,29 +19,22 @@ bootstraps from its own final observation. Observations are not normalised.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import (
-    layers,
-    networks,
-    off_policy,
-    optim,
-    own_network,
-    replay,
-    replay_updates,
-)
-from jaxrl_pg.components.critics import Critics, q_of
+from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components.critics import q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import distributions, losses, soft
 from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "init", "iterate", "value"]
+__all__ = ["AGENT", "Config", "Learner", "Params", "act", "algorithm_1", "init", "iterate", "value"]
 
 _LOG_ALPHA_RANGE = (-9.2, 4.6)  # a learned temperature stays between 1e-4 and 1e2
 
@@ -58,6 +50,10 @@ class Config(OffPolicyConfig):
     """reparameterised is exact over finite action sets; kl_projection is for those only"""
     policy_delay: Annotated[int, Positive] = 1
     """critic steps before each step of policy and temperature"""
+    policy_learning_rate: Annotated[float, Positive] | None = None
+    """Adam's step size for the policy; None: learning_rate"""
+    value_learning_rate: Annotated[float, Positive] | None = None
+    """Adam's step size for the value network (variant value); None: learning_rate"""
     alpha: Annotated[float, Positive] = 1.0
     """temperature, at the start if learned"""
     learn_alpha: bool = True
@@ -68,13 +64,40 @@ class Config(OffPolicyConfig):
     """target entropy over a finite action set, as a share of the largest possible"""
 
     def check(self) -> None:
-        """Refuse updates that the delay does not divide."""
+        """Refuse updates that the delay does not divide, and a rate for no network."""
         super().check()
+        if self.value_learning_rate is not None and self.variant != "value":
+            raise ValueError(
+                f"value_learning_rate={self.value_learning_rate} and variant={self.variant!r} has "
+                "no value network: give variant='value'"
+            )
         if self.num_updates % self.policy_delay:
             raise ValueError(
                 f"num_updates={self.num_updates} is no multiple of "
                 f"policy_delay={self.policy_delay}: give one"
             )
+
+
+def algorithm_1(env: Any = "Pendulum-v1", **fields: Any) -> Config:
+    """Return the config of the first paper's algorithm 1 (arXiv 1801.01290), at temperature 1.
+
+        psi   <- psi   - lambda_V  grad J_V     J_V  = (V - E_a[Q - log pi])^2 / 2
+        w     <- w     - lambda_Q  grad J_Q     J_Q  = (Q - r - gamma V'(s'))^2 / 2
+        theta <- theta - lambda_pi grad J_pi    J_pi = E_a[log pi - Q + log Z]
+        psi'  <- tau psi + (1 - tau) psi'
+
+    where J_pi is KL(pi || exp(Q) / Z). The first two steps are taken at once, which is the same:
+    neither reads what the other one changes. Adam stands in for plain steps. `reward_scale` decides
+    how random the policy is. The authors' own code has two Q networks: `num_critics=2`.
+
+    Args:
+        env: environment, as in `Config`.
+        fields: others of `Config`, which go before the preset's. lambda_V is `value_learning_rate`,
+            lambda_Q `learning_rate`, and lambda_pi `policy_learning_rate`.
+    """
+    preset: dict[str, Any] = {"variant": "value", "num_critics": 1, "learn_alpha": False}
+    rates = dict.fromkeys(("value_learning_rate", "learning_rate", "policy_learning_rate"), 1e-3)
+    return Config(env=env, **{**preset, **rates, **fields})
 
 
 class Params(NamedTuple):
@@ -101,6 +124,7 @@ class Learner(NamedTuple):
         policy_opt: Adam's moments of the policy.
         critic_opt: Adam's moments of Q and value networks together.
         alpha_opt: Adam's moments of the temperature.
+        value_opt: Adam's moments of a value network with a rate of its own, then not in critic_opt.
     """
 
     params: Params
@@ -109,6 +133,7 @@ class Learner(NamedTuple):
     policy_opt: OptState
     critic_opt: OptState
     alpha_opt: OptState
+    value_opt: OptState = ()
 
 
 class Model(NamedTuple):
@@ -152,9 +177,7 @@ def build(config: Config) -> Model:
         )
     policy = off_policy.policy_network(config, env.spec)
     critics = off_policy.q_network(config, env.spec, config.num_critics)
-    value: Any = Critics(1, env.spec, 1, layers.torso_fields(config))
-    if config.network is not None and config.variant == "value":
-        value = own_network.critics(config, env.spec, "value", 1)
+    value = off_policy.value_network(config, env.spec) if config.variant == "value" else None
     return Model(env, policy, critics, value)
 
 
@@ -172,13 +195,16 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         else (),
     )
     log_alpha = jnp.log(jnp.asarray(config.alpha, jnp.float32))
+    apart = config.value_learning_rate is not None
+    together = params.critics if apart else (params.critics, params.value)
     learner = Learner(
         params=params,
         target=_averaged_part(config, params),
         log_alpha=log_alpha,
         policy_opt=optim.init(params.policy, config.optimizer),
-        critic_opt=optim.init((params.critics, params.value), config.optimizer),
+        critic_opt=optim.init(together, config.optimizer),
         alpha_opt=optim.init(log_alpha, config.optimizer),
+        value_opt=optim.init(params.value, config.optimizer) if apart else (),
     )
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
@@ -241,17 +267,20 @@ def _critic_step(
     config: Config, model: Model, learner: Learner, rows: Rows, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the Q networks (and the value network); the target follows."""
-    params = (learner.params.critics, learner.params.value)
+    params, value_opt = (learner.params.critics, learner.params.value), learner.value_opt
     grads, metrics = jax.grad(_critic_loss, has_aux=True)(
         params, config, model, learner, rows, noise
     )
-    (critics, values), critic_opt, norm = off_policy.gradient_step(
-        config, params, learner.critic_opt, grads
-    )
+    step, rate = partial(off_policy.gradient_step, config), config.value_learning_rate
+    if rate is None:
+        (critics, values), critic_opt, norm = step(params, learner.critic_opt, grads)
+    else:
+        critics, critic_opt, norm = step(params[0], learner.critic_opt, grads[0])
+        values, value_opt, _ = step(params[1], value_opt, grads[1], rate)
     new = learner.params._replace(critics=critics, value=values)
     target = soft.polyak_update(learner.target, _averaged_part(config, new), config.tau)
     learner = learner._replace(params=new, target=target, critic_opt=critic_opt)
-    return learner, {**metrics, "grad_norm": norm}
+    return learner._replace(value_opt=value_opt), {**metrics, "grad_norm": norm}
 
 
 def _policy_step(
@@ -262,7 +291,7 @@ def _policy_step(
         learner.params.policy, config, model, learner, obs, noise
     )
     policy, policy_opt, norm = off_policy.gradient_step(
-        config, learner.params.policy, learner.policy_opt, grads
+        config, learner.params.policy, learner.policy_opt, grads, config.policy_learning_rate
     )
     learner = learner._replace(params=learner.params._replace(policy=policy), policy_opt=policy_opt)
     metrics = {
