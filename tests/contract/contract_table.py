@@ -155,8 +155,17 @@ CASES = {
             **CUT,
             "variant": "value",
             "learn_alpha": False,
+            "value_learning_rate": 0.01,
+            "policy_learning_rate": 0.01,
         },
-        {"gamma": 0.5, "alpha": 0.1, "noise_correlation": 0.9},
+        {
+            "gamma": 0.5,
+            "alpha": 0.1,
+            "noise_correlation": 0.9,
+            "value_learning_rate": 0.003,
+            "policy_learning_rate": 0.003,
+            "reward_scale": 3.0,
+        },
     ),
     "analytical-discrete": Case(
         "analytical",
