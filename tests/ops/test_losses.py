@@ -141,6 +141,11 @@ def test_leave_one_out_ratio_worked():
     result = losses.leave_one_out_ratio(jnp.array([1e8, 2, 6]), jnp.array([1e8, 1, 3]))
     assert_allclose(result[0], 2.0)  # what is left out leaves no rounding behind
     assert_allclose(losses.leave_one_out_ratio(jnp.ones(2), jnp.array([0.0, 1]))[1], 0.0)
+    # On a second axis each column by itself.
+    columns = losses.leave_one_out_ratio(
+        jnp.array([[8.0, 1], [2, 0], [6, 3]]), jnp.array([[4.0, 2], [1, 0], [3, 0]])
+    )
+    assert_allclose(columns, [[8 / 4, 0.0], [14 / 7, 4 / 2], [10 / 5, 1 / 2]])
 
 
 # --- value losses -------------------------------------------------------------------------------

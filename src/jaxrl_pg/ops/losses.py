@@ -167,17 +167,18 @@ def leave_one_out_ratio(numerator: jax.Array, denominator: jax.Array) -> jax.Arr
 
         sum of returns, number of steps   the others' mean return (RLOO, for one-step samples)
         u_i . s_i, s_i . s_i              the constant of least variance, `E[u.s] / E[s.s]`
+        u_i * s_i, s_i * s_i              that of each parameter by itself, on a second axis
 
     Source: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free"; the constant of
     least variance is that of Greensmith, Bartlett and Baxter 2004, "Variance reduction techniques
     for gradient estimates in reinforcement learning".
 
     Args:
-        numerator: `[N]`, N at least 2.
-        denominator: `[N]`, not negative; where the others' sum is 0, so is the ratio.
+        numerator: `[N]` or `[N, n]`, N at least 2.
+        denominator: the same shape, not negative; where the others' sum is 0, so is the ratio.
 
     Returns:
-        `[N]`.
+        The same shape.
     """
     # Summing the others, instead of subtracting from the sum, keeps small ones exact.
     others = 1.0 - jnp.eye(numerator.shape[0])
