@@ -19,11 +19,16 @@ from jaxrl_pg.components.models import (
     Batch,
     Model,
     act,
+    bound_loss,
     build,
     choose,
     value,
 )
-from jaxrl_pg.components.on_policy_config import EpochsConfig, OnPolicyConfig
+from jaxrl_pg.components.on_policy_config import (
+    EpochsConfig,
+    OnPolicyConfig,
+    SingleStepConfig,
+)
 from jaxrl_pg.ops import collectives, returns
 from jaxrl_pg.types import (
     ActorState,
@@ -45,9 +50,11 @@ __all__ = [
     "Learner",
     "Model",
     "OnPolicyConfig",
+    "SingleStepConfig",
     "act",
     "advance",
     "as_rows",
+    "bound_loss",
     "build",
     "choose",
     "flatten",
@@ -225,13 +232,15 @@ def _sequences(experience: Experience, end: jax.Array) -> Sequences:
 
 
 def gradient_step(
-    config: OnPolicyConfig,
+    config: SingleStepConfig,
     learner: Learner,
     experience: Experience,
     grads: Params,
     rate: jax.Array | float,
 ) -> tuple[Learner, jax.Array]:
     """Take one step on the devices' mean gradient, and the rollout's normaliser with it.
+
+    A `log_std` goes `std_rate` times as far as the optimiser says.
 
     Returns:
         The learner, and the gradient's norm before clipping.
@@ -243,6 +252,13 @@ def gradient_step(
         rate,
         config.max_grad_norm,
         config.optimizer,
+    )
+    params = jax.tree_util.tree_map_with_path(
+        lambda path, old, new: (
+            old + config.std_rate * (new - old) if "log_std" in jax.tree_util.keystr(path) else new
+        ),
+        learner.params,
+        params,
     )
     return Learner(params, opt_state, experience.normalizer), norm
 
