@@ -113,7 +113,9 @@ def _learn(
     experience = on_policy.gather(config, model, state)
     learner = state.learner
     grads, metrics = gradient(config, model, learner, experience)
-    learner, norm = on_policy.gradient_step(config, learner, experience, grads, rate)
+    learner, norm = on_policy.gradient_step(
+        config, learner, experience, grads, rate, config.std_rate
+    )
     state = state._replace(learner=learner, actor=experience.actor, key=experience.next_key)
     return state, ({**metrics, "grad_norm": norm}, experience.episodes)
 

@@ -141,7 +141,9 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     experience = on_policy.gather(config, model, state._replace(actor=fresh))
     weights = weigh(config, model, learner, experience)
     grads, metrics = gradient(config, model, learner, experience, weights)
-    learner, norm = on_policy.gradient_step(config, learner, experience, grads, rate)
+    learner, norm = on_policy.gradient_step(
+        config, learner, experience, grads, rate, config.std_rate
+    )
     metrics |= {
         "grad_norm": norm,
         "learning_rate": rate,

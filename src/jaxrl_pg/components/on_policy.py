@@ -232,15 +232,16 @@ def _sequences(experience: Experience, end: jax.Array) -> Sequences:
 
 
 def gradient_step(
-    config: SingleStepConfig,
+    config: OnPolicyConfig,
     learner: Learner,
     experience: Experience,
     grads: Params,
     rate: jax.Array | float,
+    std_rate: jax.Array | float | None = None,
 ) -> tuple[Learner, jax.Array]:
     """Take one step on the devices' mean gradient, and the rollout's normaliser with it.
 
-    A `log_std` goes `std_rate` times as far as the optimiser says.
+    A `log_std` goes `std_rate` times as far as the optimiser says, if that is given.
 
     Returns:
         The learner, and the gradient's norm before clipping.
@@ -253,13 +254,14 @@ def gradient_step(
         config.max_grad_norm,
         config.optimizer,
     )
-    params = jax.tree_util.tree_map_with_path(
-        lambda path, old, new: (
-            old + config.std_rate * (new - old) if "log_std" in jax.tree_util.keystr(path) else new
-        ),
-        learner.params,
-        params,
-    )
+    if std_rate is not None:
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, old, new: (
+                old + std_rate * (new - old) if "log_std" in jax.tree_util.keystr(path) else new
+            ),
+            learner.params,
+            params,
+        )
     return Learner(params, opt_state, experience.normalizer), norm
 
 
