@@ -70,15 +70,19 @@ def improved(config, advantage=ADVANTAGE):
     return np.asarray(jax.nn.log_softmax(logits)), params, metrics
 
 
-def step_by_hand(length):
-    """Log-probabilities, surrogate and mean KL after `length` times the advantage, by loops."""
+def step_by_hand(length, turned=False):
+    """Log-probabilities, surrogate and mean KL after `length` times the advantage, by loops.
+
+    The KL is that of the old policy from the new one, or with `turned` the other.
+    """
     log_probs, surrogate, kl = np.zeros((2, 2)), 0.0, 0.0
     for s, weight in enumerate((1 / 3, 2 / 3)):
         unnormalised = [POLICY[a] * np.exp(length * ADVANTAGE[s, a]) for a in range(2)]
         for a in range(2):
             log_probs[s, a] = np.log(unnormalised[a] / sum(unnormalised))
             surrogate += weight * np.exp(log_probs[s, a]) * ADVANTAGE[s, a]
-            kl += weight * POLICY[a] * (np.log(POLICY[a]) - log_probs[s, a])
+            log_ratio = log_probs[s, a] - np.log(POLICY[a])
+            kl += weight * POLICY[a] * (np.exp(log_ratio) * log_ratio if turned else -log_ratio)
     return log_probs, surrogate, kl
 
 
@@ -94,15 +98,31 @@ def test_the_natural_step_of_a_table_follows_the_advantage(max_kl):
     assert float(metrics["policy/step_fraction"]) == 1.0
 
 
-@pytest.mark.parametrize("max_kl", [0.01, 1.0, 4.0])  # fractions 0.8, 0.8 and 1
-def test_the_trust_region_step_is_the_first_length_that_both_checks_pass(max_kl):
+# At max_kl 1 the whole step has KL(old || new) 1.08 and KL(new || old) 0.77, which can be at most
+# 1/3 log 4/3 + 2/3 log 4 = 1.02: action 1 for certain in state 0, action 0 in state 1.
+TRUST_REGIONS = [
+    ("old_new", 0.01, 0.8),
+    ("old_new", 1.0, 0.8),
+    ("old_new", 4.0, 1.0),
+    ("new_old", 0.01, 0.8),
+    ("new_old", 1.0, 1.0),
+]
+
+
+@pytest.mark.parametrize(("direction", "max_kl", "expected"), TRUST_REGIONS)
+def test_the_trust_region_step_is_the_first_length_that_both_checks_pass(
+    direction, max_kl, expected
+):
     full, fraction = np.sqrt(2 * max_kl / 9), 1.0
     for _ in range(10):
-        log_probs, surrogate, kl = step_by_hand(fraction * full)
+        log_probs, surrogate, kl = step_by_hand(fraction * full, direction == "new_old")
         if surrogate > 0.0 and kl <= max_kl:
             break
         fraction *= 0.8
-    result, _, metrics = improved(BY_HAND.replace(method="trpo", max_kl=max_kl))
+    assert_allclose(fraction, expected)
+    config = BY_HAND.replace(method="trpo", max_kl=max_kl, kl_direction=direction)
+    result, _, metrics = improved(config)
+    assert_allclose(metrics["policy/kl"], kl, rtol=1e-3)
     assert_allclose(float(metrics["policy/step_fraction"]), fraction, rtol=1e-5)
     assert_allclose(result, log_probs, atol=1e-4)
     assert float(metrics["policy/kl"]) <= max_kl

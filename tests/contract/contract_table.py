@@ -105,7 +105,7 @@ CASES = {
             "online": True,
             "normalize_obs": True,
         },
-        {"learning_rate": 0.003, "gamma": 0.5, "vf_coef": 0.01},
+        {"learning_rate": 0.003, "gamma": 0.5, "vf_coef": 0.01, "std_rate": 1.0},
     ),
     "reinforce-discrete": Case(
         "reinforce",
@@ -126,7 +126,7 @@ CASES = {
             "entropy_in_return": True,
             "normalize_reward": True,
         },
-        {"gamma": 0.5, "ent_coef": 1.0, "vf_coef": 0.01},
+        {"gamma": 0.5, "ent_coef": 1.0, "vf_coef": 0.01, "std_rate": 1.0},
     ),
     "natural-gradient-discrete": Case(
         "natural_gradient",
@@ -174,8 +174,17 @@ CASES = {
             **CUT,
             "variant": "value",
             "learn_alpha": False,
+            "value_learning_rate": 0.01,
+            "policy_learning_rate": 0.01,
         },
-        {"gamma": 0.5, "alpha": 0.1, "noise_correlation": 0.9},
+        {
+            "gamma": 0.5,
+            "alpha": 0.1,
+            "noise_correlation": 0.9,
+            "value_learning_rate": 0.003,
+            "policy_learning_rate": 0.003,
+            "reward_scale": 3.0,
+        },
     ),
     "analytical-discrete": Case(
         "analytical",

@@ -16,6 +16,7 @@ from jaxrl_pg import analytical_replay, ddpg, sac, td3
 
 GATES = {
     "Pendulum-v1": Gate(sac.Config(env="Pendulum-v1", total_timesteps=20_000), -170.0),
+    "Pendulum-v1-algorithm-1": Gate(sac.algorithm_1("Pendulum-v1", total_timesteps=20_000), -170.0),
     "CartPole-v1": Gate(
         sac.Config(
             env="CartPole-v1",

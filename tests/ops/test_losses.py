@@ -17,6 +17,7 @@ SURROGATE_GRAD = jax.jit(jax.value_and_grad(losses.surrogate_loss))
 CLIPPED_VALUE = jax.jit(losses.clipped_value_loss)
 VALUE_LOSS = jax.jit(losses.value_loss)
 APPROX_KL = jax.jit(losses.approx_kl)
+TURNED_KL = jax.jit(partial(losses.approx_kl, direction="new_old"))
 CLIP_FRACTION = jax.jit(losses.clip_fraction)
 EXPLAINED = jax.jit(losses.explained_variance)
 
@@ -140,6 +141,11 @@ def test_leave_one_out_ratio_worked():
     result = losses.leave_one_out_ratio(jnp.array([1e8, 2, 6]), jnp.array([1e8, 1, 3]))
     assert_allclose(result[0], 2.0)  # what is left out leaves no rounding behind
     assert_allclose(losses.leave_one_out_ratio(jnp.ones(2), jnp.array([0.0, 1]))[1], 0.0)
+    # On a second axis each column by itself.
+    columns = losses.leave_one_out_ratio(
+        jnp.array([[8.0, 1], [2, 0], [6, 3]]), jnp.array([[4.0, 2], [1, 0], [3, 0]])
+    )
+    assert_allclose(columns, [[8 / 4, 0.0], [14 / 7, 4 / 2], [10 / 5, 1 / 2]])
 
 
 # --- value losses -------------------------------------------------------------------------------
@@ -190,6 +196,42 @@ def test_approx_kl_is_unbiased():
     old, new = np.array([0.2, 0.5, 0.3]), np.array([0.6, 0.1, 0.3])
     each = one_by_one(losses.approx_kl, np.float32(np.log(new / old)))
     assert_allclose(np.sum(old * each), np.sum(old * np.log(old / new)), rtol=1e-5)
+
+
+def test_approx_kl_of_the_new_policy_from_the_old_worked():
+    # ratio 2: 2 log 2 - 1 = .38629; ratio 1/2: -log(2)/2 + 1/2 = .15343; mean log(2) 3/4 - 1/4
+    each = one_by_one(TURNED_KL, np.log(floats(2.0, 0.5)))
+    assert_allclose(each, [0.38629436, 0.15342641], rtol=1e-5)
+    assert_allclose(TURNED_KL(np.log(floats(2.0, 0.5))), 0.26986039, rtol=1e-6)
+
+
+def test_either_kl_is_unbiased_for_normals():
+    """Expectations over N(0, 1) by Gauss-Hermite quadrature, new policy N(.3, .8^2).
+
+    KL(old || new) = log .8 + (1 + .09) / (2 * .64) - 1/2 = .128419,
+    KL(new || old) = -log .8 + (.64 + .09) / 2 - 1/2 = .088144.
+    """
+    node, weight = np.polynomial.hermite_e.hermegauss(60)
+    log_ratio = np.float32(0.5 * node**2 - 0.5 * ((node - 0.3) / 0.8) ** 2 - np.log(0.8))
+    weight = weight / weight.sum()
+    for loss, expected in ((APPROX_KL, 0.128419), (TURNED_KL, 0.088144)):
+        assert_allclose(weight @ np.asarray(one_by_one(loss, log_ratio)), expected, rtol=1e-4)
+
+
+def test_approx_kl_of_the_new_policy_from_the_old_is_unbiased_and_bounded_below():
+    old, new = np.array([0.2, 0.5, 0.3]), np.array([0.6, 0.1, 0.3])
+    each = one_by_one(TURNED_KL, np.float32(np.log(new / old)))
+    assert_allclose(np.sum(old * each), np.sum(new * np.log(new / old)), rtol=1e-5)
+    # An action that is given up adds its old probability, and no gradient that is not a number.
+    gone = floats(-200.0, -1e9, -np.inf)
+    assert_allclose(one_by_one(TURNED_KL, gone), [1.0, 1.0, 1.0])
+    assert_allclose(jax.jit(jax.grad(TURNED_KL))(gone), [0.0, 0.0, 0.0], atol=1e-30)
+    # Its slope in log ratio is ratio log ratio.
+    x = floats(0.7, -0.4)
+    assert_allclose(jax.jit(jax.grad(TURNED_KL))(x), np.exp(x) * x / 2, rtol=1e-5)
+    x = np.array([1e-4, -1e-4, 1e-3, -1e-3])  # x^2/2 + x^3/3 close to 0
+    each = one_by_one(TURNED_KL, np.float32(x))
+    assert_allclose(each, x**2 / 2 + x**3 / 3, rtol=2e-3)
 
 
 def test_approx_kl_keeps_its_digits_when_the_policies_are_close():

@@ -48,6 +48,8 @@ def ending():
 
 
 PROBLEMS = {"mixing": mixing(), "ending": ending()}
+# What environments pay is a problem's reward divided by this, which agents multiply it with.
+SCALES = {"mixing": 1.0, "ending": 2.0}
 SAC = {"learn_alpha": False, "num_critics": 1, "num_updates": 24}
 AGENTS = {
     "twin": ("sac", {**SAC, "num_critics": 2}),
@@ -74,9 +76,11 @@ def environment():
 
 def config_of(name, problem):
     agent, values = AGENTS[name]
+    mdp, scale = PROBLEMS[problem], SCALES[problem]
     return agents.AGENTS[agent].Config(
         env=environment(),
-        env_params=from_mdp.params_of(PROBLEMS[problem]),
+        env_params=from_mdp.params_of(mdp._replace(reward=mdp.reward / scale)),
+        reward_scale=scale,
         gamma=GAMMA,
         alpha=ALPHA,
         num_envs=64,

@@ -10,8 +10,9 @@ GAE, and moves the policy once, over all rows:
 
 With `method="npg"` k is 1. With `method="trpo"` it is the first of 1, backtrack_coef,
 backtrack_coef^2, ... at which L has grown and the mean KL(pi_old || pi_theta) is at most
-`max_kl`; if none of `line_search_steps` is, the policy stays as it was (appendix C). The value
-function is fitted by Adam, in minibatches.
+`max_kl`; if none of `line_search_steps` is, the policy stays as it was (appendix C). By
+`kl_direction` it is KL(pi_theta || pi_old) instead; F, the Hessian of both, and with it the step,
+stay the same. The value function is fitted by Adam, in minibatches.
 
 Where it differs from the papers, as the field does: advantages are GAE, standardised over the
 batch; the Fisher information is damped, and the damping is part of the step's length, so that a
@@ -41,6 +42,7 @@ from jaxrl_pg.components.on_policy import (
 )
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import collectives, losses, trust_region
+from jaxrl_pg.ops.losses import KlDirection
 from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -57,6 +59,8 @@ class Config(EpochsConfig):
     """policy step: with a line search (trpo), or the whole natural step (npg)"""
     max_kl: Annotated[float, Positive] = 0.01
     """KL divergence of a policy step, in nats, a mean over the rollout"""
+    kl_direction: KlDirection = "old_new"
+    """which KL the line search holds below that: KL(old || new), as in the paper, or the other"""
     cg_iterations: Annotated[int, Positive] = 15
     """largest number of iterations of conjugate gradient"""
     cg_tolerance: float = 1e-5
@@ -150,10 +154,11 @@ def _improve(
     old = policy(rows.obs, start)
 
     def evaluate(point: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """The objective and the mean KL(pi_old || pi) over the rows of all devices."""
+        """The objective and the mean KL between pi_old and pi over the rows of all devices."""
         gain, _ = objective(point)
-        kl = jnp.mean(family.kl(old, policy(rows.obs, point)))
-        return collectives.mean((gain, kl))
+        new = policy(rows.obs, point)
+        kl = family.kl(old, new) if config.kl_direction == "old_new" else family.kl(new, old)
+        return collectives.mean((gain, jnp.mean(kl)))
 
     step = _searched(config, evaluate, start, full, gain)
     return unravel(step.point), {

@@ -6,7 +6,9 @@ GAE, and takes `num_epochs` passes of minibatch gradient steps on
     L = L_policy + vf_coef * L_value - ent_coef * H[pi]
 
 where `L_policy` is the clipped surrogate (their equation 7) or the KL-penalised one (their
-equation 8, with its adaptive coefficient).
+equation 8, with its adaptive coefficient). The KL that is penalised, and that `target_kl` stops at,
+is the paper's KL(old || new), or by `kl_direction` KL(new || old), which the bounds in `theory` are
+about; close by, both are the same.
 
 Where it differs from the paper, as the field does: advantages normalised per minibatch, Adam
 with eps 1e-5 and a global-norm clip, orthogonal initialisation, an optionally clipped value
@@ -33,6 +35,7 @@ from jaxrl_pg.components.on_policy import (
 )
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import batching, collectives, losses
+from jaxrl_pg.ops.losses import KlDirection
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
 __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
@@ -54,6 +57,8 @@ class Config(MemoryFields, EpochsConfig):
     """KL per iteration that the adaptive penalty aims at, in nats (objective kl)"""
     target_kl: Annotated[float, Positive] | None = None
     """stop an iteration's updates once the KL exceeds 1.5 times this; None never stops"""
+    kl_direction: KlDirection = "old_new"
+    """which KL is penalised, or stops: KL(old || new), as in the paper, or KL(new || old)"""
     vf_coef: float = 0.5
     """weight of the value loss"""
     normalize_advantage: bool = True
@@ -156,7 +161,7 @@ def _loss(
         policy_loss = losses.clipped_surrogate_loss(log_ratio, rows.advantage, config.clip_eps)
     else:
         policy_loss = losses.surrogate_loss(log_ratio, rows.advantage)
-        policy_loss += kl_coef * losses.approx_kl(log_ratio)
+        policy_loss += kl_coef * losses.approx_kl(log_ratio, config.kl_direction)
     if config.clip_eps_vf is None:
         value_loss = losses.value_loss(values, rows.target)
     else:
@@ -168,7 +173,7 @@ def _loss(
         "loss/policy": policy_loss,
         "loss/value": value_loss,
         "policy/entropy": entropy,
-        "policy/approx_kl": losses.approx_kl(log_ratio),
+        "policy/approx_kl": losses.approx_kl(log_ratio, config.kl_direction),
         "policy/clip_fraction": losses.clip_fraction(log_ratio, config.clip_eps),
     }
 

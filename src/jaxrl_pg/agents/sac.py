@@ -7,10 +7,9 @@ One iteration takes `num_steps` steps of `num_envs` environments into the replay
     value:  J_Q = (Q_k - r - gamma V'(s'))^2 / 2 for every k, V' a network's target
             J_V = (V - E_a[min_k Q_k - alpha log pi])^2 / 2
 
-where a prime marks exponential averages. (The second is the first paper's algorithm 1, with a
-temperature; the first is the second paper's.) The policy minimises `E_a[alpha log pi - min_k Q_k]`
-or, for a finite action set, KL(pi || exp(Q / alpha) / Z). The temperature is fixed or learned,
-towards a target entropy.
+where a prime marks exponential averages. The policy minimises `E_a[alpha log pi - min_k Q_k]` or,
+for a finite action set, KL(pi || exp(Q / alpha) / Z). The temperature is fixed or learned, towards
+a target entropy. The twin critic is the second paper's; `algorithm_1` makes the first paper's.
 
 Box actions are tanh of a normal, and gradients pass through the draw; over a finite action set
 every expectation is exact (after Christodoulou 2019, arXiv 1910.07207), with an entropy target
@@ -20,34 +19,39 @@ bootstraps from its own final observation. Observations are not normalised.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import (
-    layers,
-    networks,
-    off_policy,
-    optim,
-    own_network,
-    replay,
-    replay_updates,
-)
-from jaxrl_pg.components.critics import Critics, q_of
-from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
+from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components.critics import q_of
+from jaxrl_pg.components.off_policy import DelayedPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
+from jaxrl_pg.components.soft_networks import SoftNetworks
 from jaxrl_pg.config import Fraction, Positive, Range
-from jaxrl_pg.ops import distributions, losses, soft
+from jaxrl_pg.ops import losses, soft
 from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "Params",
+    "act",
+    "adopt",
+    "algorithm_1",
+    "init",
+    "iterate",
+    "value",
+]
 
 _LOG_ALPHA_RANGE = (-9.2, 4.6)  # a learned temperature stays between 1e-4 and 1e2
 
 
-class Config(OffPolicyConfig):
+class Config(DelayedPolicyConfig):
     """Hyper-parameters of SAC; floats are pytree leaves, everything else is static."""
 
     variant: Literal["twin", "value"] = "twin"
@@ -56,8 +60,8 @@ class Config(OffPolicyConfig):
     """Q networks, of which the least value counts"""
     policy_loss: Literal["reparameterised", "kl_projection"] = "reparameterised"
     """reparameterised is exact over finite action sets; kl_projection is for those only"""
-    policy_delay: Annotated[int, Positive] = 1
-    """critic steps before each step of policy and temperature"""
+    value_learning_rate: Annotated[float, Positive] | None = None
+    """Adam's step size for the value network (variant value); None: learning_rate"""
     alpha: Annotated[float, Positive] = 1.0
     """temperature, at the start if learned"""
     learn_alpha: bool = True
@@ -68,13 +72,35 @@ class Config(OffPolicyConfig):
     """target entropy over a finite action set, as a share of the largest possible"""
 
     def check(self) -> None:
-        """Refuse updates that the delay does not divide."""
+        """Refuse a rate for no network."""
         super().check()
-        if self.num_updates % self.policy_delay:
+        if self.value_learning_rate is not None and self.variant != "value":
             raise ValueError(
-                f"num_updates={self.num_updates} is no multiple of "
-                f"policy_delay={self.policy_delay}: give one"
+                f"value_learning_rate={self.value_learning_rate} and variant={self.variant!r} has "
+                "no value network: give variant='value'"
             )
+
+
+def algorithm_1(env: Any = "Pendulum-v1", **fields: Any) -> Config:
+    """Return the config of the first paper's algorithm 1 (arXiv 1801.01290), at temperature 1.
+
+        psi   <- psi   - lambda_V  grad J_V     J_V  = (V - E_a[Q - log pi])^2 / 2
+        w     <- w     - lambda_Q  grad J_Q     J_Q  = (Q - r - gamma V'(s'))^2 / 2
+        theta <- theta - lambda_pi grad J_pi    J_pi = E_a[log pi - Q + log Z]
+        psi'  <- tau psi + (1 - tau) psi'
+
+    where J_pi is KL(pi || exp(Q) / Z). The first two steps are taken at once, which is the same:
+    neither reads what the other one changes. Adam stands in for plain steps. `reward_scale` decides
+    how random the policy is. The authors' own code has two Q networks: `num_critics=2`.
+
+    Args:
+        env: environment, as in `Config`.
+        fields: others of `Config`, which go before the preset's. lambda_V is `value_learning_rate`,
+            lambda_Q `learning_rate`, and lambda_pi `policy_learning_rate`.
+    """
+    preset: dict[str, Any] = {"variant": "value", "num_critics": 1, "learn_alpha": False}
+    rates = dict.fromkeys(("value_learning_rate", "learning_rate", "policy_learning_rate"), 1e-3)
+    return Config(env=env, **{**preset, **rates, **fields})
 
 
 class Params(NamedTuple):
@@ -101,6 +127,7 @@ class Learner(NamedTuple):
         policy_opt: Adam's moments of the policy.
         critic_opt: Adam's moments of Q and value networks together.
         alpha_opt: Adam's moments of the temperature.
+        value_opt: Adam's moments of a value network with a rate of its own, then not in critic_opt.
     """
 
     params: Params
@@ -109,36 +136,10 @@ class Learner(NamedTuple):
     policy_opt: OptState
     critic_opt: OptState
     alpha_opt: OptState
+    value_opt: OptState = ()
 
 
-class Model(NamedTuple):
-    """What a config names, made: the environment, and a network for each part of `Params`."""
-
-    env: envs.Env
-    policy: Any
-    critics: Any
-    value: Any
-
-    def actions(self, policy: Any, critics: Any, obs: Obs, noise: jax.Array) -> soft.ActionValues:
-        """Return all actions of a finite set, or one draw, with the least of their q-values."""
-        params = self.policy.apply(policy, obs)
-        if isinstance(params, distributions.Normal):
-            action, log_prob = distributions.tanh_normal_sample(params, noise)
-            q = self.critics.apply(critics, obs, action)
-            return soft.ActionValues(jnp.ones_like(q[0]), log_prob[:, None], jnp.min(q, axis=0))
-        q = self.critics.apply(critics, obs)
-        log_prob = jax.nn.log_softmax(params)
-        # Masked for the normaliser of `kl_projection`; expectations do not read it there.
-        return soft.ActionValues(
-            jnp.exp(log_prob), log_prob, networks.legal_logits(obs, jnp.min(q, axis=0))
-        )
-
-    def state_value(self, value: Any, obs: Obs) -> jax.Array:
-        """Return the value network's `V(s)` `[N]`."""
-        return self.value.apply(value, obs)[0, :, 0]
-
-
-def build(config: Config) -> Model:
+def build(config: Config) -> SoftNetworks:
     """Make the environment and the networks that a config names.
 
     Raises:
@@ -152,10 +153,8 @@ def build(config: Config) -> Model:
         )
     policy = off_policy.policy_network(config, env.spec)
     critics = off_policy.q_network(config, env.spec, config.num_critics)
-    value: Any = Critics(1, env.spec, 1, layers.torso_fields(config))
-    if config.network is not None and config.variant == "value":
-        value = own_network.critics(config, env.spec, "value", 1)
-    return Model(env, policy, critics, value)
+    value = off_policy.value_network(config, env.spec) if config.variant == "value" else None
+    return SoftNetworks(env, policy, critics, value)
 
 
 def init(config: Config, key: jax.Array) -> TrainState[Learner]:
@@ -172,14 +171,7 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         else (),
     )
     log_alpha = jnp.log(jnp.asarray(config.alpha, jnp.float32))
-    learner = Learner(
-        params=params,
-        target=_averaged_part(config, params),
-        log_alpha=log_alpha,
-        policy_opt=optim.init(params.policy, config.optimizer),
-        critic_opt=optim.init((params.critics, params.value), config.optimizer),
-        alpha_opt=optim.init(log_alpha, config.optimizer),
-    )
+    learner = _fresh(config, params, log_alpha)
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
 
@@ -188,13 +180,22 @@ def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
 
     The values that the critics give contain the entropy at that temperature.
     """
-    params = given.params
-    return learner._replace(
+    log_alpha = given.log_alpha if config.learn_alpha else learner.log_alpha
+    return _fresh(config, given.params, log_alpha)
+
+
+def _fresh(config: Config, params: Params, log_alpha: jax.Array) -> Learner:
+    """A learner with these networks that has not learned anything yet."""
+    apart = config.value_learning_rate is not None
+    together = params.critics if apart else (params.critics, params.value)
+    return Learner(
         params=params,
         target=_averaged_part(config, params),
-        log_alpha=given.log_alpha if config.learn_alpha else learner.log_alpha,
+        log_alpha=log_alpha,
         policy_opt=optim.init(params.policy, config.optimizer),
-        critic_opt=optim.init((params.critics, params.value), config.optimizer),
+        critic_opt=optim.init(together, config.optimizer),
+        alpha_opt=optim.init(log_alpha, config.optimizer),
+        value_opt=optim.init(params.value, config.optimizer) if apart else (),
     )
 
 
@@ -253,31 +254,34 @@ def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
 
 
 def _critic_step(
-    config: Config, model: Model, learner: Learner, rows: Rows, noise: jax.Array
+    config: Config, model: SoftNetworks, learner: Learner, rows: Rows, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the Q networks (and the value network); the target follows."""
-    params = (learner.params.critics, learner.params.value)
+    params, value_opt = (learner.params.critics, learner.params.value), learner.value_opt
     grads, metrics = jax.grad(_critic_loss, has_aux=True)(
         params, config, model, learner, rows, noise
     )
-    (critics, values), critic_opt, norm = off_policy.gradient_step(
-        config, params, learner.critic_opt, grads
-    )
+    step, rate = partial(off_policy.gradient_step, config), config.value_learning_rate
+    if rate is None:
+        (critics, values), critic_opt, norm = step(params, learner.critic_opt, grads)
+    else:
+        critics, critic_opt, norm = step(params[0], learner.critic_opt, grads[0])
+        values, value_opt, _ = step(params[1], value_opt, grads[1], rate)
     new = learner.params._replace(critics=critics, value=values)
     target = soft.polyak_update(learner.target, _averaged_part(config, new), config.tau)
     learner = learner._replace(params=new, target=target, critic_opt=critic_opt)
-    return learner, {**metrics, "grad_norm": norm}
+    return learner._replace(value_opt=value_opt), {**metrics, "grad_norm": norm}
 
 
 def _policy_step(
-    config: Config, model: Model, learner: Learner, obs: Obs, noise: jax.Array
+    config: Config, model: SoftNetworks, learner: Learner, obs: Obs, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the policy, then one of the temperature if it is learned."""
     grads, (policy_loss, entropy) = jax.grad(_policy_loss, has_aux=True)(
         learner.params.policy, config, model, learner, obs, noise
     )
     policy, policy_opt, norm = off_policy.gradient_step(
-        config, learner.params.policy, learner.policy_opt, grads
+        config, learner.params.policy, learner.policy_opt, grads, config.policy_learning_rate
     )
     learner = learner._replace(params=learner.params._replace(policy=policy), policy_opt=policy_opt)
     metrics = {
@@ -301,7 +305,7 @@ def _policy_step(
 def _critic_loss(
     params: tuple[Any, Any],
     config: Config,
-    model: Model,
+    model: SoftNetworks,
     learner: Learner,
     rows: Rows,
     noise: jax.Array,
@@ -328,7 +332,7 @@ def _critic_loss(
 
 
 def _policy_loss(
-    policy: Any, config: Config, model: Model, learner: Learner, obs: Obs, noise: jax.Array
+    policy: Any, config: Config, model: SoftNetworks, learner: Learner, obs: Obs, noise: jax.Array
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
     actions = model.actions(policy, learner.params.critics, obs, noise)
     alpha = jnp.exp(learner.log_alpha)

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jaxrl_pg import envs
 from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
 from jaxrl_pg.components.critics import q_of
-from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
+from jaxrl_pg.components.off_policy import DelayedPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import soft
@@ -45,7 +45,7 @@ from jaxrl_pg.types import Agent, Metrics, Obs, OptState, TrainState
 __all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
 
 
-class Config(OffPolicyConfig):
+class Config(DelayedPolicyConfig):
     """Hyper-parameters of TD3; floats are pytree leaves, everything else is static."""
 
     env: Any = "Pendulum-v1"
@@ -54,8 +54,6 @@ class Config(OffPolicyConfig):
     """Q networks, of which the least value counts in the target"""
     policy_delay: Annotated[int, Positive] = 2
     """critic steps before each step of the policy and of the target networks"""
-    policy_learning_rate: Annotated[float, Positive] | None = None
-    """Adam's step size for the policy; None: learning_rate"""
     tau: Annotated[float, Range(0.0, 1.0, open_low=True)] = 0.005
     """share of the way that the target networks move after every step of the policy"""
     exploration_noise: float = 0.1
@@ -64,15 +62,6 @@ class Config(OffPolicyConfig):
     """standard deviation of the noise on the target policy's actions"""
     target_noise_clip: float = 0.5
     """largest noise on the target policy's actions"""
-
-    def check(self) -> None:
-        """Refuse updates that the delay does not divide."""
-        super().check()
-        if self.num_updates % self.policy_delay:
-            raise ValueError(
-                f"num_updates={self.num_updates} is no multiple of "
-                f"policy_delay={self.policy_delay}: give one"
-            )
 
 
 class Params(NamedTuple):

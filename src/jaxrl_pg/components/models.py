@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.components import layers, memory, networks, normalize, own_network
@@ -22,6 +23,7 @@ __all__ = [
     "Batch",
     "Model",
     "act",
+    "bound_loss",
     "build",
     "choose",
     "remembers",
@@ -113,6 +115,28 @@ class ActorCriticModel(NamedTuple):
         if remembers(self):
             return self.network.apply(params, rows.obs, rows.sequences)
         return self.network.apply(params, rows.obs)
+
+
+def bound_loss(model: ActorCriticModel, dist: Any) -> jax.Array | float:
+    """Return how far Box actions' means lie beyond their bounds, and how much wider they are.
+
+        mean over rows of sum over dimensions of (distance of the mean)^2 + max(log std, 0)^2
+
+    Beyond a bound all actions are clipped to the same one, so that no reward leads back; and a
+    standard deviation of 1 is half of the box, of which more changes little but the entropy.
+    Dimensions without bounds, and finite action sets, have nothing of it: 0.
+
+    Args:
+        model: whose actions they are.
+        dist: what the policy network gave, of `[..., D]`.
+    """
+    if model.env.spec.discrete:
+        return 0.0
+    space = model.env.core.action_space(model.env.params)
+    is_wide = envs.spaces.is_bounded(space, dist.log_std.shape) & (dist.log_std > 0)
+    width = jnp.where(is_wide, dist.log_std, 0.0)
+    distance = envs.spaces.beyond(space, dist.mean)
+    return jnp.mean(jnp.sum(jnp.square(distance) + jnp.square(width), axis=-1))
 
 
 def value_after(model: Model, learner: Any, obs: Obs, hidden: Any) -> jax.Array:

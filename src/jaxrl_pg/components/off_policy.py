@@ -30,6 +30,7 @@ from jaxrl_pg.types import (
 )
 
 __all__ = [
+    "DelayedPolicyConfig",
     "Experience",
     "OffPolicyConfig",
     "Rows",
@@ -44,6 +45,7 @@ __all__ = [
     "q_network",
     "sample",
     "start",
+    "value_network",
     "warmup_iterations",
 ]
 
@@ -71,6 +73,8 @@ class OffPolicyConfig(BaseConfig):
     """largest global norm of a gradient; None does not clip it"""
     tau: Annotated[float, Range(0.0, 1.0, open_low=True)] = 0.005
     """share of the way that the target network moves after every gradient step"""
+    reward_scale: Annotated[float, Positive] = 1.0
+    """factor of rewards in what is learned; with a temperature, dividing that by it is the same"""
     noise_correlation: Annotated[float, Fraction] = 0.0
     """correlation of a Box action's noise with that of the step before, within an iteration"""
 
@@ -90,13 +94,31 @@ class OffPolicyConfig(BaseConfig):
                 )
 
 
+class DelayedPolicyConfig(OffPolicyConfig):
+    """Fields of agents whose critics may learn faster than their policy."""
+
+    policy_delay: Annotated[int, Positive] = 1
+    """critic steps before each step of the policy, and of what is learned with it"""
+    policy_learning_rate: Annotated[float, Positive] | None = None
+    """Adam's step size for the policy; None: learning_rate"""
+
+    def check(self) -> None:
+        """Refuse updates that the delay does not divide."""
+        super().check()
+        if self.num_updates % self.policy_delay:
+            raise ValueError(
+                f"num_updates={self.num_updates} is no multiple of "
+                f"policy_delay={self.policy_delay}: give one"
+            )
+
+
 class Rows(NamedTuple):
     """Transitions, as the replay keeps them.
 
     Attributes:
         obs: `[N, ...]` observation acted on, as the environment gave it.
         action: `[N, ...]` raw action, before rescaling to the environment's bounds.
-        reward: `[N]`.
+        reward: `[N]`, the environment's times `reward_scale`.
         terminated: `[N]` bool; false where only a time limit ended the episode.
         next_obs: `[N, ...]` the observation this step led to, before any reset.
     """
@@ -176,7 +198,8 @@ def gather(
         return jnp.where(learning, sample(params, draws), uniform), (), hidden
 
     def record(obs: Obs, action: jax.Array, _: Any, timestep: TimeStep) -> Rows:
-        return Rows(obs, action, timestep.reward, timestep.terminated, timestep.final_obs)
+        reward = config.reward_scale * timestep.reward
+        return Rows(obs, action, reward, timestep.terminated, timestep.final_obs)
 
     actor, rows, episodes = rollout.collect(env, behave, record, state.actor, draws, env_key)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
@@ -281,3 +304,10 @@ def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Any:
         return own_network.critics(config, spec, "q", num_critics)
     outputs = spec.num_actions if spec.discrete else 1
     return Critics(num_critics, spec, outputs, layers.torso_fields(config))
+
+
+def value_network(config: OffPolicyConfig, spec: EnvSpec) -> Any:
+    """Make a network of one value a state, `[1, N, 1]`."""
+    if config.network is not None:
+        return own_network.critics(config, spec, "value", 1)
+    return Critics(1, spec, 1, layers.torso_fields(config))

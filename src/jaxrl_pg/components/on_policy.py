@@ -19,11 +19,16 @@ from jaxrl_pg.components.models import (
     Batch,
     Model,
     act,
+    bound_loss,
     build,
     choose,
     value,
 )
-from jaxrl_pg.components.on_policy_config import EpochsConfig, OnPolicyConfig
+from jaxrl_pg.components.on_policy_config import (
+    EpochsConfig,
+    OnPolicyConfig,
+    SingleStepConfig,
+)
 from jaxrl_pg.ops import collectives, returns
 from jaxrl_pg.types import (
     ActorState,
@@ -45,10 +50,12 @@ __all__ = [
     "Learner",
     "Model",
     "OnPolicyConfig",
+    "SingleStepConfig",
     "act",
     "adopt",
     "advance",
     "as_rows",
+    "bound_loss",
     "build",
     "choose",
     "flatten",
@@ -243,8 +250,11 @@ def gradient_step(
     experience: Experience,
     grads: Params,
     rate: jax.Array | float,
+    std_rate: jax.Array | float | None = None,
 ) -> tuple[Learner, jax.Array]:
     """Take one step on the devices' mean gradient, and the rollout's normaliser with it.
+
+    A `log_std` goes `std_rate` times as far as the optimiser says, if that is given.
 
     Returns:
         The learner, and the gradient's norm before clipping.
@@ -257,6 +267,14 @@ def gradient_step(
         config.max_grad_norm,
         config.optimizer,
     )
+    if std_rate is not None:
+        params = jax.tree_util.tree_map_with_path(
+            lambda path, old, new: (
+                old + std_rate * (new - old) if "log_std" in jax.tree_util.keystr(path) else new
+            ),
+            learner.params,
+            params,
+        )
     return Learner(params, opt_state, experience.normalizer), norm
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
 
-__all__ = ["EpochsConfig", "OnPolicyConfig"]
+__all__ = ["EpochsConfig", "OnPolicyConfig", "SingleStepConfig"]
 
 
 class OnPolicyConfig(BaseConfig):
@@ -38,6 +38,27 @@ class OnPolicyConfig(BaseConfig):
                 f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
                 "give a multiple"
             )
+
+
+class SingleStepConfig(OnPolicyConfig):
+    """Fields of agents that take one gradient step on a rollout.
+
+    With Box actions these need help. A mean is moved by thousands of weights, its standard
+    deviation by one number, and Adam moves each of them as far; so the policy is still wide when
+    the mean arrives, and what is wide gains by hiding behind a bound, where actions are clipped. If
+    it goes too far beyond, all actions are the same and nothing leads back. So the deviation has a
+    larger step, and the mean pays for leaving the box.
+
+    Measured with all fields at their defaults, on rewards `-(a - target)^2` with actions in [-1, 1]
+    and targets .5, .83 and -.25 (1,000,000 single steps, 4 seeds): the mean action of actor_critic
+    and reinforce is within .002 of each. With `std_rate=1` and `bound_coef=0` actor_critic ends at
+    the bound for the first two (500,000 steps, 2 seeds).
+    """
+
+    std_rate: Annotated[float, Positive] = 10.0
+    """learning rate of Box actions' log standard deviation, in units of learning_rate"""
+    bound_coef: float = 1.0
+    """weight of what Box actions' means pay beyond their bounds, and a spread wider than the box"""
 
 
 class EpochsConfig(OnPolicyConfig):

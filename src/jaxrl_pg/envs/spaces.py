@@ -13,7 +13,15 @@ from jaxrl_pg.envs import structure
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.types import ACTION_MASK, EnvSpec, ObsShape
 
-__all__ = ["check_bounds", "name_of", "require_squashable", "spec", "stretch"]
+__all__ = [
+    "beyond",
+    "check_bounds",
+    "is_bounded",
+    "name_of",
+    "require_squashable",
+    "spec",
+    "stretch",
+]
 
 _MOST = 2**20  # elements of a finite set, or numbers in an observation or action
 _MOST_COMBINATIONS = 2**16
@@ -160,6 +168,21 @@ def stretch(space: Any, action: jax.Array) -> jax.Array:
     finite = (low > -_INFINITE) & (high < _INFINITE)
     stretched = low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
     return jnp.where(finite, stretched, jnp.clip(action, low, high))
+
+
+def beyond(space: Any, action: jax.Array) -> jax.Array:
+    """Return how far raw actions `[..., D]` lie outside of those that `stretch` tells apart."""
+    low = jnp.broadcast_to(jnp.asarray(space.low, jnp.float32), action.shape)
+    high = jnp.broadcast_to(jnp.asarray(space.high, jnp.float32), action.shape)
+    finite = is_bounded(space, action.shape)
+    inside = jnp.clip(action, jnp.where(finite, -1.0, low), jnp.where(finite, 1.0, high))
+    return action - inside
+
+
+def is_bounded(space: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Say which dimensions have two finite bounds, in the shape `[..., D]` of raw actions."""
+    low, high = (jnp.broadcast_to(jnp.asarray(x), shape) for x in (space.low, space.high))
+    return (low > -_INFINITE) & (high < _INFINITE)
 
 
 def _space(core: Any, kind: str) -> Any:
