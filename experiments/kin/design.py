@@ -23,6 +23,8 @@ sys.path.append(str(FOLDER.parent / "analytical_vs_ppo"))
 from choose import score, written  # noqa: E402
 
 TUNING_SEEDS, SEEDS = list(range(3)), list(range(100, 110))
+TUNING_TOP = [f"seeds = {TUNING_SEEDS}", "num_evals = 5", "num_eval_episodes = 32"]
+TOP = [f"seeds = {SEEDS}", "num_evals = 10", "num_eval_episodes = 128"]
 Fields = dict[str, Any]
 
 
@@ -144,9 +146,8 @@ def block(name: str, agent: str, task: Task, fixed: Fields, grid: Fields) -> lis
     return lines
 
 
-def write(path: Path, header: str, seeds: list[int], num_evals: int, lines: list[str]) -> None:
+def write(path: Path, header: str, top: list[str], lines: list[str]) -> None:
     """Write an experiment."""
-    top = [f"seeds = {seeds}", f"num_evals = {num_evals}", "num_eval_episodes = 128"]
     files.write_atomic(path, "\n".join([header + top[0], *top[1:], *lines, ""]))
     print(f"wrote {path.name}")
 
@@ -172,7 +173,7 @@ def write_tuning(name: str) -> None:
         )
     ]
     header = TUNING.format(seeds=len(TUNING_SEEDS))
-    write(FOLDER / f"{name}_tuning.toml", header, TUNING_SEEDS, 5, lines)
+    write(FOLDER / f"{name}_tuning.toml", header, TUNING_TOP, lines)
 
 
 def best(settings: list[results.Setting]) -> dict[tuple[str, str], results.Setting]:
@@ -198,7 +199,7 @@ def write_study(name: str, chosen: dict[tuple[str, str], results.Setting]) -> No
             at = [f for f, x in found.items() if x in (min(grids[f]), max(grids[f]))]
             print(f"{task.env} {key}: {found}", f"at an edge: {', '.join(at)}" if at else "")
     header = CHOSEN.format(tuning=f"{name}_tuning")
-    write(FOLDER.parent / f"{name}.toml", header, SEEDS, 10, lines)
+    write(FOLDER.parent / f"{name}.toml", header, TOP, lines)
 
 
 def write_ablation(chosen: dict[tuple[str, str], results.Setting]) -> None:
@@ -210,7 +211,7 @@ def write_ablation(chosen: dict[tuple[str, str], results.Setting]) -> None:
         for name, change in ABLATIONS.items():
             fixed = shared(task, method) | tuned | change
             lines += block(name, method.agent, task, fixed, {})
-    write(FOLDER.parent / "kin_ablation.toml", ABLATION, SEEDS, 10, lines)
+    write(FOLDER.parent / "kin_ablation.toml", ABLATION, TOP, lines)
 
 
 def main() -> None:

@@ -215,7 +215,7 @@ def test_mdpo_descends_the_surrogate_and_the_divergence_by_definition(discrete):
     a = np.asarray(batch.advantage, float)
     a = (a - a.mean()) / a.std()
     log_prob = np.asarray(model.family.log_prob(after, batch.action), float)
-    # Half a batch of log-probabilities -1 under the old policy, as `batch_of` says.
+    # The old policy's log-probabilities are -1, as `batch_of` says.
     surrogate = np.mean(np.exp(log_prob + 1.0) * a)
     divergence = np.mean(np.asarray(model.family.kl(after, before), float))
     assert_allclose(value, 0.7 * divergence - surrogate, rtol=1e-4)
@@ -376,8 +376,7 @@ def test_a_replay_has_no_larger_half():
         analytical_replay.Config(weighting="top_half")
 
 
-def test_a_categorical_target_is_left_alone_by_special_functions_of_scipy():
-    """exp(A / C) on all actions is unchanged by the table of factors: the default's own path."""
+def test_the_default_factor_over_all_actions_is_exp_of_a_over_c():
     prior, advantage = np.log([[0.2, 0.8]]), np.array([[1.0, -0.25]])
     config = analytical.Config(step_size="fixed", temperature=0.5)
     arrays = (jnp.asarray(x, jnp.float32) for x in (prior, advantage))
