@@ -26,7 +26,7 @@ from jaxrl_pg.types import TrainState
 FOLDER = Path(__file__).parent
 NUM_SEEDS = 4
 SHARED: dict[str, Any] = {"env": "CartPole-v1", "total_timesteps": 150_000, "learning_rate": 1e-3}
-CONFIGS = {
+CONFIGS: dict[str, BaseConfig] = {
     "PPO, clip 0.2": ppo.Config(**SHARED),
     "KL 0.03": analytical.Config(**SHARED, kl_target=0.03),
     "KL 0.1": analytical.Config(**SHARED, kl_target=0.1),
@@ -63,8 +63,8 @@ def train_all(config: BaseConfig, keys: jax.Array) -> tuple[jax.Array, jax.Array
     return jax.jit(lambda keys: jax.lax.map(lambda key: train(config, key), keys))(keys)
 
 
-def main() -> None:
-    """Train, count and draw."""
+def show(configs: dict[str, BaseConfig], path: Path) -> None:
+    """Train each of the configs, print the table of their ratios, and draw the histograms."""
     mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     edges = np.linspace(np.log(0.3), np.log(3), 121)
@@ -73,7 +73,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
-    for name, config in CONFIGS.items():
+    for name, config in configs.items():
         logs, c = train_all(config, keys)
         ratio = np.exp(np.asarray(logs, np.float64)).ravel()
         outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
@@ -92,9 +92,9 @@ def main() -> None:
     axis.set_xlabel("probability of the action taken, after an iteration over before")
     axis.set_ylabel("share of the actions")
     axis.legend(frameon=False, fontsize=8)
-    figure.savefig(FOLDER / "ratios.png", dpi=120)
-    print(f"wrote {FOLDER.name}/ratios.png")
+    figure.savefig(path, dpi=120)
+    print(f"wrote {path.parent.name}/{path.name}")
 
 
 if __name__ == "__main__":
-    main()
+    show(CONFIGS, FOLDER / "ratios.png")

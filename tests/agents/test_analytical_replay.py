@@ -525,7 +525,7 @@ def test_a_lake_is_learned_from_the_replay_as_solved_exactly():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"step_size": "fixed"}, r"step_size='fixed': .*allowed: kl, paper, scheduled, tight"),
+        ({"step_size": "fix"}, r"step_size='fix': did you mean 'fixed'"),
         ({"covariance": "fulll"}, r"covariance='fulll': did you mean 'full'\? allowed: diagonal"),
         ({"policy_period": 0}, r"policy_period=0: give a whole number >= 1"),
         ({"num_actions_sampled": 1}, r"num_actions_sampled=1: give a whole number >= 2"),

@@ -299,7 +299,7 @@ def test_the_best_joint_action_is_learned_in_an_order_that_changes():
     ("values", "message"),
     [
         ({"order": "sequentially"}, r"order='sequentially': did you mean 'sequential'\?"),
-        ({"step_size": "fixed"}, r"step_size='fixed': .*allowed: kl, paper, scheduled, tight"),
+        ({"step_size": "fix"}, r"step_size='fix': did you mean 'fixed'"),
         ({"factors": (2, 0)}, r"factors=\(2, 0\): give a tuple of whole numbers >= 1"),
         ({"shared_torso": True}, r"shared_torso=True: .*give False"),
         ({"factors": (2, 2)}, r"factors=\(2, 2\) make 4 joint actions and .* has 6: give factors"),

@@ -212,6 +212,35 @@ CASES = {
         },
         {"gamma": 0.5, "c_start": 0.1, "std_coef": 30.0},
     ),
+    "analytical-v-mpo": Case(
+        "analytical",
+        {**PENDULUM, "weighting": "top_half", "trust": "multipliers"},
+        {"kl_target": 1.0},
+    ),
+    "analytical-mdpo-masked": Case(
+        "analytical",
+        {
+            **SIZES,
+            **EPOCHS,
+            "env": CORRIDOR,
+            "step_size": "annealed",
+            "projection": "reverse",
+            "normalize_advantage": True,
+        },
+        {"temperature": 30.0, "gae_lambda": 0.5},
+    ),
+    "analytical-replay-crr": Case(
+        "analytical_replay",
+        {
+            **OFF_POLICY,
+            "env": CORRIDOR,
+            "policy_period": 2,
+            "step_size": "fixed",
+            "weighting": "clipped",
+            "trust": "multipliers",
+        },
+        {"temperature": 0.01, "weight_clip": 1.1},
+    ),
     "multi-agent": Case(
         "multi_agent",
         {**CARTPOLE, "factors": (1, 2), "step_size": "scheduled", "normalize_obs": True},

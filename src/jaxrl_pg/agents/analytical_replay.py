@@ -24,30 +24,54 @@ A KL target is met also where the critics see no difference between actions: the
 moves the policy, over a Box as far as its edges, and a small `kl_target` slows that. The
 certificate is an estimate twice over, since its states are the replay's. A step cut off by a time
 limit bootstraps from its own final observation. Observations are not normalised.
+
+`mpo` and `crr` return the configurations of its kin.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates, step_size
+from jaxrl_pg.components import (
+    kin,
+    networks,
+    off_policy,
+    optim,
+    replay,
+    replay_updates,
+    step_size,
+    trust,
+)
+from jaxrl_pg.components.action_samples import Model, Sampled, for_each_draw
 from jaxrl_pg.components.critics import q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
-from jaxrl_pg.components.step_size import StepFields, TrustFields
+from jaxrl_pg.components.step_size import StepFields
+from jaxrl_pg.components.trust import ConstraintFields
 from jaxrl_pg.config import Fraction, Positive, Range
 from jaxrl_pg.ops import closed_form, distributions, full_normal, soft
 from jaxrl_pg.types import Agent, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "Params",
+    "act",
+    "adopt",
+    "crr",
+    "init",
+    "iterate",
+    "mpo",
+    "value",
+]
 
 
-class Config(StepFields, TrustFields, OffPolicyConfig):
+class Config(StepFields, ConstraintFields, OffPolicyConfig):
     """Hyper-parameters of the update from a replay; floats are pytree leaves."""
 
     num_critics: Annotated[int, Positive] = 2
@@ -62,6 +86,21 @@ class Config(StepFields, TrustFields, OffPolicyConfig):
     """share of the old eps that a round keeps"""
     ent_coef: float = 0.0
     """weight of the policy's entropy"""
+    weighting: Literal["exp", "clipped", "binary"] = "exp"
+    """factor of an action in the target: exp(A / C), at most weight_clip (clipped), or 1 where
+    A > 0 (binary)"""
+    weight_clip: Annotated[float, Positive] = 20.0
+    """largest exp(A / C) (weighting clipped)"""
+
+
+def mpo(env: Any, **fields: Any) -> Config:
+    """Return the configuration of MPO; see `components.kin.MPO`."""
+    return Config(env=env, **{**kin.MPO, **fields})
+
+
+def crr(env: Any, **fields: Any) -> Config:
+    """Return the configuration with the weights of CRR; see `components.kin.CRR`."""
+    return Config(env=env, **{**kin.CRR, **fields})
 
 
 class Params(NamedTuple):
@@ -87,6 +126,8 @@ class Learner(NamedTuple):
         critic_opt: Adam's moments of the Q networks.
         eps: `[]` running mean of the rounds' largest |A|.
         rounds: `[]` int32, rounds done.
+        multipliers: logarithms of learned multipliers in a tuple, an empty one without.
+        multiplier_opt: Adam's moments of these.
     """
 
     params: Params
@@ -96,53 +137,8 @@ class Learner(NamedTuple):
     critic_opt: OptState
     eps: jax.Array
     rounds: jax.Array
-
-
-class Sampled(NamedTuple):
-    """Actions that stand for a policy, and their q-values.
-
-    Attributes:
-        dist: parameters of the policy's distributions, `[N, ...]`.
-        noise: `[N, K, A]` that the draws were made of, or `()` where they are all of a finite set.
-        draws: `[N, K, A]` before tanh, or `()`.
-        log_prior: `[N, K]` logarithm of each one's share of the policy.
-        q: `[N, K]`, the least of the critics'.
-    """
-
-    dist: Any
-    noise: Any
-    draws: Any
-    log_prior: jax.Array
-    q: jax.Array
-
-
-class Model(NamedTuple):
-    """What a config names, made: the environment, the networks, the distribution of actions."""
-
-    env: envs.Env
-    family: distributions.Distribution
-    policy: Any
-    critics: Any
-
-    def actions(self, policy: Any, critics: Any, obs: Obs, noise: jax.Array) -> Sampled:
-        """Return all actions of a finite set, or draws `[N, K, A]`, with their q-values."""
-        dist = self.policy.apply(policy, obs)
-        if self.env.spec.discrete:
-            q = self.critics.apply(critics, obs)
-            return Sampled(dist, (), (), jax.nn.log_softmax(dist), jnp.min(q, axis=0))
-        draws = self.family.sample(_for_each_draw(dist), noise)
-        num, times, size = draws.shape
-        actions = jnp.tanh(draws).reshape(num * times, size)
-        each = jax.tree.map(lambda x: jnp.repeat(x, times, axis=0), obs)
-        q = self.critics.apply(critics, each, actions)
-        prior = jnp.full((num, times), -math.log(times))
-        return Sampled(dist, noise, draws, prior, jnp.min(q, axis=0).reshape(num, times))
-
-    def log_prob(self, dist: Any, actions: Sampled) -> jax.Array:
-        """Return `log pi` `[N, K]` of the actions, of densities before tanh."""
-        if self.env.spec.discrete:
-            return jax.nn.log_softmax(dist)
-        return self.family.log_prob(_for_each_draw(dist), actions.draws)
+    multipliers: tuple[jax.Array, ...] = ()
+    multiplier_opt: OptState = ()
 
 
 def build(config: Config) -> Model:
@@ -172,6 +168,7 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         networks.init_params(model.policy, policy_key, obs_shape),
         networks.init_params(model.critics, critic_key, obs_shape, action_shape),
     )
+    multipliers = trust.start(config, model.env.spec.discrete)
     learner = Learner(
         params=params,
         old=params.policy,
@@ -180,6 +177,8 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
         critic_opt=optim.init(params.critics, config.optimizer),
         eps=jnp.zeros(()),
         rounds=jnp.zeros((), jnp.int32),
+        multipliers=multipliers,
+        multiplier_opt=optim.init(multipliers, config.optimizer) if multipliers else (),
     )
     return TrainState(learner, actor, memory, train_key, jnp.zeros((), jnp.int32))
 
@@ -275,13 +274,25 @@ def _policy_step(
     advantage = networks.legal_only(obs, advantage)
     eps = step_size.running_eps(learner.eps, advantage, learner.rounds, config.eps_decay)
     log_target, chosen = step_size.improve(
-        config, config.gamma, actions.log_prior, advantage, eps, progress
+        config,
+        config.gamma,
+        actions.log_prior,
+        advantage,
+        eps,
+        progress,
+        config.weighting,
+        config.weight_clip,
     )
-    policy = learner.params.policy
-    grads, metrics = jax.grad(_policy_loss, has_aux=True)(
-        policy, config, model, obs, actions, log_target
+    policy, multipliers = learner.params.policy, learner.multipliers
+    (grads, held), metrics = jax.grad(_policy_loss, (0, 6), has_aux=True)(
+        policy, config, model, obs, actions, log_target, multipliers
     )
     policy, policy_opt, norm = off_policy.gradient_step(config, policy, learner.policy_opt, grads)
+    multiplier_opt = learner.multiplier_opt
+    if config.trust == "multipliers":
+        multipliers, multiplier_opt, _ = off_policy.gradient_step(
+            config, multipliers, multiplier_opt, held
+        )
     # Whole periods are taken back long before an int32 is full.
     periods = max(1, 2**29 // config.policy_period) * config.policy_period
     rounds = learner.rounds + 1 - jnp.where(learner.rounds < 2**30, 0, periods)
@@ -292,7 +303,10 @@ def _policy_step(
         policy_opt=policy_opt,
         eps=eps,
         rounds=rounds,
+        multipliers=multipliers,
+        multiplier_opt=multiplier_opt,
     )
+    chosen |= trust.report(multipliers)
     return learner, {**chosen, **metrics, "policy/grad_norm": norm}
 
 
@@ -303,6 +317,7 @@ def _policy_loss(
     obs: Obs,
     actions: Sampled,
     log_target: jax.Array,
+    multipliers: tuple[jax.Array, ...] = (),
 ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy from the target, what normals pay for moving, and the entropy."""
     family, old = model.family, actions.dist
@@ -313,9 +328,12 @@ def _policy_loss(
     loss = -jnp.mean(jnp.sum(target * log_prob, axis=1))
     entropy = jnp.mean(family.entropy(dist))
     if not model.env.spec.discrete:
-        draws = family.sample(_for_each_draw(dist), actions.noise)
+        draws = family.sample(for_each_draw(dist), actions.noise)
         entropy += jnp.mean(distributions.tanh_log_volume(draws))
-        loss += step_size.move_cost(config, family.kl, old, dist)
+        if config.trust == "coefficients":
+            loss += step_size.move_cost(config, family.kl, old, dist)
+    if config.trust == "multipliers":
+        loss += trust.holding_loss(config, family.kl, old, dist, multipliers[0])
     return loss - config.ent_coef * entropy, {
         "loss/policy": loss,
         "policy/entropy": entropy,
@@ -328,11 +346,6 @@ def _policy_loss(
 def _expected_q(actions: Sampled) -> jax.Array:
     """`E_{a~pi_old} Q` `[N]`."""
     return jnp.sum(jnp.exp(actions.log_prior) * actions.q, axis=1)
-
-
-def _for_each_draw(dist: Any) -> Any:
-    """Parameters `[N, ...]` as `[N, 1, ...]`."""
-    return jax.tree.map(lambda x: x[:, None], dist)
 
 
 AGENT = Agent("analytical_replay", Config, init, iterate, act, value, adopt=adopt)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.config import BaseConfig, Fraction, Positive
-from jaxrl_pg.ops import closed_form, collectives
+from jaxrl_pg.ops import closed_form, collectives, weighting
 from jaxrl_pg.types import Metrics
 
 __all__ = [
@@ -37,14 +37,16 @@ Scalar = jax.Array | float
 class StepFields:
     """Fields of every agent that makes the analytical update."""
 
-    step_size: Literal["kl", "paper", "tight", "scheduled"] = "kl"
-    """what chooses C: a KL target (kl), a constant of the theory, or a schedule"""
+    step_size: Literal["kl", "paper", "tight", "scheduled", "fixed", "annealed"] = "kl"
+    """what chooses C: a KL target (kl), a constant of the theory, a schedule, or temperature"""
     kl_target: Annotated[float, Positive] = 0.1
     """KL of the target from the old policy, in nats (step_size kl)"""
     c_start: Annotated[float, Positive] = 1.0
     """C at first, in units of eps (step_size scheduled)"""
     c_end: Annotated[float, Positive] = 0.1
     """C at last, in units of eps (step_size scheduled); in between by equal factors"""
+    temperature: Annotated[float, Positive] = 1.0
+    """C in units of reward (step_size fixed), or C at first, falling linearly to 0 (annealed)"""
     eps_decay: Annotated[float, Fraction] = 0.9
     """share of the old eps, the running max |A|, that the next one keeps"""
 
@@ -74,8 +76,12 @@ def running_eps(eps: jax.Array, advantage: jax.Array, count: jax.Array, decay: S
 
 
 def progress(config: BaseConfig, iteration: jax.Array) -> jax.Array:
-    """Return the share of the run's iterations that are done, from 0 to 1, for a schedule."""
-    return iteration / max(config.num_iterations - 1, 1)
+    """Return the share of the run's iterations that are done, from 0 to 1, for a schedule.
+
+    An annealed C is 0 only after the last iteration: its share is k / K in iteration k of K.
+    """
+    annealed = isinstance(config, StepFields) and config.step_size == "annealed"
+    return iteration / (config.num_iterations if annealed else max(config.num_iterations - 1, 1))
 
 
 def improve(
@@ -85,6 +91,8 @@ def improve(
     advantage: jax.Array,
     eps: jax.Array,
     progress: jax.Array,
+    kind: weighting.Weighting = "exp",
+    clip: Scalar = 20.0,
 ) -> tuple[jax.Array, Metrics]:
     """Return the closed-form target over all actions, and the metrics of `predict`.
 
@@ -95,6 +103,8 @@ def improve(
         advantage: `[N, A]`, with mean 0 under it.
         eps: `[]`, the size of the advantages.
         progress: `[]`, from 0 to 1.
+        kind: the factor of pi_old, see `ops.weighting`; C is chosen as for exp.
+        clip: the largest factor (kind clipped).
 
     Returns:
         `log pi_target` `[N, A]`, and the metrics.
@@ -108,7 +118,13 @@ def improve(
             log_policy, advantage, kl_target, scale
         ),
     )
-    log_target = closed_form.log_target(log_policy, advantage, c)
+    if kind == "exp":
+        log_target = closed_form.log_target(log_policy, advantage, c)
+    else:
+        factors = weighting.log_factors(kind, advantage, c, clip)
+        # A state in which f is 0 for every action stays as it is.
+        factors -= jnp.max(factors, axis=1, keepdims=True)
+        log_target = jax.nn.log_softmax(log_policy + factors)
     gain = jnp.mean(jnp.sum(jnp.exp(log_target) * advantage, axis=1))
     divergence = closed_form.target_kl(log_target, log_policy)
     return log_target, predict(gamma, c, eps, gain, divergence)
@@ -134,6 +150,10 @@ def constant(
         return solve(fields.kl_target, eps)
     if fields.step_size == "scheduled":
         return closed_form.scheduled_constant(fields.c_start, fields.c_end, progress, eps)
+    if fields.step_size == "fixed":
+        return jnp.asarray(fields.temperature)
+    if fields.step_size == "annealed":
+        return fields.temperature * (1.0 - progress)
     if fields.step_size == "paper":
         return closed_form.paper_constant(gamma, eps)
     return closed_form.proved_constant(gamma, eps)

@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh
 __all__ = [
     "AXIS",
     "device_keys",
+    "gather",
     "mean",
     "mesh",
     "num_devices",
@@ -79,6 +80,11 @@ def mean(tree: Any) -> Any:
         return tree
     flat, unravel = ravel_pytree(tree)
     return unravel(jax.lax.pmean(flat, AXIS))
+
+
+def gather(x: jax.Array) -> jax.Array:
+    """Return the numbers of all devices' shares, flat `[num_devices x.size]`; alike on each."""
+    return x.ravel() if num_devices() == 1 else jax.lax.all_gather(x.ravel(), AXIS, tiled=True)
 
 
 def standardize(rows: jax.Array) -> jax.Array:
