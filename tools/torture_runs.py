@@ -31,6 +31,8 @@ AGENTS = {
     "multi_agent": f"--env Climbing-matrix --factors 3 3 {PASSES}",
     "sac": f"--env Pendulum-v1 {REPLAY}",
     "soft_q_learning": f"--env CartPole-v1 {REPLAY}",
+    "pqn": f"--env CartPole-v1 {PASSES} --normalize-obs",
+    "dqn": f"--env CartPole-v1 {REPLAY} --target-period 3",
 }
 PATIENCE = 600.0  # seconds until a process is given up
 

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from jaxrl_pg.agents import actor_critic as actor_critic
     from jaxrl_pg.agents import analytical as analytical
     from jaxrl_pg.agents import analytical_replay as analytical_replay
+    from jaxrl_pg.agents import dqn as dqn
     from jaxrl_pg.agents import multi_agent as multi_agent
     from jaxrl_pg.agents import natural_gradient as natural_gradient
     from jaxrl_pg.agents import ppo as ppo
+    from jaxrl_pg.agents import pqn as pqn
     from jaxrl_pg.agents import reinforce as reinforce
     from jaxrl_pg.agents import reps as reps
     from jaxrl_pg.agents import sac as sac
@@ -72,6 +74,8 @@ AGENT_NAMES = (
     "natural_gradient",
     "sac",
     "soft_q_learning",
+    "pqn",
+    "dqn",
     "analytical",
     "analytical_replay",
     "reps",

@@ -28,6 +28,8 @@ CASES = {
     "sac": {**SIZES, **REPLAY},
     "sac-box": {**SIZES, **REPLAY, "env": "Pendulum-v1", "variant": "value"},
     "soft_q_learning": {**SIZES, **REPLAY},
+    "pqn": {**SIZES, **EPOCHS},
+    "dqn": {**SIZES, **REPLAY},
     "analytical_replay-box": {
         **SIZES,
         **REPLAY,
@@ -120,6 +122,7 @@ class NoPolicy(nn.Module):
         ("ppo", "Own", "network='Own' gives no flax module"),
         ("ppo", NoPolicy, "has no method 'policy': ppo needs policy, value"),
         ("soft_q_learning", NoPolicy, "has no method 'q': soft_q_learning needs q"),
+        ("pqn", NoPolicy, "has no method 'q': pqn needs q"),
     ],
 )
 def test_a_network_that_cannot_serve_is_refused(case, network, said):

@@ -14,8 +14,8 @@ from jaxrl_pg.config import agent_of
 from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
-# A sum over actions, of values that have a loss of their own.
-DISCRETE_ONLY = {"multi_agent", "soft_q_learning"}
+# A sum over actions, or the best of them, of values that have a loss of their own.
+DISCRETE_ONLY = {"multi_agent", "soft_q_learning", "pqn", "dqn"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 

@@ -11,7 +11,7 @@ from lines import Cells, variant
 from numpy.testing import assert_array_equal
 
 import jaxrl_pg
-from jaxrl_pg import analytical_replay, envs, multi_agent, ppo, sac, soft_q_learning
+from jaxrl_pg import analytical_replay, dqn, envs, multi_agent, ppo, pqn, sac, soft_q_learning
 from jaxrl_pg.running.trained_policy import Policy
 
 SMALL = {"num_envs": 4, "num_steps": 4, "hidden_sizes": (4,)}
@@ -25,6 +25,8 @@ CONFIGS = [
     multi_agent.Config(env=CELLS, num_minibatches=2, factors=(2,), **SMALL),
     sac.Config(env=CELLS, **REPLAY),
     soft_q_learning.Config(env=CELLS, **REPLAY),
+    pqn.Config(env=CELLS, num_minibatches=2, normalize_obs=True, **SMALL),
+    dqn.Config(env=CELLS, **REPLAY),
     analytical_replay.Config(env=CELLS, **REPLAY),
 ]
 

@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 
 import jaxrl_pg
-from jaxrl_pg import analytical_replay, checkpoint, envs, multi_agent, ppo, sac, soft_q_learning
+from jaxrl_pg import (
+    analytical_replay,
+    checkpoint,
+    dqn,
+    envs,
+    multi_agent,
+    ppo,
+    pqn,
+    sac,
+    soft_q_learning,
+)
 from jaxrl_pg.config import agent_of
 from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.training import devices
@@ -205,11 +215,13 @@ def test_a_saved_policy_that_is_damaged_or_is_something_else_is_refused(saved, r
         (sac.Config(env="Pendulum-v1", **SMALL_REPLAY), ["params"]),
         (soft_q_learning.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
         (analytical_replay.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
+        (dqn.Config(env="CartPole-v1", **SMALL_REPLAY), ["params"]),
+        (pqn.Config(env="CartPole-v1", normalize_obs=True, **SMALL), ["params", "normalizer"]),
         (PLAYERS, ["params", "normalizer"]),
         # Acting asks the normaliser, but reads no statistics of rewards.
         (ppo.Config(env="CartPole-v1", normalize_reward=True, **SMALL), ["params"]),
     ],
-    ids=["sac", "soft_q_learning", "analytical_replay", "multi_agent", "ppo"],
+    ids=["sac", "soft_q_learning", "analytical_replay", "dqn", "pqn", "multi_agent", "ppo"],
 )
 def test_other_agents_policies_are_saved_without_what_only_learning_needs(config, fields, tmp_path):
     shapes = devices.state_shapes(config)

@@ -8,11 +8,21 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl_pg.components.layers import Dense, Torso, TorsoFields, in_columns
+from jaxrl_pg.components import own_network
+from jaxrl_pg.components.layers import Dense, Torso, TorsoFields, in_columns, torso_fields
 from jaxrl_pg.components.networks import Network
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.types import EnvSpec, Obs, Params
 
-__all__ = ["Critic", "Critics", "q_of"]
+__all__ = ["Critic", "Critics", "q_network", "q_of"]
+
+
+def q_network(config: BaseConfig, spec: EnvSpec, num_critics: int) -> Any:
+    """Make Q networks: of all actions of a finite set, or of one given action."""
+    if config.network is not None:
+        return own_network.critics(config, spec, "q", num_critics)
+    outputs = spec.num_actions if spec.discrete else 1
+    return Critics(num_critics, spec, outputs, torso_fields(config))
 
 
 def q_of(network: Any, params: Params, obs: Obs, action: jax.Array) -> jax.Array:

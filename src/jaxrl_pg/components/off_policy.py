@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg import envs
 from jaxrl_pg.components import layers, networks, optim, own_network, replay, rollout
-from jaxrl_pg.components.critics import Critics
+from jaxrl_pg.components.critics import q_network
 from jaxrl_pg.config import Activation, BaseConfig, Fraction, Positive, Range
 from jaxrl_pg.ops import collectives, distributions, full_normal
 from jaxrl_pg.types import (
@@ -259,11 +259,3 @@ def policy_network(config: OffPolicyConfig, spec: EnvSpec, covariance: str = "di
     if config.network is not None:
         return own_network.policy(config, spec)
     return networks.Policy(spec, layers.torso_fields(config), covariance)
-
-
-def q_network(config: OffPolicyConfig, spec: EnvSpec, num_critics: int) -> Any:
-    """Make Q networks: of all actions of a finite set, or of one given action."""
-    if config.network is not None:
-        return own_network.critics(config, spec, "q", num_critics)
-    outputs = spec.num_actions if spec.discrete else 1
-    return Critics(num_critics, spec, outputs, layers.torso_fields(config))

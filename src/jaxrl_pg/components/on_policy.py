@@ -1,7 +1,8 @@
 """What on-policy agents share: their fields, acting, and rows to learn from.
 
 An agent's config is an `OnPolicyConfig`; its learner has `params` (of a `networks.ActorCritic`)
-and `normalizer`. An iteration is: `gather` a rollout, learn from it, `advance` the train state.
+and `normalizer`. An agent without a policy network has a `RolloutConfig` and a `Model` of its own.
+An iteration is: `gather` a rollout, learn from it, `advance` the train state.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ from jaxrl_pg.components.models import (
     choose,
     value,
 )
-from jaxrl_pg.components.on_policy_config import EpochsConfig, OnPolicyConfig
+from jaxrl_pg.components.on_policy_config import (
+    EpochsConfig,
+    MinibatchFields,
+    OnPolicyConfig,
+    RolloutConfig,
+)
 from jaxrl_pg.ops import collectives, returns
 from jaxrl_pg.types import (
     ActorState,
@@ -43,8 +49,10 @@ __all__ = [
     "EpochsConfig",
     "Experience",
     "Learner",
+    "MinibatchFields",
     "Model",
     "OnPolicyConfig",
+    "RolloutConfig",
     "act",
     "advance",
     "as_rows",
@@ -126,7 +134,7 @@ def start(
     return params, normalizer, actor, train_key
 
 
-def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Experience:
+def gather(config: RolloutConfig, model: Model, state: TrainState[Any]) -> Experience:
     """Take a rollout of `num_steps` steps, and its rewards into the normaliser's statistics."""
     env, family, learner = model.env, model.family, state.learner
     next_key, *keys = jax.random.split(state.key, 4)
@@ -225,7 +233,7 @@ def _sequences(experience: Experience, end: jax.Array) -> Sequences:
 
 
 def gradient_step(
-    config: OnPolicyConfig,
+    config: RolloutConfig,
     learner: Learner,
     experience: Experience,
     grads: Params,
@@ -257,7 +265,7 @@ def advance(
     return state, rollout.episode_means({**metrics, **experience.episodes})
 
 
-def learning_rate(config: OnPolicyConfig, iteration: jax.Array) -> jax.Array:
+def learning_rate(config: RolloutConfig, iteration: jax.Array) -> jax.Array:
     """Return this iteration's learning rate."""
     initial = jnp.asarray(config.learning_rate)
     if not config.anneal_lr:

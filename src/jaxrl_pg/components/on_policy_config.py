@@ -6,11 +6,11 @@ from typing import Annotated
 
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
 
-__all__ = ["EpochsConfig", "OnPolicyConfig"]
+__all__ = ["EpochsConfig", "MinibatchFields", "OnPolicyConfig", "RolloutConfig"]
 
 
-class OnPolicyConfig(BaseConfig):
-    """Fields of every on-policy agent."""
+class RolloutConfig(BaseConfig):
+    """Fields of every agent that learns from its newest rollout and forgets it."""
 
     learning_rate: Annotated[float, Positive] = 5e-4
     """Adam's step size, at the start if annealed"""
@@ -18,17 +18,10 @@ class OnPolicyConfig(BaseConfig):
     """let the learning rate fall linearly to 0 over total_timesteps"""
     max_grad_norm: Annotated[float, Positive] | None = 0.5
     """largest global norm of a gradient; None does not clip it"""
-    ent_coef: float = 0.01
-    """weight of the entropy bonus"""
     normalize_obs: bool = False
     """normalise observations by their running mean and standard deviation"""
     normalize_reward: bool = False
     """divide rewards by the running standard deviation of the discounted return"""
-    shared_torso: bool = False
-    """one torso for policy and value instead of two"""
-    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
-    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
-    where actions end at a bound"""
 
     def check(self) -> None:
         """Refuse environments that do not split over the devices."""
@@ -40,15 +33,25 @@ class OnPolicyConfig(BaseConfig):
             )
 
 
-class EpochsConfig(OnPolicyConfig):
+class OnPolicyConfig(RolloutConfig):
+    """Fields of every on-policy agent with a policy network."""
+
+    ent_coef: float = 0.01
+    """weight of the entropy bonus"""
+    shared_torso: bool = False
+    """one torso for policy and value instead of two"""
+    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
+    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
+    where actions end at a bound"""
+
+
+class MinibatchFields(RolloutConfig):
     """Fields of agents that pass over a rollout several times, in minibatches."""
 
     num_epochs: Annotated[int, Positive] = 4
     """passes over a rollout"""
     num_minibatches: Annotated[int, Positive] = 32
     """gradient steps per pass"""
-    gae_lambda: Annotated[float, Fraction] = 0.95
-    """decay of the advantage estimate's trace"""
 
     def check(self) -> None:
         """Refuse a rollout that does not split into minibatches, or whose rows no int32 counts."""
@@ -73,3 +76,10 @@ class EpochsConfig(OnPolicyConfig):
                 f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
                 "lower one of them"
             )
+
+
+class EpochsConfig(MinibatchFields, OnPolicyConfig):
+    """Fields of agents that fit a policy network to a rollout's advantages, in minibatches."""
+
+    gae_lambda: Annotated[float, Fraction] = 0.95
+    """decay of the advantage estimate's trace"""
