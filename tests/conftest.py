@@ -7,6 +7,7 @@ module asks for the fixture `optimised`.
 import ctypes
 import gc
 import os
+import warnings
 
 import jax
 import pytest
@@ -99,3 +100,13 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", False)
     yield {EMITTERS: True} if EMITTERS in os.environ.get("XLA_FLAGS", "") else {}
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="session")
+def rlax():
+    """Independent implementations to compare with."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import rlax
+
+        return rlax

@@ -78,7 +78,7 @@ REPLAY = {
     "tau": 0.05,
 }
 SAC = {**REPLAY, "alpha": 0.02, "learn_alpha": False}
-EXPLORE = {"epsilon_end": 0.1, "exploration_fraction": 0.8, "layer_norm": False}
+EXPLORE = {"epsilon_end": 0.05, "exploration_fraction": 0.8, "layer_norm": False}
 
 
 class Case(NamedTuple):
@@ -104,7 +104,7 @@ CASES = {
     "sac-twin": Case("sac", SAC, 60),
     "sac-value": Case("sac", {**SAC, "variant": "value", "policy_loss": "kl_projection"}, 60),
     "soft_q_learning": Case("soft_q_learning", {**REPLAY, "alpha": 0.02}, 60),
-    "pqn": Case("pqn", {**EPOCHS, **EXPLORE, "learning_rate": 0.05}, 60),
+    "pqn": Case("pqn", {**EPOCHS, **EXPLORE}, 60),
     "dqn": Case("dqn", {**REPLAY, **EXPLORE, "target_period": 1}, 60),
     "analytical_replay": Case("analytical_replay", REPLAY, 60),
 }

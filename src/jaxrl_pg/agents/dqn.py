@@ -99,12 +99,13 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     """Step the environments into the replay and learn from it."""
     env, network = build(config)
     epsilon = exploration.epsilon(config, state.iteration)
-    experience = off_policy.gather(
-        config,
-        env,
-        state,
-        lambda obs: exploration.policy(obs, network.apply(state.learner.params, obs)[0], epsilon),
-    )
+    # Random actions that are repeated are not the policy's, which has no memory of them.
+    share = epsilon if config.duration_mu is None else 0.0
+
+    def policy(obs: Obs) -> jax.Array:
+        return exploration.policy(obs, network.apply(state.learner.params, obs)[0], share)
+
+    experience = off_policy.gather(config, env, state, policy, epsilon)
     draws = replay_updates.draw(config, env.spec, experience, config.num_updates, steps=1, times=0)
 
     def update(learner: Learner, draws: Draws) -> tuple[Learner, Metrics]:
@@ -158,7 +159,8 @@ def _loss(
         chooser = networks.legal_logits(rows.next_obs, network.apply(params, rows.next_obs)[0])
         best = jax.nn.one_hot(jnp.argmax(chooser, axis=1), chooser.shape[1])
         next_value = jnp.sum(best * next_q, axis=1)
-    target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
+    discount = off_policy.discount(config, rows)
+    target = soft.backup(rows.reward, rows.terminated, next_value, discount)
     q = q_of(network, params, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
     logits = exploration.policy(rows.obs, network.apply(params, rows.obs)[0], epsilon)

@@ -52,6 +52,12 @@ __all__ = ["AGENT", "Config", "Learner", "act", "init", "iterate", "value"]
 class Config(EpsilonFields, MinibatchFields):
     """Hyper-parameters of PQN; floats are pytree leaves, everything else static."""
 
+    num_envs: Annotated[int, Positive] = 32
+    """environments stepped side by side"""
+    num_minibatches: Annotated[int, Positive] = 16
+    """gradient steps per pass"""
+    learning_rate: Annotated[float, Positive] = 1e-3
+    """Adam's step size, at the start if annealed"""
     activation: Activation = "relu"
     """activation function of the hidden layers"""
     layer_norm: bool = True

@@ -123,7 +123,8 @@ def _loss(
 ) -> tuple[jax.Array, Metrics]:
     next_q = networks.legal_logits(rows.next_obs, network.apply(target_params, rows.next_obs)[0])
     next_value = soft.optimal_value(next_q, config.alpha)
-    target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
+    discount = off_policy.discount(config, rows)
+    target = soft.backup(rows.reward, rows.terminated, next_value, discount)
     q = q_of(network, params, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
     logits = networks.legal_logits(rows.obs, network.apply(params, rows.obs)[0] / config.alpha)

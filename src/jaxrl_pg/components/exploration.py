@@ -1,8 +1,13 @@
-"""Epsilon-greedy exploration: its fields, and what the agents that have them ask for."""
+"""Exploration over a finite action set: epsilon-greedy policies, and random actions that persist.
+
+An agent that takes random actions one by one does not get far: in MountainCar no one of 4,000
+episodes of 200 uniform actions reaches the goal. Where a random action is repeated for a random
+number of steps (Dabney et al. 2020, arXiv 2006.01782) one in 50 does.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +15,10 @@ import jax.numpy as jnp
 from jaxrl_pg import envs
 from jaxrl_pg.components import networks
 from jaxrl_pg.config import BaseConfig, Fraction, Range
-from jaxrl_pg.ops import exploration
+from jaxrl_pg.ops import distributions, exploration
 from jaxrl_pg.types import Obs
 
-__all__ = ["EpsilonFields", "environment", "epsilon", "greedy_value", "policy"]
+__all__ = ["EpsilonFields", "Held", "environment", "epsilon", "greedy_value", "persist", "policy"]
 
 
 class EpsilonFields(BaseConfig):
@@ -41,6 +46,54 @@ def policy(obs: Obs, q: jax.Array, share: jax.Array | float) -> jax.Array:
 def greedy_value(obs: Obs, q: jax.Array) -> jax.Array:
     """Return `max_a Q(s, a)` over the legal actions, `[N]`, from q-values `[N, A]`."""
     return jnp.max(networks.legal_logits(obs, q), axis=-1)
+
+
+class Held(NamedTuple):
+    """A random action that is being repeated.
+
+    Attributes:
+        action: `[B]` int32.
+        left: `[B]` int32, steps for which it is still to be taken.
+    """
+
+    action: jax.Array
+    left: jax.Array
+
+
+def persist(
+    obs: Obs,
+    logits: jax.Array,
+    held: Held,
+    draws: tuple[jax.Array, jax.Array, jax.Array],
+    share: jax.Array | float,
+) -> tuple[jax.Array, Held]:
+    """Take the policy's actions, or begin or go on with random ones that are repeated.
+
+    A random action is begun with probability `share` where none is under way, so that of all steps
+    more than that share are random. One that has become illegal is given up.
+
+    Args:
+        obs: `[B, ...]`.
+        logits: `[B, A]` of the policy, over the legal actions.
+        held: what is under way.
+        draws: `[B]` each, a uniform for whether to begin, one for the action, and how long a
+            random action is taken, at least 1.
+        share: probability of beginning.
+
+    Returns:
+        Actions `[B]`, and what is under way after them.
+    """
+    whether, which, duration = draws
+    begins = (held.left == 0) & (whether < share)
+    uniform = networks.legal_logits(obs, jnp.zeros_like(logits))
+    random = distributions.CATEGORICAL.sample(uniform, which)
+    action = jnp.where(begins, random, held.action)
+    left = jnp.where(begins, duration, held.left)
+    taken = jax.nn.one_hot(action, logits.shape[-1], dtype=bool)
+    goes_on = (left > 0) & jnp.any(taken & (uniform == 0.0), axis=-1)
+    chosen = distributions.CATEGORICAL.sample(logits, which)
+    left = jnp.where(goes_on, left - 1, 0)
+    return jnp.where(goes_on, action, chosen), Held(action, left)
 
 
 def environment(config: BaseConfig) -> envs.Env:

@@ -1,7 +1,7 @@
 """Exploration of agents that learn values of actions: epsilon-greedy policies, on arrays.
 
-    logits = exploration.epsilon_greedy(q, None, exploration.linear(1.0, 0.05, step / 10_000))
-    action = distributions.CATEGORICAL.sample(logits, uniform)
+logits = exploration.epsilon_greedy(q, None, exploration.linear(1.0, 0.05, step / 10_000))
+action = distributions.CATEGORICAL.sample(logits, uniform)
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-__all__ = ["epsilon_greedy", "linear"]
+__all__ = ["durations", "epsilon_greedy", "linear"]
+
+_LONGEST = 1000  # steps; with mu = 2 one duration in 1,600 would be longer
 
 
-def epsilon_greedy(
-    q: jax.Array, legal: jax.Array | None, epsilon: jax.Array | float
-) -> jax.Array:
+def epsilon_greedy(q: jax.Array, legal: jax.Array | None, epsilon: jax.Array | float) -> jax.Array:
     """Return the epsilon-greedy policy as logits of a categorical distribution.
 
         pi(a|s) = (1 - epsilon) [a = argmax_b Q(s, b)] + epsilon / |A(s)|
@@ -37,6 +37,28 @@ def epsilon_greedy(
     greedy = jax.nn.one_hot(best, q.shape[-1], dtype=q.dtype)
     uniform = legal / jnp.sum(legal, axis=-1, keepdims=True)
     return jnp.log((1.0 - epsilon) * greedy + epsilon * uniform)
+
+
+def durations(uniform: jax.Array, mu: jax.Array | float) -> jax.Array:
+    """Return numbers of steps n with probability proportional to `n^-mu`, n from 1 to 1,000.
+
+    This is the zeta distribution, cut off: heavy tails, so that an action that is repeated for n
+    steps leads far away once in a while, and mostly not. A large mu gives 1 nearly always; with
+    mu = 2 it is 1 in 61 of 100 cases, and the mean is 4.6.
+
+    Source: Dabney et al. 2020 (arXiv 2006.01782), section 4.
+
+    Args:
+        uniform: `[...]`, in [0, 1).
+        mu: exponent > 0.
+
+    Returns:
+        `[...]` int32.
+    """
+    steps = jnp.arange(1, _LONGEST + 1)
+    reached = jnp.cumsum(steps ** -jnp.asarray(mu, uniform.dtype))
+    found = jnp.searchsorted(reached[:-1], uniform * reached[-1], side="right")
+    return found.astype(jnp.int32) + 1
 
 
 def linear(
