@@ -218,8 +218,10 @@ CASES = {
             "double_q": True,
             "target_period": 3,
             "epsilon_end": 0.2,
+            "n_step": 3,
+            "duration_mu": 2.0,
         },
-        {"gamma": 0.9, "tau": 0.5, "exploration_fraction": 1.0, "epsilon_end": 0.9},
+        {"gamma": 0.9, "tau": 0.5, "exploration_fraction": 1.0, "duration_mu": 1.2},
     ),
 }
 
