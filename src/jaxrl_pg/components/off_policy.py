@@ -184,23 +184,22 @@ def gather(
     """
     next_key, *keys = jax.random.split(state.key, 4)
     noise_key, env_key, update_key = collectives.device_keys(keys)
-    learning = is_learning(config, state.iteration)
     num_envs = state.actor.episode_return.shape[0]
     draws: Any
-    if config.duration_mu is not None:
+    if config.duration_mu is None:
+        draws = noise(env.spec, noise_key, config.num_steps, num_envs)
+    else:
         three = jax.random.uniform(noise_key, (3 * config.num_steps * num_envs,))
         whether, which, long = three.reshape(3, config.num_steps, num_envs)
         draws = whether, which, exploration.durations(long, config.duration_mu)
-        share = jnp.where(learning, share, 1.0)
-    else:
-        draws = noise(env.spec, noise_key, config.num_steps, num_envs)
     if not env.spec.discrete:
         draws = distributions.correlated(draws, config.noise_correlation)
+    learning = is_learning(config, state.iteration)
 
     def behave(obs: Obs, draws: Any, hidden: Any) -> tuple[jax.Array, tuple[()], Any]:
         params = policy(obs)
         if config.duration_mu is not None:
-            action, hidden = persist(obs, params, hidden, draws, share)
+            action, hidden = persist(obs, params, hidden, draws, jnp.where(learning, share, 1.0))
             return action, (), hidden
         if env.spec.discrete:
             params = jnp.where(learning, params, networks.legal_logits(obs, 0.0))
