@@ -10,6 +10,10 @@ steps; `tau=1` copies it, as in the paper (doi 10.1038/nature14236, algorithm 1)
 the action is chosen by Q and valued by Q', `Q'(s', argmax_a' Q(s', a'))`, which does not
 overestimate by taking the largest of noisy values (van Hasselt et al. 2016, arXiv 1509.06461).
 
+Uniform actions one by one reach little; with `duration_mu` an exploring action is repeated for a
+random number of steps (temporally extended epsilon-greedy, Dabney et al. 2020, arXiv 2006.01782).
+With `n_step` a target has several rewards (Hessel et al. 2018, arXiv 1710.02298).
+
 Where it differs from the paper: Adam stands in for RMSProp, and the gradient's norm is clipped
 (`max_grad_norm`) instead of every error. Where it differs from most of the field: several
 environments step side by side, and a step cut off by a time limit bootstraps from its own final

@@ -3,6 +3,12 @@
 An agent's config is an `OffPolicyConfig`. An iteration is: `gather` steps into the replay, learn
 from rows sampled out of it (`replay_updates`), `advance` the train state. Until `learning_starts`
 actions are uniformly random and nothing is learned.
+
+Two options help where rewards are rare. With `n_step` a row of the replay is a transition of
+several steps, made when they are taken, so that a reward is known that many steps before it after
+one update. Nothing corrects for the actions in between, which an older policy took, and targets
+with an entropy bonus leave theirs out. With `duration_mu` random actions are repeated for random
+numbers of steps (`exploration.persist`), also across iterations.
 """
 
 from __future__ import annotations
