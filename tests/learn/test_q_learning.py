@@ -11,8 +11,18 @@ with five rewards in a target (`n_step`).
 import pytest
 from gates import Gate, measured, show
 
-from jaxrl_pg import dqn, pqn
+from jaxrl_pg import dqn, pqn, soft_q_learning
 
+RARE_REWARDS = {
+    "num_steps": 16,
+    "num_updates": 128,
+    "batch_size": 64,
+    "learning_starts": 5_000,
+    "tau": 0.01,
+    "layer_norm": True,
+    "n_step": 5,
+    "duration_mu": 2.0,
+}
 GATES = {
     "CartPole-v1, pqn": Gate(pqn.Config(env="CartPole-v1", total_timesteps=200_000), 490.0),
     "Breakout-MinAtar, pqn": Gate(
@@ -30,18 +40,15 @@ GATES = {
         dqn.Config(
             env="MountainCar-v0",
             total_timesteps=100_000,
-            num_steps=16,
-            num_updates=128,
-            batch_size=64,
-            learning_starts=5_000,
             target_period=1,
-            tau=0.01,
-            layer_norm=True,
             exploration_fraction=0.3,
-            n_step=5,
-            duration_mu=2.0,
+            **RARE_REWARDS,
         ),
         -125.0,
+    ),
+    "MountainCar-v0, soft_q_learning": Gate(
+        soft_q_learning.Config(env="MountainCar-v0", total_timesteps=50_000, **RARE_REWARDS),
+        -110.0,
     ),
 }
 
