@@ -9,6 +9,7 @@
     closed_form     the analytical update pi exp(A / C) / Z, and the choice of C
     reps            relative entropy policy search: weights, temperature, dual
     soft            maximum-entropy values, targets and losses
+    exploration     epsilon-greedy policies, durations of random actions
     trust_region    Fisher products, conjugate gradient, line search
     batching        shuffled minibatches; means over pieces of a batch
     running_stats   mean and variance of a stream of batches
