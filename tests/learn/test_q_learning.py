@@ -3,9 +3,13 @@
 `python tests/learn/test_q_learning.py` prints the table of the README.
 
 MountainCar pays -1 a step until the goal, and uniform actions never reach it (in none of 4,000
-episodes). What helps there was measured with five seeds each, everything else as below: -139 to
+episodes). What helps DQN there was measured with five seeds each, everything else as below: -139 to
 -186 with neither, -102 to -162 with random actions that persist (`duration_mu`), and -101 to -118
-with five rewards in a target (`n_step`).
+with five rewards in a target (`n_step`). Soft Q-learning stayed at -200 with neither in three of
+three seeds. With 5,000 random steps first and a `duration_mu` of 2 the worst of ten did, too.
+
+On Breakout PPO is ahead at 500,000 steps. With three seeds each it had 22.9 to 29.5 with the
+convolution, and PQN 17.5 to 22.5; flattened, five seeds of PPO had 10.5 to 29.
 """
 
 import pytest
@@ -47,7 +51,12 @@ GATES = {
         -125.0,
     ),
     "MountainCar-v0, soft_q_learning": Gate(
-        soft_q_learning.Config(env="MountainCar-v0", total_timesteps=50_000, **RARE_REWARDS),
+        soft_q_learning.Config(
+            env="MountainCar-v0",
+            total_timesteps=50_000,
+            # Its warm-up must find the goal, since after it no random action persists.
+            **{**RARE_REWARDS, "learning_starts": 10_000, "duration_mu": 1.5},
+        ),
         -110.0,
     ),
 }
