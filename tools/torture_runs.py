@@ -34,6 +34,8 @@ AGENTS = {
     "soft_q_learning": f"--env CartPole-v1 {REPLAY}",
     "td3": f"--env Pendulum-v1 {REPLAY}",
     "ddpg": f"--env Pendulum-v1 {REPLAY}",
+    "pqn": f"--env CartPole-v1 {PASSES} --normalize-obs",
+    "dqn": f"--env CartPole-v1 {REPLAY} --target-period 3",
 }
 PATIENCE = 600.0  # seconds until a process is given up
 

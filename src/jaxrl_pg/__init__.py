@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from jaxrl_pg.agents import analytical as analytical
     from jaxrl_pg.agents import analytical_replay as analytical_replay
     from jaxrl_pg.agents import ddpg as ddpg
+    from jaxrl_pg.agents import dqn as dqn
     from jaxrl_pg.agents import multi_agent as multi_agent
     from jaxrl_pg.agents import natural_gradient as natural_gradient
     from jaxrl_pg.agents import off_policy_actor_critic as off_policy_actor_critic
     from jaxrl_pg.agents import ppo as ppo
+    from jaxrl_pg.agents import pqn as pqn
     from jaxrl_pg.agents import reinforce as reinforce
     from jaxrl_pg.agents import reps as reps
     from jaxrl_pg.agents import sac as sac
@@ -78,6 +80,8 @@ AGENT_NAMES = (
     "soft_q_learning",
     "td3",
     "ddpg",
+    "pqn",
+    "dqn",
     "analytical",
     "analytical_replay",
     "reps",

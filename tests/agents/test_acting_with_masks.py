@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import jaxrl_pg
 import structured
 from compare import assert_bit_equal, assert_close
-from jaxrl_pg import envs, multi_agent, ppo, sac, soft_q_learning
+from jaxrl_pg import dqn, envs, multi_agent, ppo, pqn, sac, soft_q_learning
 from jaxrl_pg.components import networks, off_policy, own_network
 from jaxrl_pg.config import agent_of
 from jaxrl_pg.running.trained_policy import Policy
@@ -93,6 +93,8 @@ ACTING = {
     "ppo-stacked": ppo.Config(env=STRICT, frame_stack=2, **TINY),
     "sac": sac.Config(env=STRICT, **SMALL_REPLAY),
     "soft_q_learning": soft_q_learning.Config(env=STRICT, **SMALL_REPLAY),
+    "pqn": pqn.Config(env=STRICT, normalize_obs=True, epsilon_end=0.5, **TINY),
+    "dqn": dqn.Config(env=STRICT, epsilon_end=0.5, **SMALL_REPLAY),
 }
 
 
@@ -113,7 +115,7 @@ def test_an_evaluation_takes_no_illegal_action(name, deterministic):
     assert np.max(returns) <= structured.LIMIT
 
 
-@pytest.mark.parametrize("name", ["ppo-network", "sac"])
+@pytest.mark.parametrize("name", ["ppo-network", "sac", "pqn", "dqn"])
 def test_a_policy_takes_no_illegal_action(name):
     policy, masks = shaken_policy(name), np.random.default_rng(0).random((200, NUM)) < 0.4
     masks[:, 0] |= ~masks.any(axis=1)

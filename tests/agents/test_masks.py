@@ -11,7 +11,9 @@ from jaxrl_pg import (
     agents,
     analytical,
     analytical_replay,
+    dqn,
     envs,
+    pqn,
     sac,
     soft_q_learning,
 )
@@ -140,7 +142,7 @@ def test_soft_losses_are_those_of_the_legal_actions_alone():
 def test_a_state_without_legal_actions_has_a_value_of_ordinary_size():
     """It may be what a time limit cut an episode off at, and is bootstrapped from."""
     obs = some_obs(np.zeros((2, NUM)))
-    for name in ("soft_q_learning", "sac", "analytical_replay", "ppo"):
+    for name in ("soft_q_learning", "pqn", "dqn", "sac", "analytical_replay", "ppo"):
         config = agents.AGENTS[name].Config(env=STRICT, hidden_sizes=(4,))
         agent = agent_of(config)
         learner = jax.eval_shape(agent.init, config, jax.random.key(0)).learner
@@ -182,6 +184,27 @@ def test_soft_q_learning_does_not_ask_the_q_of_an_illegal_action():
     other = without_a_say(params)
     assert np.any(model.q.apply(params, rows.obs) != model.q.apply(other, rows.obs))
     assert_bit_equal(loss(params, params), loss(other, other))
+
+
+@pytest.mark.parametrize("double_q", [False, True])
+def test_dqn_does_not_ask_the_q_of_an_illegal_action(double_q):
+    config, rows = dqn.Config(env=STRICT, hidden_sizes=(4,), double_q=double_q), first_two()
+    _, network = dqn.build(config)
+    params = filled(config).params
+    loss = jax.jit(lambda p, t: dqn._loss(p, config, network, t, rows, jnp.ones(())))
+    assert_bit_equal(loss(params, params), loss(without_a_say(params), without_a_say(params)))
+
+
+def test_pqn_does_not_ask_the_q_of_an_illegal_action():
+    """Neither how it acts nor what it learns."""
+    config, obs = pqn.Config(env=STRICT, hidden_sizes=(4,)), first_two().obs
+    model, learner = pqn.build(config, 0.3), filled(config)
+
+    def asked(params):
+        new = learner._replace(params=params)
+        return jnp.exp(model.policy(new, obs)), model.value(new, obs)
+
+    assert_bit_equal(*map(jax.jit(asked), (learner.params, without_a_say(learner.params))))
 
 
 @pytest.mark.parametrize("variant", ["twin", "value"])

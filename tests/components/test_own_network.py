@@ -31,6 +31,8 @@ CASES = {
     "soft_q_learning": {**SIZES, **REPLAY},
     "td3": {**SIZES, **REPLAY, "env": "Pendulum-v1"},
     "soft_q_learning-box": {**SIZES, **REPLAY, "env": "Pendulum-v1", "num_particles": 2},
+    "pqn": {**SIZES, **EPOCHS},
+    "dqn": {**SIZES, **REPLAY},
     "analytical_replay-box": {
         **SIZES,
         **REPLAY,
@@ -127,6 +129,7 @@ class NoPolicy(nn.Module):
         ("ppo", "Own", "network='Own' gives no flax module"),
         ("ppo", NoPolicy, "has no method 'policy': ppo needs policy, value"),
         ("soft_q_learning", NoPolicy, "has no method 'q': soft_q_learning needs q"),
+        ("pqn", NoPolicy, "has no method 'q': pqn needs q"),
     ],
 )
 def test_a_network_that_cannot_serve_is_refused(case, network, said):

@@ -287,6 +287,24 @@ CASES = {
         {**OFF_POLICY, **CUT, "num_particles": 8},
         {"gamma": 0.9, "alpha": 1.0, "tau": 0.5},
     ),
+    "pqn": Case(
+        "pqn",
+        {**CARTPOLE, "normalize_obs": True, "normalize_reward": True, "epsilon_end": 0.2},
+        {"learning_rate": 0.003, "gamma": 0.5, "q_lambda": 0.0, "epsilon_start": 0.3},
+    ),
+    "dqn": Case(
+        "dqn",
+        {
+            **OFF_POLICY,
+            "env": "CartPole-v1",
+            "double_q": True,
+            "target_period": 3,
+            "epsilon_end": 0.2,
+            "n_step": 3,
+            "duration_mu": 2.0,
+        },
+        {"gamma": 0.9, "tau": 0.5, "exploration_fraction": 1.0, "duration_mu": 1.2},
+    ),
 }
 
 

@@ -14,11 +14,11 @@ from jaxrl_pg.config import agent_of
 from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
-DISCRETE_ONLY = {"multi_agent"}
+DISCRETE_ONLY = {"multi_agent", "pqn", "dqn"}
 # A gradient in the action; the policy is deterministic, and has no entropy.
 BOX_ONLY = {"ddpg", "td3"}
 # Of values alone, by which the policy is given.
-WITHOUT_POLICY_LOSS = {"multi_agent", "soft_q_learning"}
+WITHOUT_POLICY_LOSS = {"multi_agent", "soft_q_learning", "pqn", "dqn"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
 

@@ -22,6 +22,7 @@ FOLLOW = {
         "target": lambda _, old: old.params,
         "sampler": lambda _, old: old.sampler,
     },
+    "dqn": {"target": lambda _, old: old.params},
     "td3": {"target": lambda _, old: old.params},
     "ddpg": {"target": lambda _, old: old.params},
     "off_policy_actor_critic": {"expected_error": lambda _, old: old.expected_error},

@@ -8,7 +8,7 @@ import pytest
 from blank import state_of
 
 import jaxrl_pg
-from jaxrl_pg.agents import actor_critic, analytical, ppo, sac, soft_q_learning, td3
+from jaxrl_pg.agents import actor_critic, analytical, dqn, ppo, pqn, sac, soft_q_learning, td3
 from jaxrl_pg.components import optim
 
 SIZES = {"num_envs": 4, "num_steps": 2, "hidden_sizes": (3,), "total_timesteps": 16}
@@ -123,7 +123,7 @@ def test_rollouts_that_do_not_split_say_what_would():
             analytical.Config(**values)
 
 
-@pytest.mark.parametrize("module", [ppo, actor_critic, sac, soft_q_learning, td3])
+@pytest.mark.parametrize("module", [ppo, actor_critic, sac, soft_q_learning, td3, pqn, dqn])
 def test_clipping_of_gradients_can_be_switched_off(module):
     assert module.Config(max_grad_norm=None).max_grad_norm is None
 

@@ -13,10 +13,12 @@ from numpy.testing import assert_array_equal
 import jaxrl_pg
 from jaxrl_pg import (
     analytical_replay,
+    dqn,
     envs,
     multi_agent,
     off_policy_actor_critic,
     ppo,
+    pqn,
     sac,
     soft_q_learning,
 )
@@ -34,6 +36,8 @@ CONFIGS = [
     off_policy_actor_critic.Config(env=CELLS, buffer_size=16, **SMALL),
     sac.Config(env=CELLS, **REPLAY),
     soft_q_learning.Config(env=CELLS, **REPLAY),
+    pqn.Config(env=CELLS, num_minibatches=2, normalize_obs=True, **SMALL),
+    dqn.Config(env=CELLS, **REPLAY),
     analytical_replay.Config(env=CELLS, **REPLAY),
 ]
 

@@ -7,6 +7,9 @@ MountainCarContinuous pays only at the goal, and random actions one by one never
 it about 1.6 times in 1,000 steps; nothing else is needed. TD3 with that noise reaches 93.0, and
 92.8 with a fifth of it (`exploration_noise=0.1`), but later. Without its memory all ten seeds of
 TD3 stay at 0.
+
+Acrobot pays -1 a step until the goal. With targets of one reward and uniform actions in the warm-up
+SAC does not find it; with five rewards and random actions that persist it does in every seed.
 """
 
 import pytest
@@ -42,6 +45,22 @@ GATES = {
             noise_correlation=0.95,
         ),
         90.0,
+    ),
+    "Acrobot-v1": Gate(
+        sac.Config(
+            env="Acrobot-v1",
+            total_timesteps=30_000,
+            num_steps=16,
+            num_updates=128,
+            batch_size=64,
+            learning_starts=5_000,
+            tau=0.01,
+            layer_norm=True,
+            target_entropy_ratio=0.3,
+            n_step=5,
+            duration_mu=2.0,
+        ),
+        -100.0,
     ),
     "CartPole-v1-analytical": Gate(
         analytical_replay.Config(

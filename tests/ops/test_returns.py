@@ -390,3 +390,42 @@ def test_episode_starts_worked():
     done = jnp.array([[0, 1], [1, 1], [0, 0], [0, 0], [1, 0]], bool)
     expected = [[0, 0], [0, 1], [2, 2], [2, 2], [2, 2]]
     assert_array_equal(returns.episode_starts(done), expected)
+
+
+# --- rewards of n steps ---------------------------------------------------------------------------
+
+
+def n_step_rewards_loop(reward, done, gamma, n):
+    """The docstring's formula, one number at a time."""
+    total, count = np.zeros(reward.shape), np.zeros(reward.shape, int)
+    for t in range(reward.shape[0]):
+        for b in range(reward.shape[1]):
+            for i in range(t, min(t + n, reward.shape[0])):
+                total[t, b] += gamma ** (i - t) * float(reward[i, b])
+                count[t, b] += 1
+                if done[i, b]:
+                    break
+    return total, count
+
+
+def test_rewards_of_n_steps_worked():
+    # gamma = 1/2, n = 3; the second step ends an episode, the last one the rollout:
+    # 1 + 2/2 = 2 of two steps; 2 of one; 4 + 8/2 + 16/4 = 12 of three; 8 + 16/2 = 16; 16
+    reward, done = column(1.0, 2.0, 4.0, 8.0, 16.0), flags(0, 1, 0, 0, 0)
+    total, count = returns.n_step_rewards(reward, done, 0.5, 3)
+    assert_allclose(total[:, 0], [2.0, 2.0, 12.0, 16.0, 16.0])
+    assert_array_equal(count[:, 0], [2, 1, 3, 2, 1])
+
+
+@pytest.mark.parametrize("n", [1, 2, 4, 50])
+def test_rewards_of_n_steps_are_those_of_the_loop_and_make_n_step_returns(n):
+    reward, _, next_value, terminated, truncated = rollout(3)
+    done = terminated | truncated
+    total, count = returns.n_step_rewards(reward, jnp.asarray(done), 0.9, n)
+    expected = n_step_rewards_loop(reward, done, 0.9, n)
+    assert_allclose(total, expected[0], rtol=1e-5, atol=1e-6)
+    assert_array_equal(count, expected[1])
+    last = np.arange(T)[:, None] + np.asarray(count) - 1, np.arange(B)[None]
+    bootstrap = np.where(terminated, 0.0, next_value)[last]
+    whole = N_STEP(reward, next_value, terminated, truncated, 0.9, n)
+    assert_allclose(total + 0.9**count * bootstrap, whole, rtol=1e-4, atol=1e-5)

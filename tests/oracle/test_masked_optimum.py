@@ -80,6 +80,7 @@ REPLAY = {
 # A third of the actions are any legal ones, and replayed.
 MIXED = {"num_steps": 8, "behaviour_epsilon": 0.3, "buffer_size": 64 * 8 * 8, "learning_rate": 0.02}
 SAC = {**REPLAY, "alpha": 0.02, "learn_alpha": False}
+EXPLORE = {"epsilon_end": 0.05, "exploration_fraction": 0.8, "layer_norm": False}
 
 
 class Case(NamedTuple):
@@ -106,10 +107,19 @@ CASES = {
     "sac-twin": Case("sac", SAC, 60),
     "sac-value": Case("sac", {**SAC, "variant": "value", "policy_loss": "kl_projection"}, 60),
     "soft_q_learning": Case("soft_q_learning", {**REPLAY, "alpha": 0.02}, 60),
+    "pqn": Case("pqn", {**EPOCHS, **EXPLORE}, 60),
+    "dqn": Case("dqn", {**REPLAY, **EXPLORE, "target_period": 1}, 60),
     "analytical_replay": Case("analytical_replay", REPLAY, 60),
 }
 # Those that differ in what they make of a mask; the others are among the slow tests.
-QUICK = {"ppo", "analytical-all_actions", "sac-twin", "soft_q_learning", "analytical_replay"}
+QUICK = {
+    "ppo",
+    "analytical-all_actions",
+    "sac-twin",
+    "soft_q_learning",
+    "pqn",
+    "analytical_replay",
+}
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in CASES if name not in QUICK]
 every_case = pytest.mark.parametrize("name", [*sorted(QUICK), *SLOW])
 
@@ -209,7 +219,7 @@ def test_everything_that_is_reported_is_finite(name):
             assert np.all(np.isfinite(x)), field
 
 
-@pytest.mark.parametrize("name", ["ppo", "soft_q_learning"])
+@pytest.mark.parametrize("name", ["ppo", "soft_q_learning", "pqn"])
 def test_the_critic_knows_the_exact_values(name):
     run = trained(name)
     assert_allclose(run.value[:, :-1].mean(axis=0), optimum()[1][:-1], atol=0.1)

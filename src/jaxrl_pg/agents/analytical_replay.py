@@ -242,7 +242,8 @@ def _critic_step(
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the Q networks; the target follows."""
     actions = model.actions(learner.old, learner.target, rows.next_obs, noise)
-    target = soft.backup(rows.reward, rows.terminated, _expected_q(actions), config.gamma)
+    discount = off_policy.discount(config, rows)
+    target = soft.backup(rows.reward, rows.terminated, _expected_q(actions), discount)
 
     def loss(critics: Any) -> tuple[jax.Array, Metrics]:
         q = q_of(model.critics, critics, rows.obs, rows.action)

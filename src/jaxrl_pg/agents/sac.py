@@ -318,7 +318,8 @@ def _critic_loss(
         next_value = soft.expected_value(actions, alpha)
     else:
         next_value = model.state_value(learner.target, rows.next_obs)
-    target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
+    discount = off_policy.discount(config, rows)
+    target = soft.backup(rows.reward, rows.terminated, next_value, discount)
     q = q_of(model.critics, critics, rows.obs, rows.action)
     q_loss = soft.q_loss(q, target)
     metrics = {"loss/q": q_loss, "q/mean": jnp.mean(q)}

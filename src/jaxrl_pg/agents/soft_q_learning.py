@@ -219,7 +219,8 @@ def _loss(
 ) -> tuple[jax.Array, Metrics]:
     next_q = _q_values(model, target_params, rows.next_obs, noise)
     next_value = _soft_value(config, model, next_q)
-    target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
+    discount = off_policy.discount(config, rows)
+    target = soft.backup(rows.reward, rows.terminated, next_value, discount)
     q = q_of(model.q, params, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
     metrics = {"loss/q": loss, "q/mean": jnp.mean(q), "alpha": jnp.asarray(config.alpha)}

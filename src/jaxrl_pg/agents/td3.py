@@ -242,7 +242,8 @@ def _critic_loss(
     smoothing = jnp.clip(config.target_policy_noise * noise, -clip, clip)
     action = jnp.clip(model.action(learner.target.policy, rows.next_obs) + smoothing, -1.0, 1.0)
     next_value = jnp.min(model.q(learner.target.critics, rows.next_obs, action), axis=0)
-    target = soft.backup(rows.reward, rows.terminated, next_value, config.gamma)
+    discount = off_policy.discount(config, rows)
+    target = soft.backup(rows.reward, rows.terminated, next_value, discount)
     q = model.q(critics, rows.obs, rows.action)
     loss = soft.q_loss(q, target)
     return loss, {"loss/q": loss, "q/mean": jnp.mean(q)}

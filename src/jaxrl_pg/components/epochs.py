@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from jaxrl_pg.components import optim
-from jaxrl_pg.components.on_policy import EpochsConfig
+from jaxrl_pg.components.on_policy import MinibatchFields
 from jaxrl_pg.ops import batching, collectives
 from jaxrl_pg.types import Metrics, OptState, Params
 
@@ -19,7 +19,7 @@ Loss = Callable[[Any, Params], tuple[jax.Array, Metrics]]
 
 
 def fit(
-    config: EpochsConfig, loss: Loss, rows: Any, start: Fit, key: jax.Array, rate: jax.Array
+    config: MinibatchFields, loss: Loss, rows: Any, start: Fit, key: jax.Array, rate: jax.Array
 ) -> tuple[Fit, Metrics]:
     """Pass over the rows `num_epochs` times, each time in another order.
 
@@ -46,7 +46,7 @@ def fit(
 
 
 def gradient_step(
-    config: EpochsConfig, loss: Loss, minibatch: Any, start: Fit, rate: jax.Array
+    config: MinibatchFields, loss: Loss, minibatch: Any, start: Fit, rate: jax.Array
 ) -> tuple[Fit, Metrics]:
     """Take one step of Adam on some of the rows; devices average their gradients.
 

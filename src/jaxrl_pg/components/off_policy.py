@@ -3,6 +3,12 @@
 An agent's config is an `OffPolicyConfig`. An iteration is: `gather` steps into the replay, learn
 from rows sampled out of it (`replay_updates`), `advance` the train state. Until `learning_starts`
 actions are uniformly random and nothing is learned.
+
+Two options help where rewards are rare. With `n_step` a row of the replay is a transition of
+several steps, made when they are taken, so that a reward is known that many steps before it after
+one update. Nothing corrects for the actions in between, which an older policy took, and targets
+with an entropy bonus leave theirs out. With `duration_mu` random actions are repeated for random
+numbers of steps (`exploration.persist`), also across iterations.
 """
 
 from __future__ import annotations
@@ -16,8 +22,9 @@ import jax.numpy as jnp
 from jaxrl_pg import envs
 from jaxrl_pg.components import layers, networks, optim, own_network, replay, rollout
 from jaxrl_pg.components.critics import Critics, q_network
+from jaxrl_pg.components.exploration import Held, persist
 from jaxrl_pg.config import Activation, BaseConfig, Fraction, Positive, Range
-from jaxrl_pg.ops import collectives, distributions, full_normal
+from jaxrl_pg.ops import collectives, distributions, exploration, full_normal, returns
 from jaxrl_pg.types import (
     ActorState,
     EnvSpec,
@@ -36,6 +43,7 @@ __all__ = [
     "Rows",
     "act",
     "advance",
+    "discount",
     "gather",
     "gradient_step",
     "is_learning",
@@ -77,10 +85,20 @@ class OffPolicyConfig(BaseConfig):
     """factor of rewards in what is learned; with a temperature, dividing that by it is the same"""
     noise_correlation: Annotated[float, Fraction] = 0.0
     """correlation of a Box action's noise with that of the step before, within an iteration"""
+    duration_mu: Annotated[float, Positive] | None = None
+    """a discrete random action is repeated for n steps with probability ~ n^-mu, in the warm-up and
+    by epsilon-greedy agents (2 is usual); None takes each for one step"""
+    n_step: Annotated[int, Positive] = 1
+    """rewards before the critic's value in a target; fewer where an episode or iteration ends"""
 
     def check(self) -> None:
         """Refuse sizes that do not split over the devices, or that no int32 can index."""
         super().check()
+        if self.n_step > self.num_steps:
+            raise ValueError(
+                f"n_step={self.n_step} rewards are of one iteration and num_steps={self.num_steps}:"
+                f" give num_steps={self.n_step} or more (a multiple keeps targets long)"
+            )
         if self.buffer_size + self.steps_per_iteration >= 2**31:
             raise ValueError(
                 f"buffer_size={self.buffer_size} and the {self.steps_per_iteration} steps of an "
@@ -121,6 +139,9 @@ class Rows(NamedTuple):
         reward: `[N]`, the environment's times `reward_scale`.
         terminated: `[N]` bool; false where only a time limit ended the episode.
         next_obs: `[N, ...]` the observation this step led to, before any reset.
+        discount: `[N]` of the value of `next_obs`; `()` where that is gamma, with `n_step=1`. With
+            more, `reward` is the discounted sum of `n_step` rewards, and `next_obs` and
+            `terminated` are those of the last of these steps.
     """
 
     obs: Obs
@@ -128,6 +149,7 @@ class Rows(NamedTuple):
     reward: jax.Array
     terminated: jax.Array
     next_obs: Obs
+    discount: Any = ()
 
 
 class Experience(NamedTuple):
@@ -154,15 +176,20 @@ def start(
     """Return a key for parameters, first observations, an empty replay, and a key to train with.
 
     Raises:
-        ValueError: for Box actions without finite bounds, since `sample` squashes them.
+        ValueError: for Box actions without finite bounds, since `sample` squashes them, and for
+            Box actions that are to be repeated.
     """
     envs.spaces.require_squashable(env.core, env.params, config.agent.name)
     params_key, reset_key, train_key = jax.random.split(key, 3)
     actor = rollout.start(env, reset_key, config.num_envs)
+    if config.duration_mu is not None:
+        actor = actor._replace(hidden=_nothing_held(config, env))
     action_type = jnp.int32 if env.spec.discrete else jnp.float32
     action = jnp.zeros(env.spec.action_shape, action_type)
     obs = jax.tree.map(lambda x: x[0], actor.obs)
     row = Rows(obs, action, jnp.zeros(()), terminated=jnp.zeros((), bool), next_obs=obs)
+    if config.n_step > 1:
+        row = row._replace(discount=jnp.zeros(()))
     memory = replay.init(row, config.buffer_size, config.num_devices)
     return params_key, actor, memory, train_key
 
@@ -172,6 +199,7 @@ def gather(
     env: envs.Env,
     state: TrainState[Any],
     policy: Callable[[Obs], Any],
+    share: jax.Array | float = 0.0,
 ) -> Experience:
     """Take `num_steps` steps of this device's environments into its replay.
 
@@ -180,16 +208,27 @@ def gather(
         env: the environment.
         state: where the iteration begins.
         policy: from observations `[B, ...]` to the parameters of the policy's distribution.
+        share: with `duration_mu`, how often a random action is begun beside the policy's.
     """
     next_key, *keys = jax.random.split(state.key, 4)
     noise_key, env_key, update_key = collectives.device_keys(keys)
-    draws = noise(env.spec, noise_key, config.num_steps, state.actor.episode_return.shape[0])
+    num_envs = state.actor.episode_return.shape[0]
+    draws: Any
+    if config.duration_mu is None:
+        draws = noise(env.spec, noise_key, config.num_steps, num_envs)
+    else:
+        three = jax.random.uniform(noise_key, (3 * config.num_steps * num_envs,))
+        whether, which, long = three.reshape(3, config.num_steps, num_envs)
+        draws = whether, which, exploration.durations(long, config.duration_mu)
     if not env.spec.discrete:
         draws = distributions.correlated(draws, config.noise_correlation)
     learning = is_learning(config, state.iteration)
 
-    def behave(obs: Obs, draws: jax.Array, hidden: Any) -> tuple[jax.Array, tuple[()], Any]:
+    def behave(obs: Obs, draws: Any, hidden: Any) -> tuple[jax.Array, tuple[()], Any]:
         params = policy(obs)
+        if config.duration_mu is not None:
+            action, hidden = persist(obs, params, hidden, draws, jnp.where(learning, share, 1.0))
+            return action, (), hidden
         if env.spec.discrete:
             params = jnp.where(learning, params, networks.legal_logits(obs, 0.0))
             return sample(params, draws), (), hidden
@@ -197,13 +236,41 @@ def gather(
         uniform = jax.lax.erf(draws / jnp.sqrt(2.0))
         return jnp.where(learning, sample(params, draws), uniform), (), hidden
 
-    def record(obs: Obs, action: jax.Array, _: Any, timestep: TimeStep) -> Rows:
+    def record(obs: Obs, action: jax.Array, _: Any, timestep: TimeStep) -> Any:
         reward = config.reward_scale * timestep.reward
-        return Rows(obs, action, reward, timestep.terminated, timestep.final_obs)
+        row = Rows(obs, action, reward, timestep.terminated, timestep.final_obs)
+        return row if config.n_step == 1 else (row, timestep.terminated | timestep.truncated)
 
     actor, rows, episodes = rollout.collect(env, behave, record, state.actor, draws, env_key)
+    if config.n_step > 1:
+        rows = _of_many_steps(config, *rows)
     rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
     return Experience(actor, replay.add(state.memory, rows), episodes, update_key, next_key)
+
+
+def _nothing_held(config: OffPolicyConfig, env: envs.Env) -> Held:
+    if not env.spec.discrete:
+        raise ValueError(
+            f"duration_mu={config.duration_mu} repeats discrete actions and {config.env!r} has "
+            "real ones: give noise_correlation instead"
+        )
+    zeros = jnp.zeros((2, config.num_envs), jnp.int32)
+    return Held(zeros[0], zeros[1])
+
+
+def _of_many_steps(config: OffPolicyConfig, rows: Rows, done: jax.Array) -> Rows:
+    """Transitions `[T, B]` of `n_step` steps, from those of one and where episodes ended."""
+    reward, count = returns.n_step_rewards(rows.reward, done, config.gamma, config.n_step)
+    last = jnp.arange(done.shape[0])[:, None] + count - 1
+    which = last, jnp.arange(done.shape[1])[None]
+    terminated, next_obs = jax.tree.map(lambda x: x[which], (rows.terminated, rows.next_obs))
+    discount = jnp.asarray(config.gamma) ** count
+    return Rows(rows.obs, rows.action, reward, terminated, next_obs, discount)
+
+
+def discount(config: OffPolicyConfig, rows: Rows) -> jax.Array | float:
+    """Return the discount of the value of `next_obs` in some rows, a number or `[N]`."""
+    return config.gamma if config.n_step == 1 else rows.discount
 
 
 def is_learning(config: OffPolicyConfig, iteration: jax.Array) -> jax.Array:

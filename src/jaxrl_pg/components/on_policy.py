@@ -1,7 +1,8 @@
 """What on-policy agents share: their fields, acting, and rows to learn from.
 
 An agent's config is an `OnPolicyConfig`; its learner has `params` (of a `networks.ActorCritic`)
-and `normalizer`. An iteration is: `gather` a rollout, learn from it, `advance` the train state.
+and `normalizer`. An agent without a policy network has a `RolloutConfig` and a `Model` of its own.
+An iteration is: `gather` a rollout, learn from it, `advance` the train state.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from jaxrl_pg.components.models import (
 )
 from jaxrl_pg.components.on_policy_config import (
     EpochsConfig,
+    MinibatchFields,
     OnPolicyConfig,
+    RolloutConfig,
     SingleStepConfig,
 )
 from jaxrl_pg.ops import collectives, returns
@@ -48,8 +51,10 @@ __all__ = [
     "EpochsConfig",
     "Experience",
     "Learner",
+    "MinibatchFields",
     "Model",
     "OnPolicyConfig",
+    "RolloutConfig",
     "SingleStepConfig",
     "act",
     "adopt",
@@ -146,7 +151,7 @@ def start(
     return params, normalizer, actor, train_key
 
 
-def gather(config: OnPolicyConfig, model: Model, state: TrainState[Any]) -> Experience:
+def gather(config: RolloutConfig, model: Model, state: TrainState[Any]) -> Experience:
     """Take a rollout of `num_steps` steps, and its rewards into the normaliser's statistics."""
     env, family, learner = model.env, model.family, state.learner
     next_key, *keys = jax.random.split(state.key, 4)
@@ -245,7 +250,7 @@ def _sequences(experience: Experience, end: jax.Array) -> Sequences:
 
 
 def gradient_step(
-    config: OnPolicyConfig,
+    config: RolloutConfig,
     learner: Learner,
     experience: Experience,
     grads: Params,
@@ -288,7 +293,7 @@ def advance(
     return state, rollout.episode_means({**metrics, **experience.episodes})
 
 
-def learning_rate(config: OnPolicyConfig, iteration: jax.Array) -> jax.Array:
+def learning_rate(config: RolloutConfig, iteration: jax.Array) -> jax.Array:
     """Return this iteration's learning rate."""
     initial = jnp.asarray(config.learning_rate)
     if not config.anneal_lr:

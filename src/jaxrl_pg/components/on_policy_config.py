@@ -6,11 +6,17 @@ from typing import Annotated
 
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
 
-__all__ = ["EpochsConfig", "OnPolicyConfig", "SingleStepConfig"]
+__all__ = [
+    "EpochsConfig",
+    "MinibatchFields",
+    "OnPolicyConfig",
+    "RolloutConfig",
+    "SingleStepConfig",
+]
 
 
-class OnPolicyConfig(BaseConfig):
-    """Fields of every on-policy agent."""
+class RolloutConfig(BaseConfig):
+    """Fields of every agent that learns from its newest rollout and forgets it."""
 
     learning_rate: Annotated[float, Positive] = 5e-4
     """Adam's step size, at the start if annealed"""
@@ -18,17 +24,10 @@ class OnPolicyConfig(BaseConfig):
     """let the learning rate fall linearly to 0 over total_timesteps"""
     max_grad_norm: Annotated[float, Positive] | None = 0.5
     """largest global norm of a gradient; None does not clip it"""
-    ent_coef: float = 0.01
-    """weight of the entropy bonus"""
     normalize_obs: bool = False
     """normalise observations by their running mean and standard deviation"""
     normalize_reward: bool = False
     """divide rewards by the running standard deviation of the discounted return"""
-    shared_torso: bool = False
-    """one torso for policy and value instead of two"""
-    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
-    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
-    where actions end at a bound"""
 
     def check(self) -> None:
         """Refuse environments that do not split over the devices."""
@@ -38,6 +37,18 @@ class OnPolicyConfig(BaseConfig):
                 f"num_envs={self.num_envs} does not split over num_devices={self.num_devices}: "
                 "give a multiple"
             )
+
+
+class OnPolicyConfig(RolloutConfig):
+    """Fields of every on-policy agent with a policy network."""
+
+    ent_coef: float = 0.01
+    """weight of the entropy bonus"""
+    shared_torso: bool = False
+    """one torso for policy and value instead of two"""
+    log_std_init: Annotated[float, Range(-20.0, 10.0)] = 0.0
+    """initial log standard deviation of continuous actions, whose bounds are -1 and 1; try -1 or -2
+    where actions end at a bound"""
 
 
 class SingleStepConfig(OnPolicyConfig):
@@ -61,15 +72,13 @@ class SingleStepConfig(OnPolicyConfig):
     """weight of what Box actions' means pay beyond their bounds, and a spread wider than the box"""
 
 
-class EpochsConfig(OnPolicyConfig):
+class MinibatchFields(RolloutConfig):
     """Fields of agents that pass over a rollout several times, in minibatches."""
 
     num_epochs: Annotated[int, Positive] = 4
     """passes over a rollout"""
     num_minibatches: Annotated[int, Positive] = 32
     """gradient steps per pass"""
-    gae_lambda: Annotated[float, Fraction] = 0.95
-    """decay of the advantage estimate's trace"""
 
     def check(self) -> None:
         """Refuse a rollout that does not split into minibatches, or whose rows no int32 counts."""
@@ -94,3 +103,10 @@ class EpochsConfig(OnPolicyConfig):
                 f"num_epochs={self.num_epochs} is beyond the 2^31 rows that can be indexed: "
                 "lower one of them"
             )
+
+
+class EpochsConfig(MinibatchFields, OnPolicyConfig):
+    """Fields of agents that fit a policy network to a rollout's advantages, in minibatches."""
+
+    gae_lambda: Annotated[float, Fraction] = 0.95
+    """decay of the advantage estimate's trace"""

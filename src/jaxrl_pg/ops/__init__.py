@@ -12,6 +12,7 @@
     mixture         geometric mixtures of two policies
     soft            maximum-entropy values, targets and losses
     stein           Stein variational gradient descent of particles towards a density
+    exploration     epsilon-greedy policies, durations of random actions
     trust_region    Fisher products, conjugate gradient, line search
     batching        shuffled minibatches; means over pieces of a batch
     running_stats   mean and variance of a stream of batches

@@ -22,6 +22,7 @@ __all__ = [
     "episode_starts",
     "gae",
     "n_step_returns",
+    "n_step_rewards",
     "reward_to_go",
     "successor_values",
 ]
@@ -128,6 +129,44 @@ def n_step_returns(
 
     num_more = min(num_steps, reward.shape[0]) - 1
     return jax.lax.fori_loop(0, num_more, one_step_more, reward + gamma * bootstrap)
+
+
+def n_step_rewards(
+    reward: jax.Array, done: jax.Array, gamma: jax.Array | float, num_steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return the sum of the next n discounted rewards, and how many they are.
+
+        R_t = sum_{i<k} gamma^i r_{t+i},  k_t = n, or less where the episode or the rollout ends
+
+    They make a transition of n steps, from s_t to the state that step `t + k_t - 1` leads to, out
+    of which a replay's critic learns `R_t + gamma^k_t V(s'_{t + k_t - 1})`: n-step Q-learning. With
+    the values at hand, `n_step_returns` is the same sum.
+
+    Source: Sutton and Barto 2018, equation 7.1; Hessel et al. 2018 (arXiv 1710.02298), equation 2.
+
+    Args:
+        reward: `[T, B]`.
+        done: `[T, B]` bool, whether the step was the last of its episode.
+        gamma: discount, in [0, 1].
+        num_steps: n, at least 1.
+
+    Returns:
+        R `[T, B]` in units of reward, and k `[T, B]` int32.
+
+    Raises:
+        AssertionError: if the shapes differ.
+    """
+    chex.assert_equal_shape([reward, done])
+    last = done.at[-1].set(True)
+
+    def one_step_more(
+        _: jax.Array, shorter: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        total, count = (jnp.roll(x, -1, axis=0) for x in shorter)
+        return reward + jnp.where(last, 0.0, gamma * total), jnp.where(last, 1, 1 + count)
+
+    start = reward, jnp.ones(reward.shape, jnp.int32)
+    return jax.lax.fori_loop(0, min(num_steps, reward.shape[0]) - 1, one_step_more, start)
 
 
 def reward_to_go(
