@@ -118,7 +118,7 @@ def init(config: OnPolicyConfig, key: jax.Array) -> TrainState[Learner]:
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def adopt(config: OnPolicyConfig, learner: Any, given: Any) -> Any:
+def adopt(config: RolloutConfig, learner: Any, given: Any) -> Any:
     """Return a learner with the networks and statistics of another, and a fresh optimiser.
 
     Args:
