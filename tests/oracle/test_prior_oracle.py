@@ -69,7 +69,7 @@ def test_the_projections_optimum_is_the_exact_update_with_the_prior(target, shar
         gain = np.mean(np.sum(np.exp(new.log_policy) * solved.advantage, axis=1))
         ratio = new.log_policy - np.log(POLICY_G)
         kl = np.mean(np.sum(np.exp(new.log_policy) * ratio, axis=1))
-        proved = (4 * GAMMA + (1 - GAMMA) * 2 / np.log(2)) / (1 - GAMMA)
+        proved = np.exp(np.euler_gamma) / (1 - GAMMA)
         proved *= float(metrics["analytical/eps"])
         expected = (gain - proved * kl) / (1 - GAMMA)
         assert_allclose(metrics["analytical/estimated_certificate"], expected, rtol=1e-3)

@@ -7,7 +7,7 @@ An iteration is: `gather` a rollout, learn from it, `advance` the train state.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -74,6 +74,8 @@ __all__ = [
     "values",
 ]
 
+LearnerT = TypeVar("LearnerT")
+
 
 class Learner(NamedTuple):
     """State of an agent that learns by one optimiser and nothing else.
@@ -118,7 +120,7 @@ def init(config: OnPolicyConfig, key: jax.Array) -> TrainState[Learner]:
     return TrainState(learner, actor, (), train_key, jnp.zeros((), jnp.int32))
 
 
-def adopt(config: RolloutConfig, learner: Any, given: Any) -> Any:
+def adopt(config: RolloutConfig, learner: LearnerT, given: LearnerT) -> LearnerT:
     """Return a learner with the networks and statistics of another, and a fresh optimiser.
 
     Args:
@@ -126,8 +128,9 @@ def adopt(config: RolloutConfig, learner: Any, given: Any) -> Any:
         learner: a fresh `Learner`, or one with more fields, which stay as they are.
         given: of the same kind.
     """
-    opt_state = optim.init(given.params, config.optimizer)
-    return learner._replace(params=given.params, opt_state=opt_state, normalizer=given.normalizer)
+    fresh, old = cast(Any, learner), cast(Any, given)  # of any type that has these fields
+    opt_state = optim.init(old.params, config.optimizer)
+    return fresh._replace(params=old.params, opt_state=opt_state, normalizer=old.normalizer)
 
 
 def start(

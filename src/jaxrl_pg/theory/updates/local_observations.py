@@ -48,9 +48,10 @@ def local_advantage(
     return jnp.where(weight[:, None] > 0, total / jnp.where(weight > 0, weight, 1.0)[:, None], 0.0)
 
 
+@checked(log_policy=log_rows("OA"), observation=indices("S"))
 def policy_of_states(log_policy: jax.Array, observation: jax.Array) -> jax.Array:
     """Return the log-policy `[S, A]` of states whose observations `[S]` have `[O, A]`."""
-    return log_policy[observation]
+    return log_policy[jnp.asarray(observation)]
 
 
 @checked(
@@ -82,6 +83,7 @@ def local_update(
     return analytical_update(log_policy, local, constant)
 
 
+@checked()
 def hidden_step(gamma: jax.typing.ArrayLike = 0.9) -> tuple[MDP, jax.Array]:
     """Return an MDP, and its observations, on which the update loses though it gains at both.
 
