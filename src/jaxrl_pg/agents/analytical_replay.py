@@ -271,19 +271,7 @@ def _policy_step(
 ) -> tuple[Learner, Metrics]:
     """Take one gradient step of the policy; every `policy_period` of them it becomes pi_old."""
     actions = model.actions(learner.old, learner.params.critics, obs, noise)
-    advantage = closed_form.centred(actions.q, actions.log_prior)
-    advantage = networks.legal_only(obs, advantage)
-    eps = step_size.running_eps(learner.eps, advantage, learner.rounds, config.eps_decay)
-    log_target, chosen = step_size.improve(
-        config,
-        config.gamma,
-        actions.log_prior,
-        advantage,
-        eps,
-        progress,
-        config.weighting,
-        config.weight_clip,
-    )
+    log_target, eps, chosen = _e_step(config, learner, progress, obs, actions)
     policy, multipliers = learner.params.policy, learner.multipliers
     (grads, held), metrics = jax.grad(_policy_loss, (0, 6), has_aux=True)(
         policy, config, model, obs, actions, log_target, multipliers
@@ -309,6 +297,26 @@ def _policy_step(
     )
     chosen |= trust.report(multipliers)
     return learner, {**chosen, **metrics, "policy/grad_norm": norm}
+
+
+def _e_step(
+    config: Config, learner: Learner, progress: jax.Array, obs: Obs, actions: Sampled
+) -> tuple[jax.Array, jax.Array, Metrics]:
+    """Return the target at some observations, `log pi_target` `[N, K]`, eps, and what is chosen."""
+    advantage = closed_form.centred(actions.q, actions.log_prior)
+    advantage = networks.legal_only(obs, advantage)
+    eps = step_size.running_eps(learner.eps, advantage, learner.rounds, config.eps_decay)
+    log_target, chosen = step_size.improve(
+        config,
+        config.gamma,
+        actions.log_prior,
+        advantage,
+        eps,
+        progress,
+        config.weighting,
+        config.weight_clip,
+    )
+    return log_target, eps, chosen
 
 
 def _policy_loss(
