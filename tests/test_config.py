@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jaxrl_pg import config as configs
-from jaxrl_pg.agents import ppo
+from jaxrl_pg.agents import actor_critic, ppo
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, PytreeDataclass, Range, nearest
 
 
@@ -369,6 +369,17 @@ def test_to_dict_is_plain():
     assert values["clip_eps_vf"] is None
     assert values["env"].endswith(":Named")
     json.dumps(values)
+
+
+def test_an_older_config_is_what_it_was():
+    """Fields that came later, and whose defaults would change what a run learns, are as before."""
+    config = actor_critic.Config(gamma=0.5)
+    values = configs.to_dict(config)
+    assert configs.from_dict(actor_critic.Config, values) == config
+    older = {name: x for name, x in values.items() if name not in ("std_rate", "bound_coef")}
+    assert configs.from_dict(actor_critic.Config, older) == config.replace(
+        std_rate=1.0, bound_coef=0.0
+    )
 
 
 def test_from_dict_refuses_what_the_class_does():

@@ -113,6 +113,8 @@ class BaseConfig(PytreeDataclass):
 
     agent: ClassVar[Any] = None
     """the `types.Agent` that the class configures; a subclass has the same"""
+    before: ClassVar[dict[str, Any]] = {}
+    """what a saved config stands for that is older than these fields, where it is no default"""
 
     env: Any = "CartPole-v1"
     """name (`jaxrl-pg envs` lists them), or an object with gymnax 1.0's interface"""
@@ -243,10 +245,14 @@ def to_dict(config: BaseConfig) -> dict[str, Any]:
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     """Make a config of what `to_dict` gave: lists become tuples again.
 
+    Fields that it does not have yet are as the class has them in `before`, else at their defaults,
+    so that an older run goes on as it was.
+
     Raises:
         ValueError: for fields that the class does not have, or bad values.
     """
-    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return cls(**{**getattr(cls, "before", {}), **given})
 
 
 @functools.cache

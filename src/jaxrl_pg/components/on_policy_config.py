@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, Range
 
@@ -65,6 +65,8 @@ class SingleStepConfig(OnPolicyConfig):
     and reinforce is within .002 of each. With `std_rate=1` and `bound_coef=0` actor_critic ends at
     the bound for the first two (500,000 steps, 2 seeds).
     """
+
+    before: ClassVar[dict[str, Any]] = {"std_rate": 1.0, "bound_coef": 0.0}
 
     std_rate: Annotated[float, Positive] = 10.0
     """learning rate of Box actions' log standard deviation, in units of learning_rate"""
