@@ -179,7 +179,8 @@ def act(
         best = jnp.argmax(model.q_values(learner.params, obs, action), axis=0)
         return action[best, jnp.arange(best.size)]
     if model.sampler is not None:
-        return off_policy.sample(policy, _noise(model, key, 1, obs)[0])
+        num = jax.tree.leaves(obs)[0].shape[0]
+        return off_policy.sample(policy, off_policy.noise(model.env.spec, key, 1, num)[0])
     return off_policy.act(model.env.spec, policy, key, deterministic)
 
 
@@ -268,10 +269,6 @@ def _policy(config: Config, model: Model, learner: Learner, obs: Obs) -> Any:
     if model.sampler is not None:
         return lambda noise: model.actions(learner.sampler, obs, noise)
     return networks.legal_logits(obs, model.q.apply(learner.params, obs)[0] / config.alpha)
-
-
-def _noise(model: Model, key: jax.Array, num: int, obs: Obs) -> jax.Array:
-    return off_policy.noise(model.env.spec, key, num, jax.tree.leaves(obs)[0].shape[0])
 
 
 def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
