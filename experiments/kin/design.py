@@ -1,8 +1,9 @@
 """Write the experiments that compare the analytical update with its kin, tuned alike.
 
-    .venv/bin/python experiments/kin/design.py                      kin_tuning, kin_replay_tuning
-    .venv/bin/python experiments/kin/design.py runs/kin_tuning      kin and kin_ablation
-    .venv/bin/python experiments/kin/design.py runs/kin_replay_tuning               kin_replay
+    .venv/bin/python experiments/kin/design.py                            every tuning
+    .venv/bin/python experiments/kin/design.py runs/kin_tuning            kin and kin_ablation
+    .venv/bin/python experiments/kin/design.py runs/kin_brax_tuning       kin_brax
+    .venv/bin/python experiments/kin/design.py runs/kin_replay_tuning     kin_replay
 
 Without a folder it writes the tunings, from the tables below and from the presets. With the folder
 of a finished tuning it gives each method, in each environment, the setting with the highest return
@@ -67,6 +68,9 @@ TASKS = [
     Task("Catch-bsuite", 100_000, BONUS),
     Task("DeepSea-bsuite", 100_000, BONUS),
     Task("Breakout-MinAtar", 200_000, IMAGES | BONUS),
+]
+# Apart, since a step of them costs as much as ten of most others.
+BRAX_TASKS = [
     Task("brax:inverted_pendulum?backend=generalized", 250_000, BRAX | NO_BONUS),
     Task("brax:reacher?backend=generalized", 250_000, BRAX | NO_BONUS),
 ]
@@ -99,7 +103,11 @@ REPLAY_METHODS = {
         [0.03, 0.1, 0.3, 1.0],
     ),
 }
-STUDIES = {"kin": (TASKS, METHODS), "kin_replay": (REPLAY_TASKS, REPLAY_METHODS)}
+STUDIES = {
+    "kin": (TASKS, METHODS),
+    "kin_brax": (BRAX_TASKS, METHODS),
+    "kin_replay": (REPLAY_TASKS, REPLAY_METHODS),
+}
 # What `kin_ablation` changes of the tuned update, one thing at a time.
 ABLATIONS: dict[str, Fields] = {
     "as tuned": {},

@@ -24,7 +24,7 @@ def design():
         del sys.modules[name]
 
 
-@pytest.mark.parametrize("name", ["kin", "kin_replay"])
+@pytest.mark.parametrize("name", ["kin", "kin_brax", "kin_replay"])
 def test_a_tuning_is_what_its_tables_give(design, name, monkeypatch):
     found = {}
     monkeypatch.setattr(design.files, "write_atomic", lambda path, text: found.update({path: text}))
