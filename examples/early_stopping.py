@@ -18,7 +18,9 @@ def solved(rows):
 def main(total_timesteps=1_000_000):
     config = ppo.Config(env="CartPole-v1", total_timesteps=int(total_timesteps))
     result = jaxrl_pg.run(config, on_rows=solved, num_evals=40)
-    print(f"{result.metrics['timesteps'][-1]:,} of {config.total_timesteps:,} steps: {result.run_dir}")
+    print(
+        f"{result.metrics['timesteps'][-1]:,} of {config.total_timesteps:,} steps: {result.run_dir}"
+    )
     return result
 
 

@@ -1,7 +1,7 @@
 """Proximal policy optimisation on one page (Schulman et al. 2017, arXiv 1707.06347).
 
     python examples/ppo_one_file.py                    # CartPole-v1, 500,000 steps
-    python examples/ppo_one_file.py Pendulum-v1 1000000
+    python examples/ppo_one_file.py Acrobot-v1
 
 An iteration plays `num_steps` steps in each of `num_envs` environments, estimates how much better
 than expected each action was, and improves policy and critic by many small gradient steps. All of
@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -161,7 +162,8 @@ def train(config, key):
 def main(env="CartPole-v1", total_timesteps=500_000):
     config = Config(env=env, total_timesteps=int(total_timesteps))
     _, mean_return = train(config, jax.random.key(0))
-    for part in jnp.array_split(jnp.arange(num_iterations(config)), 10):
+    iterations = num_iterations(config)
+    for part in np.array_split(np.arange(iterations), min(10, iterations)):
         timesteps = (part[-1] + 1) * config.num_envs * config.num_steps
         print(f"{timesteps:>9,} steps: mean return {jnp.nanmean(mean_return[part]):.1f}")
 

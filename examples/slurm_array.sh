@@ -28,6 +28,10 @@ if [ $# -eq 0 ]; then
   set -- ppo --env CartPole-v1 --total-timesteps 1000000
 fi
 
+out_of_time=false
+trap 'out_of_time=true; kill -TERM $(jobs -p)' USR1 # the run saves, and ends with 143
+trap 'kill -TERM $(jobs -p)' TERM                   # cancelled or preempted: it saves, and no more
+
 # To train on a GPU: #SBATCH --gpus-per-task=1. A virtual environment: source its activate here.
 if [ -e "$run/config.json" ]; then
   jaxrl-pg resume "$run" &
@@ -35,10 +39,6 @@ else
   jaxrl-pg train "$@" --seed "$SLURM_ARRAY_TASK_ID" --run-dir "$run" &
 fi
 training=$!
-
-out_of_time=false
-trap 'out_of_time=true; kill -TERM "$training"' USR1 # the run saves, and ends with 143
-trap 'kill -TERM "$training"' TERM                   # cancelled or preempted: save, and no more
 
 code=0
 wait "$training" || code=$? # returns early if a signal comes; then the run is still saving
