@@ -380,7 +380,9 @@ def test_the_experiments_of_the_repository_expand(path, monkeypatch):
 
 def test_a_missing_or_broken_file_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"'x': there is no folder experiments/ in .* give the path"):
+    with pytest.raises(
+        ValueError, match=r"'x': there is no folder experiments/ in .* give the path"
+    ):
         experiment.load("x")
     with pytest.raises(ValueError, match=r"cannot read x\.toml .*: give the path of a"):
         experiment.load("x.toml")
