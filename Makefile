@@ -152,7 +152,7 @@ dist: ## build the wheel and the source distribution into dist/, and try the whe
 	.venv-dist/bin/python -m pip install -q --disable-pip-version-check "build>=1.3,<2"
 	@.venv-dist/bin/python -m build --outdir dist . > .venv-dist/build.log || { cat .venv-dist/build.log; exit 1; }
 	@du -h dist/*
-	.venv-dist/bin/python tools/try_wheel.py dist/*.whl
+	.venv-dist/bin/python tools/try_dist.py dist
 
 clean: ## remove what was installed and cached; runs/ stays
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "tools"))
 
 import strip_notebooks  # noqa: E402
-import try_wheel  # noqa: E402
+import try_dist  # noqa: E402
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -126,7 +127,24 @@ def test_a_file_that_the_wheel_lacks_is_found(tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in names:
             archive.writestr(name, "")
-    assert try_wheel.missing(wheel) == ["jaxrl_pg/py.typed"]
+    assert try_dist.missing(wheel) == ["jaxrl_pg/py.typed"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("runs/x.csv", "holds ['runs']"), (".venv/x", "holds ['.venv']"), ("y", "lacks ['src']")],
+)
+def test_a_source_distribution_with_too_much_or_too_little_is_refused(tmp_path, name, said):
+    place = tmp_path / "jaxrl_pg-0"
+    with tarfile.open(tmp_path / "x.tar.gz", "w:gz") as archive:
+        for wanted in [*try_dist.NEEDED, ".ci/run", name]:
+            if wanted != "src" or name != "y":
+                path = place / wanted
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                archive.add(path, f"jaxrl_pg-0/{wanted}")
+    with pytest.raises(SystemExit, match=re.escape(said)):
+        try_dist.require_sound(tmp_path / "x.tar.gz")
 
 
 def test_a_notebook_is_stripped_once(tmp_path, capsys):

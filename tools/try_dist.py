@@ -1,16 +1,18 @@
-"""Try a wheel as a stranger would: in a clean environment, from an empty folder.
+"""Try what is to be released as a stranger would: in a clean environment, from an empty folder.
 
-    python tools/try_wheel.py dist/jaxrl_pg-0.2.0-py3-none-any.whl      (make dist)
+    python tools/try_dist.py dist      (make dist)
 
-Looks first whether every file of src/ is in the wheel. Then installs it into a virtual environment
-of its own, with the versions pinned for the Python that runs this, and there trains, resumes,
-evaluates, loads and asks for help. Prints how long each step took; ends with an error at the first
-that fails.
+Looks first whether every file of src/ is in the wheel, and that the source distribution holds what
+it takes to build and test, and nothing that was made here. Then installs the wheel into a virtual
+environment of its own, with the versions pinned for the Python that runs this, and there trains,
+resumes, evaluates, loads and asks for help. Prints how long each step took; ends with an error at
+the first that fails.
 """
 
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import tomllib
@@ -20,6 +22,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints" / f"{sys.version_info.major}.{sys.version_info.minor}.txt"
+NEEDED = {
+    *("LICENSE", "README.md", "CHANGELOG.md", "CITATION.cff", "Makefile", "pyproject.toml"),
+    *("constraints", "docs", "examples", "experiments", "src", "tests", "tools"),
+}
+MADE_HERE = {"runs", "dist", "build", "wandb", "__pycache__"}  # and what is hidden, but for .ci
 RUN = ["--env", "CartPole-v1", "--total-timesteps", "10000", "--run-dir", "runs/first"]
 LOAD = """
 import sys
@@ -42,12 +49,26 @@ def missing(wheel: Path) -> list[str]:
     return sorted(name for name in names if "__pycache__" not in name and name not in there)
 
 
-def main(wheel: Path) -> None:
-    """Try it."""
+def require_sound(sdist: Path) -> None:
+    """Refuse a source distribution that lacks something, or holds what was made here."""
+    with tarfile.open(sdist) as archive:
+        names = [name.split("/")[1:] for name in archive.getnames()]
+    parts = [part for name in names for part in name]
+    odd = {part for part in parts if part in MADE_HERE or part.startswith(".")} - {".ci"}
+    lacking = NEEDED - {name[0] for name in names if name}
+    if odd or lacking:
+        raise SystemExit(
+            f"{sdist.name} holds {sorted(odd)} or lacks {sorted(lacking)}: MANIFEST.in"
+        )
+
+
+def main(folder: Path) -> None:
+    """Try what is in the folder."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    print(f"{wheel.name}: {wheel.stat().st_size / 1e3:,.0f} kB", flush=True)
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     if lacking := missing(wheel):
         raise SystemExit(f"not in the wheel: {', '.join(lacking)}: add them to package-data")
+    require_sound(sdist)
     # Nothing of the caller's: neither the repository nor its environment may be found.
     environ = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
     environ.setdefault("JAX_PLATFORMS", "cpu")
