@@ -150,7 +150,7 @@ dist: ## build the wheel and the source distribution into dist/, and try the whe
 	rm -rf dist
 	$(PYTHON) -m venv --clear .venv-dist
 	.venv-dist/bin/python -m pip install -q --disable-pip-version-check "build>=1.3,<2"
-	@.venv-dist/bin/python -m build --outdir dist . > .venv-dist/build.log || { cat .venv-dist/build.log; exit 1; }
+	@.venv-dist/bin/python -m build --outdir dist . > .venv-dist/build.log 2>&1 || { cat .venv-dist/build.log; exit 1; }
 	@du -h dist/*
 	.venv-dist/bin/python tools/try_dist.py dist
 
