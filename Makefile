@@ -17,7 +17,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory record variance versus clean
+.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory record variance versus dist clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -145,8 +145,17 @@ versus: install ## the analytical update beside PPO: tuned alike, 20 seeds, rati
 	$(BIN)/python experiments/analytical_vs_ppo/ratios.py
 	$(BIN)/jaxrl-pg sweep step_size
 
+# The wheel is built from the source distribution, so that both are tried.
+dist: ## build the wheel and the source distribution into dist/, and try the wheel
+	rm -rf dist
+	$(PYTHON) -m venv --clear .venv-dist
+	.venv-dist/bin/python -m pip install -q --disable-pip-version-check "build>=1.3,<2"
+	@.venv-dist/bin/python -m build --outdir dist . > .venv-dist/build.log 2>&1 || { cat .venv-dist/build.log; exit 1; }
+	@du -h dist/*
+	.venv-dist/bin/python tools/try_dist.py dist
+
 clean: ## remove what was installed and cached; runs/ stays
-	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache build src/*.egg-info
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info
 
 # An environment of another Python is made anew.
 MADE := $(VENV)/.python-$(PYTHON_VERSION)

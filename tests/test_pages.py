@@ -18,7 +18,7 @@ README = ROOT / "README.md"
 # Every page of the repository, wherever it is; what is installed or hidden is not of it. The
 # changelog also names what is gone.
 CHANGELOG = ROOT / "CHANGELOG.md"
-FOLDERS = ("docs", "experiments", "src", "tests", "tools")
+FOLDERS = ("docs", "examples", "experiments", "src", "tests", "tools")
 FOUND = [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md"))]
 PAGES = sorted(page for page in FOUND if page != CHANGELOG)
 LINKING = [*PAGES, CHANGELOG]

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from jaxrl_pg.training.program import iterations as iterate  # noqa: F401
     from jaxrl_pg.training.program import train as train
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # A name of the front door, the module that it is in, and its name there.
 _FUNCTIONS = {

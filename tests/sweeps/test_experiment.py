@@ -380,8 +380,12 @@ def test_the_experiments_of_the_repository_expand(path, monkeypatch):
 
 def test_a_missing_or_broken_file_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"cannot read experiments/x\.toml .*: give the path of a"):
+    with pytest.raises(
+        ValueError, match=r"'x': there is no folder experiments/ in .* give the path"
+    ):
         experiment.load("x")
+    with pytest.raises(ValueError, match=r"cannot read x\.toml .*: give the path of a"):
+        experiment.load("x.toml")
     Path("experiments").mkdir()
     Path("experiments/first.toml").write_text(HEAD)
     Path("experiments/second.toml").write_text("agent = ")

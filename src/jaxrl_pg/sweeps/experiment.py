@@ -127,6 +127,11 @@ def load(path_or_name: str | os.PathLike[str]) -> Experiment:
             raise ValueError(f"{path} is larger than {_MAX_BYTES:,} bytes: split the experiment")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
+        if named and not Path("experiments").is_dir():
+            raise ValueError(
+                f"experiment={os.fspath(path_or_name)!r}: there is no folder experiments/ in "
+                f"{Path.cwd()}: change to the folder that has it, or give the path of a .toml file"
+            ) from None
         names = [other.stem for other in path.parent.glob("*.toml")]
         hint = nearest(path.stem, names) if names else "give the path of a .toml file"
         raise ValueError(f"cannot read {path} ({error.strerror}): {hint}") from None
