@@ -10,9 +10,9 @@ here, for the agent that the page is named after:
     <!-- classic -->                      its row in the study of every agent on classic control
     <!-- recorded: pg_ladder ppo -->      a table of experiments/tables.py
 
-The first is read off the config class, the second off tests/learn and `gates.csv` among the recorded
-results, the third off experiments/README.md. Links into source get their lines from `anchor_links`.
-A test asks for pages that this leaves as they are.
+The first is read off the config class, the second off tests/learn and the recorded `gates.csv`, the
+third off experiments/README.md. Links into source get their lines from `anchor_links`. A test asks
+for pages that this leaves as they are.
 """
 
 import ast

@@ -81,9 +81,13 @@ def parsed(source: Path) -> tuple[list[str], list[tuple[str, ast.stmt]]]:
 
 
 def definitions(body: list[ast.stmt], prefix: str = "") -> Iterator[tuple[str, ast.stmt]]:
-    """Yield every definition, those inside others too, with its dotted name."""
+    """Yield every definition with its dotted name, those inside others but for local variables."""
     for node in body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef):
+            yield prefix + node.name, node
+            inner: list[ast.stmt] = [x for x in node.body if isinstance(x, ast.FunctionDef)]
+            yield from definitions(inner, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.ClassDef):
             yield prefix + node.name, node
             yield from definitions(node.body, f"{prefix}{node.name}.")
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
