@@ -25,6 +25,7 @@ import itertools
 import re
 import sys
 import textwrap
+import tomllib
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -160,7 +161,12 @@ def classic_row(agent: str) -> str:
     rows = [line for line in lines if line.startswith(f"| `{agent}` |")]
     if header is None or len(rows) != 1:
         raise ValueError(f"experiments/README.md has {len(rows)} rows of {agent} in that study")
-    return "\n".join([*lines[header : header + 2], *rows])
+    file = tomllib.loads((tables.FOLDER / "agents_classic.toml").read_text(encoding="utf-8"))
+    begin = (
+        f"`jaxrl-pg sweep agents_classic`, {file['seeds']} seeds. Interquartile mean [95% interval] of "
+        "the last evaluation:"
+    )
+    return "\n".join([begin, "", *lines[header : header + 2], *rows])
 
 
 def main() -> int:
