@@ -92,7 +92,7 @@ def allowed(kind: fields.Kind) -> str:
     elif base in (int, float):
         what = kind.range.describe(whole=base is int)
     else:
-        what = {bool: "True or False", tuple[int, ...]: "whole numbers"}.get(base, "see there")
+        what = {bool: "True or False", tuple[int, ...]: "whole numbers"}.get(base, "-")
     return f"{what}, or None" if kind.optional else what
 
 
@@ -163,8 +163,8 @@ def classic_row(agent: str) -> str:
         raise ValueError(f"experiments/README.md has {len(rows)} rows of {agent} in that study")
     file = tomllib.loads((tables.FOLDER / "agents_classic.toml").read_text(encoding="utf-8"))
     begin = (
-        f"`jaxrl-pg sweep agents_classic`, {file['seeds']} seeds. Interquartile mean [95% interval] of "
-        "the last evaluation:"
+        f"`jaxrl-pg sweep agents_classic`, {file['seeds']} seeds. Interquartile mean [95% "
+        "interval] of the last evaluation:"
     )
     return "\n".join([begin, "", *lines[header : header + 2], *rows])
 
