@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.envs.adapters.suites import SUITES
 from jaxrl_pg.report import summary, tables
 from jaxrl_pg.report.statistics import Interval
@@ -23,7 +24,11 @@ from jaxrl_pg.sweeps import results
 
 FOLDER = Path(__file__).parent
 RESULTS = FOLDER / "results"
-PAGES = FOLDER / "README.md", FOLDER / "analytical_vs_ppo" / "README.md"
+PAGES = (
+    FOLDER / "README.md",
+    FOLDER / "analytical_vs_ppo" / "README.md",
+    *sorted(FOLDER.parent.glob("docs/agents/*.md")),
+)
 # Studies whose figures are from a run of which no results were kept.
 NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
 
@@ -55,12 +60,14 @@ class Study(NamedTuple):
     Attributes:
         name: name of the experiment.
         facts: with what it was run.
-        by_env: each environment's settings.
+        by_env: each environment's settings, the highest IQM first.
+        in_order: all settings, in the order of the rows.
     """
 
     name: str
     facts: dict[str, Any]
     by_env: dict[str, list[Summary]]
+    in_order: list[Summary]
 
     def digits(self, env: str) -> int:
         """Return the digits after the point of an environment's returns."""
@@ -85,7 +92,15 @@ def recorded(name: str) -> Study:
     """Read the recorded results of a study."""
     table = results.read(RESULTS / f"{name}.csv.gz")
     facts = json.loads((RESULTS / f"{name}.json").read_text())
-    return Study(name, facts, summary.summarise(table, []).by_env)
+    by_env = summary.summarise(table, []).by_env
+    rank = {_names(setting): i for i, setting in enumerate(results.settings(table))}
+    every = [one for some in by_env.values() for one in some]
+    return Study(name, facts, by_env, sorted(every, key=lambda one: rank[_names(one.setting)]))
+
+
+def _names(setting: results.Setting) -> str:
+    """What tells a setting of a study from the others."""
+    return repr((setting.study, setting.agent, setting.env, setting.hyper))
 
 
 def rebuilt(page: str) -> str:
@@ -341,8 +356,68 @@ def classic(study: Study) -> str:
     return markdown(["agent", *study.by_env], rows)
 
 
+def of_agent(study: Study, agent: str) -> str:
+    """Give every setting of one agent, for the agent's own page under docs/agents."""
+    ours = [one for one in study.in_order if one.setting.agent == agent]
+    if not ours:
+        raise ValueError(f"{study.name} has no settings of {agent}")
+    told, versions = study.facts, study.facts["versions"]
+    suites = "".join(f", {suite} {versions[suite]}" for suite in SUITES if suite in versions)
+    seeds = " or ".join(str(n) for n in sorted({len(one.scores) for one in ours}))
+    begin = (
+        f"`{told['command']}`, {seeds} seed{'s' * (seeds != '1')} ({told['device']}, jax "
+        f"{versions['jax']}, gymnax {versions['gymnax']}{suites}; every row is in "
+        f"[{study.name}.csv.gz](../../experiments/results/{study.name}.csv.gz)). Interquartile "
+        "mean [95% interval] of the last evaluation, and the worst seed:"
+    )
+    named = {(_label(one, ours), one.setting.env): _score(study, one) for one in ours}
+    labels, tasks = (dict.fromkeys(names) for names in zip(*named, strict=True))
+    headed = {env: _task(ours, env) for env in tasks}
+    if len(labels) == len(named) and len(tasks) > 1:  # no setting is on two of the environments
+        rows = [[headed[env], label, score] for (label, env), score in named.items()]
+        return f"{begin}\n\n{markdown(['environment', 'setting', 'result'], rows)}"
+    if len(tasks) >= len(labels):
+        header = ["environment", *(labels if len(labels) > 1 else ["result"])]
+        rows = [[headed[env], *(named.get((x, env), "") for x in labels)] for env in tasks]
+    else:
+        header = ["setting", *headed.values()]
+        rows = [[label, *(named.get((label, env), "") for env in tasks)] for label in labels]
+    return f"{begin}\n\n{markdown(header, rows)}"
+
+
+def _label(one: Summary, ours: Sequence[Summary]) -> str:
+    """What tells a setting from the agent's others: its study's name, and what varies in it."""
+    setting = one.setting
+    alike = [
+        other.setting.hyper
+        for other in ours
+        if (other.setting.env, other.setting.study) == (setting.env, setting.study)
+    ]
+    varying = [
+        f"`{name}={short(value) if isinstance(value, float) else value}`"
+        for name, value in setting.hyper.items()
+        if any(hyper[name] != value for hyper in alike)
+    ]
+    several = len({other.setting.study for other in ours}) > 1
+    return ", ".join(([setting.study] if several or not varying else []) + varying)
+
+
+def _task(ours: Sequence[Summary], env: str) -> str:
+    """An environment, and how many steps were taken there."""
+    steps = {int(one.setting.timesteps[-1]) for one in ours if one.setting.env == env}
+    return f"{env}, {' or '.join(f'{n:,}' for n in sorted(steps))} steps"
+
+
+def _score(study: Study, one: Summary) -> str:
+    digits = study.digits(one.setting.env)
+    if len(one.scores) == 1:
+        return tables.fixed(one.scores[0], digits)
+    return f"{tables.estimate(one.iqm, digits)}, {tables.fixed(one.scores.min(), digits)}"
+
+
 BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("", "facts"): facts,
+    **{("", name): functools.partial(of_agent, agent=name) for name in AGENT_NAMES},
     ("cartpole_ppo", "table"): cartpole,
     ("brax_pendulum", "table"): pendulum,
     ("brax_locomotion", "table"): locomotion,
