@@ -201,8 +201,8 @@ class _EvaluateFlags:
     """seed of the episodes"""
     stochastic: bool = False
     """sample actions instead of taking the most probable"""
-    checkpoint: int | None = None
-    """iteration of the checkpoint; the newest good one unless given"""
+    step: str = "latest"
+    """which checkpoint: latest, best, or its iteration"""
 
     def __post_init__(self) -> None:
         """Refuse to play no episode."""
@@ -223,7 +223,7 @@ def _evaluate(args: list[str]) -> int:
 
     _prepare(1)
     key = seeding.key_of_seed(flags.seed)
-    policy = jaxrl_pg.load(run, step=flags.checkpoint)
+    policy = jaxrl_pg.load(run, step=flags.step)
     memory_estimate.require_evaluation(policy.config, flags.num_episodes)
     returns = np.asarray(
         jaxrl_pg.evaluate(

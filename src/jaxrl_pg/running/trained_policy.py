@@ -138,7 +138,7 @@ class Policy:
 def load(
     path: str | os.PathLike[str],
     *,
-    step: int | None = None,
+    step: int | str | None = "latest",
     env: Any = None,
     network: Any = None,
     optimizer: Any = None,
@@ -148,12 +148,14 @@ def load(
 
         jaxrl_pg.load("runs/demo")            # the newest good checkpoint of a run
         jaxrl_pg.load("runs/demo", step=20)   # the one of iteration 20
+        jaxrl_pg.load("runs/demo", step="best")  # the one that was evaluated best
         jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
 
     Args:
         path: a run's folder, or the folder of a policy saved with `Policy.save` or by a sweep with
             `keep_policies`.
-        step: iteration of the run's checkpoint to load; None takes the newest good one.
+        step: which of the run's checkpoints: its iteration; "best", the one with the highest mean
+            return when it was evaluated; or "latest" (None is the same), the newest good one.
         env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
         optimizer: likewise, the function that makes the optimiser.
@@ -168,20 +170,21 @@ def load(
         return _load_alone(place, step, **objects)
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
+    number = checkpoint.step_of(run.checkpoints_dir, step, run.run_id)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(
-        run.checkpoints_dir, shapes, step, optional="memory", run=run.run_id
+        run.checkpoints_dir, shapes, number, optional="memory", run=run.run_id
     )
     return Policy(config, restored.state, restored.step)
 
 
-def _load_alone(path: Path, step: int | None, **objects: Any) -> Policy:
+def _load_alone(path: Path, step: int | str | None, **objects: Any) -> Policy:
     """Load what `Policy.save` saved."""
     host = checkpoint.host_of(path)
     if "agent" not in host:
         raise ValueError(f"{path} is one checkpoint of a run: load the run's folder, with step=...")
-    if step is not None:
-        raise ValueError(f"step={step} but {path} is a single policy: leave step out")
+    if step not in (None, "latest"):
+        raise ValueError(f"step={step!r} but {path} is a single policy: leave step out")
     config = config_of(path, {"options": {}, "seed": 0, **host}, **objects)
     shapes = _policy_part(config, devices.state_shapes(config))
     state = checkpoint.load_tree(path, shapes)
