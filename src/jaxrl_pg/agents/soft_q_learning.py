@@ -42,9 +42,19 @@ from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import distributions, soft, stein
-from jaxrl_pg.types import Agent, Metrics, Obs, OptState, Params, TrainState
+from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "act",
+    "adopt",
+    "init",
+    "iterate",
+    "particles",
+    "value",
+]
 
 
 class Config(OffPolicyConfig):
@@ -273,8 +283,13 @@ def _policy(config: Config, model: Model, learner: Learner, obs: Obs) -> Any:
 
 def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
     """Noise `[K, N, A]`, the same for every observation and whenever it is asked for."""
-    one = off_policy.noise(model.env.spec, jax.random.key(0), config.num_particles, 1)
+    one = particles(config, model.env.spec)[:, None]
     return jnp.broadcast_to(one, (one.shape[0], jax.tree.leaves(obs)[0].shape[0], *one.shape[2:]))
+
+
+def particles(config: Config, spec: EnvSpec) -> jax.Array:
+    """Return the noise `[K, A]` of the draws among which the most probable Box action is chosen."""
+    return off_policy.noise(spec, jax.random.key(0), config.num_particles, 1)[:, 0]
 
 
 AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt)

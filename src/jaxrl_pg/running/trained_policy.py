@@ -6,7 +6,7 @@ import math
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -14,9 +14,12 @@ from jaxrl_pg import agents, checkpoint, envs, files
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices, evaluation, priors, seeding
+from jaxrl_pg.training import acting, devices, evaluation, priors, seeding
 from jaxrl_pg.training.arguments import require_hidden
 from jaxrl_pg.types import Obs, TrainState
+
+if TYPE_CHECKING:
+    from jaxrl_pg.export import folder
 
 __all__ = ["Policy", "load"]
 
@@ -31,6 +34,7 @@ class Policy:
         hidden = policy.start(16)                           # with a recurrent core
         action, hidden = policy(obs, hidden=hidden)
         policy.save("policies/demo")                        # jaxrl_pg.load reads it
+        policy.export("exported")                           # for programs without JAX
 
     Observations are given as they come from the environment: whole numbers where they are
     `Discrete`, so that one gives one action and `arange(16)` gives 16. Where the agent normalises
@@ -130,6 +134,30 @@ class Policy:
         state = _policy_part(self.config, self.state)
         checkpoint.save_tree(files.as_path(path), state, host, self.step)
 
+    def export(self, path: str | os.PathLike[str], onnx: bool = False) -> folder.Exported:
+        """Write the policy for other programs: a folder that needs neither JAX nor this package.
+
+            policy.export("exported")
+            # elsewhere, with NumPy alone: from policy import load; load()(obs)
+
+        It holds a description (policy.json), the arrays (policy.safetensors), a loader for NumPy
+        (policy.py), and what `jax.export` reads (act.jaxexport, sample.jaxexport).
+
+        Args:
+            path: a folder that does not exist yet; it appears only once it is complete.
+            onnx: write policy.onnx as well (extra: onnx).
+
+        Returns:
+            What is in the folder, and what is left out and why: of a network or cell of one's own
+            there is only what `jax.export` reads.
+
+        Raises:
+            ValueError: if there is something at the path, or ONNX is asked for and cannot be had.
+        """
+        from jaxrl_pg.export import folder
+
+        return folder.write(self.config, self.state, self.step, path, onnx)
+
     def _rows(self, obs: Any) -> tuple[Obs, tuple[int, ...]]:
         """Return observations as rows that networks read, and the axes they came with."""
         return envs.as_rows(envs.of(self.config), obs)
@@ -211,12 +239,7 @@ def _act(
     config: BaseConfig, learner: Any, obs: Obs, key: jax.Array, deterministic: bool, hidden: Any
 ) -> tuple[jax.Array, Any]:
     """Act on a batch of observations; return what a core remembers then, too."""
-    agent, env = agent_of(config), envs.of(config)
-    if hidden is None:
-        raw = agent.act(config, learner, obs, key, deterministic)
-    else:
-        raw, hidden = agent.memory.act(config, learner, obs, key, deterministic, hidden)
-    return envs.to_env_action(env, raw), hidden
+    return acting.act(config, learner, obs, key, deterministic, hidden)
 
 
 @jax.jit
