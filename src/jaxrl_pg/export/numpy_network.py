@@ -44,7 +44,8 @@ class Network:
         if self.layers["core"] == "gru":
             hidden = x = self._gru(hidden, x)
         elif self.layers["core"] == "lstm":
-            hidden = self._lstm(*hidden, x)
+            cell, last = hidden
+            hidden = self._lstm(cell, last, x)
             x = hidden[1]
         return self._dense(f"{at}head", x), hidden
 
@@ -151,7 +152,7 @@ def _gelu(x: Any) -> Any:
     return np.float32(0.5) * x * (np.float32(1.0) + np.tanh(inner))
 
 
-_ACTIVATIONS = {
+_ACTIVATIONS: dict[str, Any] = {
     "tanh": np.tanh,
     "relu": _relu,
     "swish": lambda x: x * _sigmoid(x),
