@@ -40,6 +40,7 @@ from jaxrl_pg.components import (
 from jaxrl_pg.components.critics import Critics, q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
+from jaxrl_pg.components.written import Written, network
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import distributions, soft, stein
 from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, Params, TrainState
@@ -52,8 +53,8 @@ __all__ = [
     "adopt",
     "init",
     "iterate",
-    "particles",
     "value",
+    "written",
 ]
 
 
@@ -205,6 +206,17 @@ def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     return _soft_value(config, model, q)
 
 
+def written(config: Config, learner: Learner) -> Written:
+    """Write out Boltzmann's policy; or the sampler, and Q and the draws by which it chooses."""
+    spec = envs.of(config).spec
+    if spec.discrete:
+        distribution = {"kind": "categorical", "temperature": float(config.alpha)}
+        return Written(distribution, network(learner.params, "value_head"))
+    q = network(learner.params, "value_head", "q/")
+    sampler = network(learner.sampler, "value_head", "sampler/")
+    return Written({"kind": "sampler"}, {**q, **sampler, "particles": _particles(config, spec)})
+
+
 def _q_values(model: Model, params: Params, obs: Obs, noise: jax.Array) -> jax.Array:
     """Q `[N, A]` of all actions, or `[N, K]` of Box actions that normal noise makes uniform."""
     if model.sampler is None:
@@ -283,13 +295,13 @@ def _policy(config: Config, model: Model, learner: Learner, obs: Obs) -> Any:
 
 def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
     """Noise `[K, N, A]`, the same for every observation and whenever it is asked for."""
-    one = particles(config, model.env.spec)[:, None]
+    one = _particles(config, model.env.spec)[:, None]
     return jnp.broadcast_to(one, (one.shape[0], jax.tree.leaves(obs)[0].shape[0], *one.shape[2:]))
 
 
-def particles(config: Config, spec: EnvSpec) -> jax.Array:
+def _particles(config: Config, spec: EnvSpec) -> jax.Array:
     """Return the noise `[K, A]` of the draws among which the most probable Box action is chosen."""
     return off_policy.noise(spec, jax.random.key(0), config.num_particles, 1)[:, 0]
 
 
-AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt, written=written)
