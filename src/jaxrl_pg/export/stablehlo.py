@@ -1,6 +1,6 @@
 """A policy as a function that `jax.export` has written down: StableHLO, for any batch size.
 
-    act = jax.export.deserialize(bytearray(Path("policy/act.jaxexport").read_bytes()))
+    act = export.deserialize(bytearray(Path("exported/act.jaxexport").read_bytes()))
     action = act.call(obs)                                  # obs [N, ...]: for any N
     action, hidden = act.call(obs, hidden)                  # with a recurrent core
 
