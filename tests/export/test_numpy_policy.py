@@ -127,3 +127,12 @@ def test_frames_are_stacked_as_in_training():
         before = plain.stack(jax.tree.map(np.asarray, frame), before)
         for name, x in wanted.items():
             np.testing.assert_array_equal(before[name], np.asarray(x))
+
+
+def test_an_index_that_does_not_exist_is_refused():
+    agent, values = CASES["index"]
+    policy = filled(agents.AGENTS[agent].Config(**values))
+    plain = numpy_policy.Policy(*folder.described(policy.config, policy.state.learner, 0))
+    for wrong in (-1, 5, [0, 7]):
+        with pytest.raises(ValueError, match="give whole numbers from 0 to 4"):
+            plain(wrong)

@@ -214,7 +214,9 @@ def written(config: Config, learner: Learner) -> Written:
         return Written(distribution, network(learner.params, "value_head"))
     q = network(learner.params, "value_head", "q/")
     sampler = network(learner.sampler, "value_head", "sampler/")
-    return Written({"kind": "sampler"}, {**q, **sampler, "particles": _particles(config, spec)})
+    return Written(
+        {"kind": "sampler"}, {**q, **sampler, "particles": _particles(config, spec)[:, 0]}
+    )
 
 
 def _q_values(model: Model, params: Params, obs: Obs, noise: jax.Array) -> jax.Array:
@@ -295,13 +297,13 @@ def _policy(config: Config, model: Model, learner: Learner, obs: Obs) -> Any:
 
 def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
     """Noise `[K, N, A]`, the same for every observation and whenever it is asked for."""
-    one = _particles(config, model.env.spec)[:, None]
+    one = _particles(config, model.env.spec)
     return jnp.broadcast_to(one, (one.shape[0], jax.tree.leaves(obs)[0].shape[0], *one.shape[2:]))
 
 
 def _particles(config: Config, spec: EnvSpec) -> jax.Array:
-    """Return the noise `[K, A]` of the draws among which the most probable Box action is chosen."""
-    return off_policy.noise(spec, jax.random.key(0), config.num_particles, 1)[:, 0]
+    """Return the noise `[K, 1, A]` of the draws among which the most probable Box action is chosen."""
+    return off_policy.noise(spec, jax.random.key(0), config.num_particles, 1)
 
 
 AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt, written=written)

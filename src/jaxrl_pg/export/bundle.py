@@ -21,7 +21,11 @@ def bundled() -> str:
         names = next(x for x in body if isinstance(x, ast.Assign) and "__all__" in ast.unparse(x))
         rest.append("".join(source.splitlines(keepends=True)[names.end_lineno :]).strip())
     future = "from __future__ import annotations"
-    lines = sorted(x for x in imports if x != future and "jaxrl_pg" not in x)
+    lines = sorted(
+        (x for x in imports if x != future and "jaxrl_pg" not in x),
+        key=lambda x: ("numpy" in x, x.startswith("from"), x),
+    )
     docstring = ast.get_source_segment(policy, ast.parse(policy).body[0])
     given = '__all__ = ["Policy", "load"]'
-    return "\n\n".join([str(docstring), future, "\n".join(lines), given, *rest]) + "\n"
+    heading = "\n\n".join([str(docstring), future, "\n".join(lines), given])
+    return "\n\n\n".join([heading, *rest]) + "\n"

@@ -159,10 +159,11 @@ class Policy:
         rows, outer = {}, set()
         for part in self._parts:
             x, shape = np.asarray(_follow(obs, part)), tuple(part["shape"])
-            front = x.shape[: max(x.ndim - len(shape), 0)]
+            front, name = x.shape[: max(x.ndim - len(shape), 0)], part["name"] or "obs"
             if front + shape != x.shape:
-                name = part["name"] or "obs"
                 raise ValueError(f"{name} has shape {x.shape}: give {shape} or a batch of them")
+            if part["kind"] == "discrete" and not np.all((x >= 0) & (x < part["num"])):
+                raise ValueError(f"{name}={x}: give whole numbers from 0 to {part['num'] - 1}")
             rows[part["name"]] = x.reshape(-1, *shape)
             outer.add(front)
         if len(outer) > 1:
