@@ -302,7 +302,7 @@ def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
 
 
 def _particles(config: Config, spec: EnvSpec) -> jax.Array:
-    """Return the noise `[K, 1, A]` of the draws among which the most probable Box action is chosen."""
+    """Return the noise `[K, 1, A]` of the draws from which the most probable action is taken."""
     return off_policy.noise(spec, jax.random.key(0), config.num_particles, 1)
 
 
