@@ -16,7 +16,10 @@ from safetensors import safe_open
 
 from jaxrl_pg import analytical, files, ppo, sac
 from jaxrl_pg.cli import main
+from jaxrl_pg.components import on_policy, written
+from jaxrl_pg.components.on_policy import OnPolicyConfig
 from jaxrl_pg.export import bundle, folder, numpy_policy, stablehlo
+from jaxrl_pg.types import Agent
 from structured import PAIRS
 
 CONFIGS = {
@@ -173,6 +176,24 @@ def test_what_is_ones_own_is_in_stablehlo_alone(tmp_path):
     assert "SimpleCell is your own" in document["left_out"]["policy.py"]
     assert not tensors
     assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+def test_an_agent_of_ones_own_is_written_out_if_it_says_how():
+    class Config(OnPolicyConfig):
+        pass
+
+    own = ("own", Config, on_policy.init, None, on_policy.act, on_policy.value)
+    try:
+        Agent(*own)
+        learner = filled(Config(**TINY)).state.learner
+        said, _ = folder.described(Config(**TINY), learner, 0)
+        assert "agent 'own' does not say what acting reads" in said["left_out"]["policy.py"]
+        Agent(*own, written=written.policy_and_value)
+        said, tensors = folder.described(Config(**TINY), learner, 0)
+        assert not said["left_out"]
+        assert tensors["head/kernel"].shape == (6, 2)
+    finally:
+        Config.agent = None
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path, monkeypatch):
