@@ -13,8 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper
+from onnx import checker, helper, numpy_helper
 
 __all__ = ["Graph", "Value"]
 
@@ -159,14 +158,14 @@ class Graph:
         Args:
             notes: texts to keep in it by name.
         """
-        constants = [onnx.numpy_helper.from_array(x, name) for name, x in self._constants.items()]
+        constants = [numpy_helper.from_array(x, name) for name, x in self._constants.items()]
         graph = helper.make_graph(self._nodes, "policy", self._inputs, self._outputs, constants)
         opset = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(
             graph, opset_imports=opset, ir_version=_IR_VERSION, producer_name="jaxrl_pg"
         )
         helper.set_model_props(model, notes)
-        onnx.checker.check_model(model, full_check=True)
+        checker.check_model(model, full_check=True)
         return bytes(model.SerializeToString())
 
     def _constant(self, x: np.ndarray) -> str:
