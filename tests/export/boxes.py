@@ -41,7 +41,8 @@ def box(low, high):
     return spaces.Box(low, high, low.shape)
 
 
-TWO = spaces.Discrete(2)
+# Real actions, in which any difference shows.
+TWO = spaces.Box(-1.0, 1.0, (2,))
 INF = float("inf")
 VECTOR = spaces.Box(-1.0, 1.0, (5,))
 # Images of bytes, large enough for the three convolutions of `nature`, and with odd sides.
