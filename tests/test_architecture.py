@@ -30,11 +30,23 @@ MAY_IMPORT = {
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
     "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
+    "export": [
+        "agents",
+        "components",
+        "config",
+        "envs",
+        "files",
+        "lazy",
+        "ops",
+        "training",
+        "types",
+    ],
     "running": [
         "agents",
         "checkpoint",
         "config",
         "envs",
+        "export",
         "fields",
         "files",
         "lazy",
@@ -69,6 +81,7 @@ ROOMS = {
         "envs.adapters.gymnasium_spaces",
         "envs.host",
         "envs.kept",
+        "export",
         "fields",
         "report",
         "running",
@@ -100,6 +113,8 @@ ROOMS = {
     "tensorstore": ["checkpoint.orbax_file"],
     "filelock": ["files.locking"],
     "msgspec": ["files.schema"],
+    "safetensors": ["export.folder"],
+    "onnx": ["export.onnx_graph"],
     "rich": ["running.progress"],
     "matplotlib": ["running.curve", "report.drawing"],
     "tensorboardX": ["running.loggers", "report.export"],
@@ -107,7 +122,7 @@ ROOMS = {
     "mlflow": ["running.loggers"],
     "ray": ["sweeps.launch_ray"],
 }
-UNDECLARED_BY_GYMNAX = {"six", "absl-py"}
+UNDECLARED = {"six", "absl-py", "flatbuffers"}  # what gymnax and jax.export import besides
 SUITES = {
     "brax",
     "craftax",
@@ -119,7 +134,7 @@ SUITES = {
     "playground",
     "xminigrid",
 }
-EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"} | SUITES
+EXTRAS = {"jaxmarl", "mlflow-skinny", "onnx", "ray", "tensorboardX", "wandb"} | SUITES
 PACKAGES = {  # that have another name
     "mujoco_playground": "playground",
     "mlflow": "mlflow-skinny",
@@ -341,7 +356,7 @@ def test_every_requirement_has_a_lower_and_an_upper_bound():
 def test_what_is_required_is_what_is_imported():
     required = {package_of(text) for text in requirements()[0]}
     imported = {PACKAGES.get(name, name) for name in ROOMS}
-    assert required == (imported - EXTRAS) | UNDECLARED_BY_GYMNAX
+    assert required == (imported - EXTRAS) | UNDECLARED
     assert {package_of(text) for text in requirements()[1]} >= EXTRAS
 
 

@@ -13,7 +13,9 @@ OTHERS = {"checkpoints", "early-stopping", "loggers"}
 PAGES = [page for page in sorted(HOW_TO.glob("*.md")) if page.stem not in OTHERS]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a page shows in fewer lines than these, beside imports and blank lines.
-MAX_LINES = {"agent": 24, "memory": 22, "observations": 35}
+MAX_LINES = {"agent": 24, "export": 16, "memory": 22, "observations": 35}
+# What a page shows of extras.
+NEEDED = {"export": ["onnx", "onnxruntime"]}
 
 
 def code_of(page):
@@ -22,7 +24,10 @@ def code_of(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_runs(page, tmp_path, monkeypatch):
+    for package in NEEDED.get(page.stem, []):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     # A module of its own, so that what it defines has a path that a run's folder can record.
     module = types.ModuleType(f"how_to_{page.stem.replace('-', '_')}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -31,7 +31,9 @@ FULL_NAME = re.compile(r"\bjaxrl_pg(?:\.[A-Za-z_]\w*)+")
 SHORT_NAME = re.compile(r"([a-z_]+(?:\.[A-Za-z_*][\w*]*)+)(?:\(.*\))?")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NO_LINKS = re.compile(r"\$[^$\n]+\$|`[^`\n]+`")  # formulas and code
-IS_FILE = re.compile(r"\.(csv|html|ipynb|json|jsonl|lock|md|owner|png|py|tex|toml|txt|yml)$")
+IS_FILE = re.compile(
+    r"\.(csv|html|ipynb|jaxexport|json|jsonl|lock|md|onnx|owner|png|py|safetensors|tex|toml|txt|yml)$"
+)
 
 # Resolves in a process of its own, where nothing but `import jaxrl_pg` came before.
 RESOLVE = """

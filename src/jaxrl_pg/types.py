@@ -174,6 +174,9 @@ class Agent(Generic[ConfigT, LearnerT]):
         adopt: `(config, learner, given) -> learner`: a fresh learner that begins with the networks
             and statistics of `given`, a learner of the same kind, while everything that follows
             from them (optimiser, target networks) is made anew; None if it cannot.
+        written: `(config, learner) -> components.written.Written`: what `act` reads, under plain
+            names, for programs without JAX; None if it cannot be written out. It is not asked
+            where a network or a core is the user's.
     """
 
     name: str
@@ -184,6 +187,7 @@ class Agent(Generic[ConfigT, LearnerT]):
     value: Callable[[ConfigT, LearnerT, Obs], jax.Array]
     memory: Memory | None = None
     adopt: Callable[[ConfigT, LearnerT, LearnerT], LearnerT] | None = None
+    written: Callable[[ConfigT, LearnerT], Any] | None = None
 
     def __post_init__(self) -> None:
         """Tell the config class whose it is."""

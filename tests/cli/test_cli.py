@@ -239,7 +239,7 @@ def test_runs_and_checkpoints_that_are_there_are_named(here, capsys, trained):
     run_dir = trained.run_dir
     message = refusal(capsys, "evaluate", str(run_dir.with_name("runn")))
     assert message.endswith(f"did you mean {run_dir}?")
-    message = refusal(capsys, "evaluate", str(run_dir), "--checkpoint", "77")
+    message = refusal(capsys, "evaluate", str(run_dir), "--step", "77")
     assert re.search(r"no checkpoint 77 in .*run/checkpoints: choose from \[.*38, 40\]$", message)
     with RunFolder.open(run_dir):
         assert "is in use by process" in refusal(capsys, "resume", str(run_dir))
@@ -374,7 +374,7 @@ def test_evaluate_prints_the_return_of_a_checkpoint(trained):
     assert result.stdout.startswith("iteration 40: return ")
     assert " over 3 episodes (lowest " in result.stdout
     assert call(*command).stdout == result.stdout
-    assert call(*command, "--checkpoint", "38").stdout.startswith("iteration 38: return ")
+    assert call(*command, "--step", "38").stdout.startswith("iteration 38: return ")
 
 
 def stopped(run_dir, finished):

@@ -43,7 +43,7 @@ OPTIONS = [
     "--dry-run",
     "--max-agents",
     "--layout",
-    "--checkpoint",
+    "--step",
     "--num-episodes",
     "--help",
     "--nonsense",

@@ -262,3 +262,34 @@ def test_what_is_no_run_is_refused(result, tmp_path):
     shutil.rmtree(tmp_path / "run" / "checkpoints")
     with pytest.raises(ValueError, match="no checkpoint in"):
         jaxrl_pg.load(tmp_path / "run")
+
+
+def test_a_checkpoint_is_asked_for_by_name_or_number(result):
+    directory, run = (
+        result.run_dir / "checkpoints",
+        json.loads((result.run_dir / "config.json").read_text())["run"],
+    )
+    metrics = {
+        step: checkpoint.manifest.read(directory / str(step))["metric"]
+        for step in checkpoint.steps(directory)
+    }
+    best = max(metrics, key=lambda step: (metrics[step], step))
+    assert jaxrl_pg.load(result.run_dir, step="best").step == best
+    assert checkpoint.step_of(directory, "latest", run) is None
+    assert checkpoint.step_of(directory, 1, run) == checkpoint.step_of(directory, "1", run) == 1
+    for wrong in ("newest", -1, 1.5, True):
+        with pytest.raises(ValueError, match=r"give latest, best, or one of \[1, 2\]"):
+            jaxrl_pg.load(result.run_dir, step=wrong)
+
+
+def test_without_an_evaluation_no_checkpoint_is_the_best(tmp_path):
+    with checkpoint.Checkpoints(tmp_path / "saves") as saves:
+        for step, metric in ((1, None), (2, 3.0), (3, 3.0), (4, 2.0)):
+            saves.save(step, {"x": np.float32(step)}, {}, metric)
+            if step == 1:
+                saves.wait()
+                with pytest.raises(
+                    ValueError, match=r"was evaluated: give latest, or one of \[1\]"
+                ):
+                    checkpoint.step_of(tmp_path / "saves", "best")
+    assert checkpoint.step_of(tmp_path / "saves", "best") == 3  # the newest of equal ones

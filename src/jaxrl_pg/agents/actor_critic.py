@@ -44,6 +44,7 @@ from jaxrl_pg.components.on_policy import (
     init,
     value,
 )
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Fraction, Positive
 from jaxrl_pg.ops import collectives, losses, returns
 from jaxrl_pg.types import Agent, Metrics, Params, TrainState
@@ -171,4 +172,14 @@ def _loss(
     }
 
 
-AGENT = Agent("actor_critic", Config, init, iterate, act, value, MEMORY, on_policy.adopt)
+AGENT = Agent(
+    "actor_critic",
+    Config,
+    init,
+    iterate,
+    act,
+    value,
+    MEMORY,
+    on_policy.adopt,
+    written=policy_and_value,
+)

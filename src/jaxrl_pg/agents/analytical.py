@@ -54,17 +54,11 @@ from jaxrl_pg.components import (
 )
 from jaxrl_pg.components.critics import q_network
 from jaxrl_pg.components.memory import MemoryFields
-from jaxrl_pg.components.on_policy import (
-    MEMORY,
-    ActorCriticModel,
-    Batch,
-    EpochsConfig,
-    act,
-    value,
-)
+from jaxrl_pg.components.on_policy import MEMORY, ActorCriticModel, Batch, EpochsConfig, act, value
 from jaxrl_pg.components.prior import PriorFields
 from jaxrl_pg.components.step_size import StepFields
 from jaxrl_pg.components.trust import ConstraintFields
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import closed_form, collectives, losses, weighting
 from jaxrl_pg.ops.distributions import CATEGORICAL, Normal
@@ -377,4 +371,4 @@ def _critic(config: Config, model: ActorCriticModel) -> Any:
     return q_network(config, model.env.spec, 1)
 
 
-AGENT = Agent("analytical", Config, init, iterate, act, value, MEMORY, adopt)
+AGENT = Agent("analytical", Config, init, iterate, act, value, MEMORY, adopt, policy_and_value)

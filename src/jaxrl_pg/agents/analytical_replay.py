@@ -45,6 +45,7 @@ from jaxrl_pg.components import (
     replay_updates,
     step_size,
     trust,
+    written,
 )
 from jaxrl_pg.components.action_samples import Model, Sampled, for_each_draw
 from jaxrl_pg.components.critics import q_of
@@ -357,4 +358,6 @@ def _expected_q(actions: Sampled) -> jax.Array:
     return jnp.sum(jnp.exp(actions.log_prior) * actions.q, axis=1)
 
 
-AGENT = Agent("analytical_replay", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent(
+    "analytical_replay", Config, init, iterate, act, value, adopt=adopt, written=written.policy
+)

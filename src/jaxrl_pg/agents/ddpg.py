@@ -17,11 +17,22 @@ from __future__ import annotations
 from typing import Annotated
 
 from jaxrl_pg.agents import td3
-from jaxrl_pg.agents.td3 import Learner, Params, act, adopt, init, iterate, value
+from jaxrl_pg.agents.td3 import Learner, Params, act, adopt, init, iterate, value, written
 from jaxrl_pg.config import Positive
 from jaxrl_pg.types import Agent
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "Params",
+    "act",
+    "adopt",
+    "init",
+    "iterate",
+    "value",
+    "written",
+]
 
 
 class Config(td3.Config):
@@ -35,4 +46,4 @@ class Config(td3.Config):
     """standard deviation of the noise on the target policy's actions"""
 
 
-AGENT = Agent("ddpg", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("ddpg", Config, init, iterate, act, value, adopt=adopt, written=written)

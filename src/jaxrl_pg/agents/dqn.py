@@ -38,6 +38,7 @@ from jaxrl_pg.components import (
     optim,
     replay,
     replay_updates,
+    written,
 )
 from jaxrl_pg.components.critics import q_network, q_of
 from jaxrl_pg.components.exploration import EpsilonFields
@@ -181,4 +182,4 @@ def _loss(
     }
 
 
-AGENT = Agent("dqn", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("dqn", Config, init, iterate, act, value, adopt=adopt, written=written.greedy)

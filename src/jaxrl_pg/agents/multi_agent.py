@@ -50,11 +50,23 @@ from jaxrl_pg.components.epochs import Fit
 from jaxrl_pg.components.on_policy import Batch, EpochsConfig
 from jaxrl_pg.components.players import Players
 from jaxrl_pg.components.step_size import StepFields
+from jaxrl_pg.components.written import Written, network
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import closed_form, distributions, joint_actions, losses
 from jaxrl_pg.types import Agent, Metrics, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Parts", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "Parts",
+    "act",
+    "adopt",
+    "init",
+    "iterate",
+    "value",
+    "written",
+]
 
 
 class Config(StepFields, EpochsConfig):
@@ -247,6 +259,22 @@ def value(config: Config, learner: Learner, obs: jax.Array) -> jax.Array:
     return model.value(learner, envs.batch(model.env, obs))
 
 
+def written(config: Config, learner: Learner) -> Written:
+    """Write out each player's network, without inputs and outputs that the player does not have."""
+    parts: dict[str, Any] = {}
+    for i, num in enumerate(config.factors):
+        own = jax.tree.map(lambda x, i=i: x[i], learner.params.policies)
+        torso, head = network(own, "policy_head").values()
+        head = {name: x[..., :num] for name, x in head.items()}
+        if config.views:
+            first = torso.get("Dense_0", head)
+            cut = {**first, "kernel": first["kernel"][: config.views[i]]}
+            torso, head = ({**torso, "Dense_0": cut}, head) if torso else (torso, cut)
+        parts |= {f"player_{i}/torso": torso, f"player_{i}/head": head}
+    joint = {"kind": "players", "factors": list(config.factors), "views": list(config.views)}
+    return Written(joint, parts, learner.normalizer)
+
+
 def _plan(
     config: Config, model: Players, learner: Learner, batch: Batch, iteration: jax.Array
 ) -> Plan:
@@ -341,4 +369,4 @@ def _critic_loss(
     return value_loss + q_loss, {"loss/value": value_loss, "loss/q": q_loss}
 
 
-AGENT = Agent("multi_agent", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("multi_agent", Config, init, iterate, act, value, adopt=adopt, written=written)

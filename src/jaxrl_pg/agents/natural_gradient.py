@@ -40,6 +40,7 @@ from jaxrl_pg.components.on_policy import (
     init,
     value,
 )
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import collectives, losses, trust_region
 from jaxrl_pg.ops.losses import KlDirection
@@ -200,4 +201,13 @@ def _searched(
     return trust_region.backtracking_line_search(evaluate, start, full, gain, *limits)
 
 
-AGENT = Agent("natural_gradient", Config, init, iterate, act, value, adopt=on_policy.adopt)
+AGENT = Agent(
+    "natural_gradient",
+    Config,
+    init,
+    iterate,
+    act,
+    value,
+    adopt=on_policy.adopt,
+    written=policy_and_value,
+)

@@ -52,6 +52,7 @@ from jaxrl_pg.components import (
 from jaxrl_pg.components.critics import Critic
 from jaxrl_pg.components.on_policy import ActorCriticModel, act, value
 from jaxrl_pg.components.segments import Segments, SegmentsConfig
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Fraction, Positive
 from jaxrl_pg.ops import collectives, losses, off_policy_returns, running_stats
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
@@ -233,4 +234,13 @@ def _estimate(
     return jnp.minimum(rho_clip, ratio), estimate
 
 
-AGENT = Agent("off_policy_actor_critic", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent(
+    "off_policy_actor_critic",
+    Config,
+    init,
+    iterate,
+    act,
+    value,
+    adopt=adopt,
+    written=policy_and_value,
+)

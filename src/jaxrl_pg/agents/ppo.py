@@ -33,6 +33,7 @@ from jaxrl_pg.components.on_policy import (
     act,
     value,
 )
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import batching, collectives, losses
 from jaxrl_pg.ops.losses import KlDirection
@@ -187,4 +188,6 @@ def _adapted(config: Config, kl_coef: jax.Array, kl: jax.Array) -> jax.Array:
     return jnp.clip(kl_coef, *_KL_COEF_RANGE)
 
 
-AGENT = Agent("ppo", Config, init, iterate, act, value, MEMORY, on_policy.adopt)
+AGENT = Agent(
+    "ppo", Config, init, iterate, act, value, MEMORY, on_policy.adopt, written=policy_and_value
+)

@@ -38,6 +38,7 @@ from jaxrl_pg.components import (
     on_policy,
     optim,
     rollout,
+    written,
 )
 from jaxrl_pg.components.critics import q_network, q_of
 from jaxrl_pg.components.exploration import EpsilonFields
@@ -180,4 +181,6 @@ def _loss(model: QModel, rows: Batch, params: Params) -> tuple[jax.Array, Metric
     }
 
 
-AGENT = Agent("pqn", Config, init, iterate, act, value, adopt=on_policy.adopt)
+AGENT = Agent(
+    "pqn", Config, init, iterate, act, value, adopt=on_policy.adopt, written=written.greedy
+)

@@ -51,6 +51,7 @@ from jaxrl_pg.components.on_policy import (
     act,
     value,
 )
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Positive
 from jaxrl_pg.ops import collectives, losses, returns
 from jaxrl_pg.types import Agent, Metrics, Params, TrainState, Transition
@@ -276,4 +277,6 @@ def _loss(
     }
 
 
-AGENT = Agent("reinforce", Config, init, iterate, act, value, adopt=on_policy.adopt)
+AGENT = Agent(
+    "reinforce", Config, init, iterate, act, value, adopt=on_policy.adopt, written=policy_and_value
+)

@@ -40,6 +40,7 @@ from jaxrl_pg.components.on_policy import (
     value,
 )
 from jaxrl_pg.components.step_size import TrustFields
+from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Fraction, Positive
 from jaxrl_pg.ops import batching, losses, reps
 from jaxrl_pg.ops.distributions import Normal
@@ -274,4 +275,4 @@ def _policy_loss(
     }
 
 
-AGENT = Agent("reps", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("reps", Config, init, iterate, act, value, adopt=adopt, written=policy_and_value)

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg import envs
-from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates
+from jaxrl_pg.components import networks, off_policy, optim, replay, replay_updates, written
 from jaxrl_pg.components.critics import q_of
 from jaxrl_pg.components.off_policy import DelayedPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
@@ -361,4 +361,4 @@ def _target_entropy(config: Config, spec: EnvSpec, obs: Obs) -> jax.Array | floa
     return config.target_entropy_ratio * jnp.log(1.0 * jnp.sum(mask, axis=-1))
 
 
-AGENT = Agent("sac", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("sac", Config, init, iterate, act, value, adopt=adopt, written=written.policy)

@@ -40,11 +40,22 @@ from jaxrl_pg.components import (
 from jaxrl_pg.components.critics import Critics, q_of
 from jaxrl_pg.components.off_policy import OffPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
+from jaxrl_pg.components.written import Written, network
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import distributions, soft, stein
-from jaxrl_pg.types import Agent, Metrics, Obs, OptState, Params, TrainState
+from jaxrl_pg.types import Agent, EnvSpec, Metrics, Obs, OptState, Params, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "act",
+    "adopt",
+    "init",
+    "iterate",
+    "value",
+    "written",
+]
 
 
 class Config(OffPolicyConfig):
@@ -195,6 +206,19 @@ def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     return _soft_value(config, model, q)
 
 
+def written(config: Config, learner: Learner) -> Written:
+    """Write out Boltzmann's policy; or the sampler, and Q and the draws by which it chooses."""
+    spec = envs.of(config).spec
+    if spec.discrete:
+        distribution = {"kind": "categorical", "temperature": float(config.alpha)}
+        return Written(distribution, network(learner.params, "value_head"))
+    q = network(learner.params, "value_head", "q/")
+    sampler = network(learner.sampler, "value_head", "sampler/")
+    return Written(
+        {"kind": "sampler"}, {**q, **sampler, "particles": _particles(config, spec)[:, 0]}
+    )
+
+
 def _q_values(model: Model, params: Params, obs: Obs, noise: jax.Array) -> jax.Array:
     """Q `[N, A]` of all actions, or `[N, K]` of Box actions that normal noise makes uniform."""
     if model.sampler is None:
@@ -273,8 +297,13 @@ def _policy(config: Config, model: Model, learner: Learner, obs: Obs) -> Any:
 
 def _fixed_noise(config: Config, model: Model, obs: Obs) -> jax.Array:
     """Noise `[K, N, A]`, the same for every observation and whenever it is asked for."""
-    one = off_policy.noise(model.env.spec, jax.random.key(0), config.num_particles, 1)
+    one = _particles(config, model.env.spec)
     return jnp.broadcast_to(one, (one.shape[0], jax.tree.leaves(obs)[0].shape[0], *one.shape[2:]))
 
 
-AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt)
+def _particles(config: Config, spec: EnvSpec) -> jax.Array:
+    """Return the noise `[K, 1, A]` of the draws from which the most probable action is taken."""
+    return off_policy.noise(spec, jax.random.key(0), config.num_particles, 1)
+
+
+AGENT = Agent("soft_q_learning", Config, init, iterate, act, value, adopt=adopt, written=written)

@@ -37,12 +37,24 @@ from jaxrl_pg.components import networks, off_policy, optim, replay, replay_upda
 from jaxrl_pg.components.critics import q_of
 from jaxrl_pg.components.off_policy import DelayedPolicyConfig, Rows
 from jaxrl_pg.components.replay_updates import Draws
+from jaxrl_pg.components.written import Written, network
 from jaxrl_pg.config import Positive, Range
 from jaxrl_pg.ops import soft
 from jaxrl_pg.ops.distributions import ClippedNormal, Normal
 from jaxrl_pg.types import Agent, Metrics, Obs, OptState, TrainState
 
-__all__ = ["AGENT", "Config", "Learner", "Params", "act", "adopt", "init", "iterate", "value"]
+__all__ = [
+    "AGENT",
+    "Config",
+    "Learner",
+    "Params",
+    "act",
+    "adopt",
+    "init",
+    "iterate",
+    "value",
+    "written",
+]
 
 
 class Config(DelayedPolicyConfig):
@@ -204,6 +216,12 @@ def value(config: Config, learner: Learner, obs: Obs) -> jax.Array:
     return jnp.min(model.q(learner.params.critics, obs, action), axis=0)
 
 
+def written(config: Config, learner: Learner) -> Written:
+    """Write out the policy, and the noise that it is tried with."""
+    distribution = {"kind": "clipped_normal", "std": float(config.exploration_noise)}
+    return Written(distribution, network(learner.params.policy, "policy_head"))
+
+
 def _critic_step(
     config: Config, model: Model, learner: Learner, rows: Rows, noise: jax.Array
 ) -> tuple[Learner, Metrics]:
@@ -254,4 +272,4 @@ def _policy_loss(policy: Any, model: Model, critics: Any, obs: Obs) -> jax.Array
     return -jnp.mean(model.q(critics, obs, model.action(policy, obs))[0])
 
 
-AGENT = Agent("td3", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("td3", Config, init, iterate, act, value, adopt=adopt, written=written)

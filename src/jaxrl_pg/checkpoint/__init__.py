@@ -9,7 +9,7 @@ Each is a folder that plain Orbax opens as well: `orbax.checkpoint.v1.load(folde
 
 from types import ModuleType
 
-from jaxrl_pg.checkpoint.manifest import candidates, steps
+from jaxrl_pg.checkpoint.manifest import candidates, step_of, steps
 from jaxrl_pg.checkpoint.reading import Found, Restored, find, newest_host, place, restore
 from jaxrl_pg.checkpoint.single import host_of, is_checkpoint, load_tree, save_tree
 from jaxrl_pg.checkpoint.store import Checkpoints, never_saved, prepare, set_aside
@@ -33,6 +33,7 @@ __all__ = [
     "save_tree",
     "set_aside",
     "spec",
+    "step_of",
     "steps",
 ]
 

@@ -8,6 +8,7 @@ A folder is one of ours by what is in its manifest: the step that is its name, a
 run. What was renamed, swapped or copied from elsewhere is thereby known.
 """
 
+import contextlib
 import json
 import re
 import zlib
@@ -19,7 +20,7 @@ from jaxrl_pg.checkpoint import orbax_file
 from jaxrl_pg.checkpoint.errors import DamagedError, ForeignError, is_missing, reason
 from jaxrl_pg.files import schema
 
-__all__ = ["FORMAT", "candidates", "read", "seal", "steps"]
+__all__ = ["FORMAT", "candidates", "read", "seal", "step_of", "steps"]
 
 FORMAT = 2
 Json = dict[str, Any]
@@ -78,6 +79,41 @@ def candidates(directory: Path | str) -> list[int]:
     numbers = sorted(int(name) for name in names if _STEP.fullmatch(name))
     places = {n: directory / str(n) for n in numbers}
     return [n for n, path in places.items() if path.is_symlink() or orbax_file.is_tree(path)]
+
+
+def step_of(directory: Path | str, which: Any, run: str | None = None) -> int | None:
+    """Return the step of the checkpoint that a user asks for; None is the newest good one.
+
+    Args:
+        directory: the folder of the checkpoints.
+        which: a step, also in text; "best", the one with the highest metric, of equal ones the
+            newest; or "latest" or None.
+        run: the id of the run that must have saved the best, "" for one without; None for any.
+
+    Raises:
+        ValueError: if `which` is none of these, or no checkpoint has a metric; the steps of those
+            that there are are named.
+    """
+    if which is None or which == "latest":
+        return None
+    if isinstance(which, str) and _STEP.fullmatch(which):
+        return int(which)
+    if type(which) is int and which >= 0:
+        return which
+    directory, found = Path(directory).absolute(), steps(directory)
+    if which != "best":
+        raise ValueError(f"step={which!r}: give latest, best, or one of {found} ({directory})")
+    ranked = []
+    for step in found:
+        with contextlib.suppress(DamagedError):
+            metric = read(directory / str(step), step, run)["metric"]
+            ranked += [] if metric is None else [(metric, step)]
+    if not ranked:
+        raise ValueError(
+            f"step='best' and no checkpoint in {directory} was evaluated: give latest, or one of "
+            f"{found}"
+        )
+    return max(ranked)[1]
 
 
 def seal(manifest: Json) -> Json:

@@ -29,6 +29,7 @@ commands:
                                                           or with --init-from RUN an old policy
   resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
+  export RUN [--out DIR] ...                              a trained policy for other programs
   sweep EXPERIMENT [--dry-run] ...                        train every agent of an experiment file
   report RUN ...                                          figures, tables and a page of sweeps
   envs                                                    list the names that --env takes
@@ -80,6 +81,7 @@ def _run(args: list[str]) -> int:
         "train": _train,
         "resume": _resume,
         "evaluate": _evaluate,
+        "export": _export,
         "sweep": _sweep,
         "report": _report,
         "envs": _envs,
@@ -201,8 +203,8 @@ class _EvaluateFlags:
     """seed of the episodes"""
     stochastic: bool = False
     """sample actions instead of taking the most probable"""
-    checkpoint: int | None = None
-    """iteration of the checkpoint; the newest good one unless given"""
+    step: str = "latest"
+    """which checkpoint: latest, best, or its iteration"""
 
     def __post_init__(self) -> None:
         """Refuse to play no episode."""
@@ -223,7 +225,7 @@ def _evaluate(args: list[str]) -> int:
 
     _prepare(1)
     key = seeding.key_of_seed(flags.seed)
-    policy = jaxrl_pg.load(run, step=flags.checkpoint)
+    policy = jaxrl_pg.load(run, step=flags.step)
     memory_estimate.require_evaluation(policy.config, flags.num_episodes)
     returns = np.asarray(
         jaxrl_pg.evaluate(
@@ -235,6 +237,12 @@ def _evaluate(args: list[str]) -> int:
         f"{flags.num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
     )
     return 0
+
+
+def _export(args: list[str]) -> int:
+    from jaxrl_pg.cli import exporting
+
+    return exporting.run_export(args)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ would cost more than it saves.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,16 @@ from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.envs import observations
 from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs
 
-__all__ = ["Conv", "Dense", "LayerNorm", "Torso", "TorsoFields", "in_columns", "torso_fields"]
+__all__ = [
+    "Conv",
+    "Dense",
+    "LayerNorm",
+    "Torso",
+    "TorsoFields",
+    "convolutions",
+    "in_columns",
+    "torso_fields",
+]
 
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
 _WIDEST_COLUMN = 128
@@ -42,6 +51,16 @@ class TorsoFields(NamedTuple):
 def torso_fields(config: BaseConfig) -> TorsoFields:
     """Read off a config what is in front of every head."""
     return TorsoFields(*(getattr(config, name) for name in TorsoFields._fields))
+
+
+def convolutions(fields: TorsoFields) -> tuple[tuple[int, ...], ...] | Literal["impala"]:
+    """Return the convolutions that images pass, `(features, kernel[, stride[, padding]])` each."""
+    if fields.conv_layers:
+        return fields.conv_layers
+    if fields.cnn == "impala":
+        return "impala"
+    one_layer = ((fields.conv_features, 3),) if fields.conv_features else ()
+    return _NATURE if fields.cnn == "nature" else one_layer
 
 
 def in_columns(spec: EnvSpec) -> bool:
@@ -181,15 +200,14 @@ class Torso(nn.Module):
     def __call__(self, obs: Obs, action: jax.Array | None = None) -> jax.Array:
         """Return features."""
         act = _ACTIVATIONS[self.activation]
-        one_layer = ((self.conv_features, 3),) if self.conv_features else ()
-        stack = self.conv_layers or (_NATURE if self.cnn == "nature" else one_layer)
+        stack = convolutions(TorsoFields(*(getattr(self, name) for name in TorsoFields._fields)))
 
         def flat(x: jax.Array) -> jax.Array:
             is_image = x.ndim == 4
             scale = 255.0 if is_image and x.dtype == jnp.uint8 else None
             x = x.astype(jnp.float32)
             x = x if scale is None else x / scale
-            if is_image and self.cnn == "impala" and not self.conv_layers:
+            if is_image and stack == "impala":
                 x = Impala()(x)
             else:
                 for layer in stack if is_image else ():

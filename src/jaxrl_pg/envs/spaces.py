@@ -14,6 +14,7 @@ from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.types import ACTION_MASK, EnvSpec, ObsShape
 
 __all__ = [
+    "INFINITE",
     "beyond",
     "check_bounds",
     "is_bounded",
@@ -25,7 +26,7 @@ __all__ = [
 
 _MOST = 2**20  # elements of a finite set, or numbers in an observation or action
 _MOST_COMBINATIONS = 2**16
-_INFINITE = 1e30  # gymnax writes the largest float for "no bound"
+INFINITE = 1e30  # gymnax writes the largest float for "no bound"
 
 
 def name_of(core: Any) -> str:
@@ -147,7 +148,7 @@ def require_squashable(core: Any, params: Any, agent: str) -> None:
     with jax.ensure_compile_time_eval():
         both = jnp.stack([jnp.broadcast_to(x, space.shape) for x in (low, high)], axis=1)
     for i, (lowest, highest) in enumerate(jax.device_get(both).tolist()):
-        if lowest <= -_INFINITE or highest >= _INFINITE:
+        if lowest <= -INFINITE or highest >= INFINITE:
             raise ValueError(
                 f"{agent} squashes actions by tanh, and dimension {i} of the actions of "
                 f"{name_of(core)} is from {lowest:g} to {highest:g}: give finite bounds, or use an "
@@ -165,7 +166,7 @@ def stretch(space: Any, action: jax.Array) -> jax.Array:
     low = jnp.broadcast_to(jnp.asarray(space.low, jnp.float32), shape)
     high = jnp.broadcast_to(jnp.asarray(space.high, jnp.float32), shape)
     low, high, action = jnp.broadcast_arrays(low[None], high[None], action)
-    finite = (low > -_INFINITE) & (high < _INFINITE)
+    finite = (low > -INFINITE) & (high < INFINITE)
     stretched = low + 0.5 * (jnp.clip(action, -1.0, 1.0) + 1.0) * (high - low)
     return jnp.where(finite, stretched, jnp.clip(action, low, high))
 
@@ -182,7 +183,7 @@ def beyond(space: Any, action: jax.Array) -> jax.Array:
 def is_bounded(space: Any, shape: tuple[int, ...]) -> jax.Array:
     """Say which dimensions have two finite bounds, in the shape `[..., D]` of raw actions."""
     low, high = (jnp.broadcast_to(jnp.asarray(x), shape) for x in (space.low, space.high))
-    return (low > -_INFINITE) & (high < _INFINITE)
+    return (low > -INFINITE) & (high < INFINITE)
 
 
 def _space(core: Any, kind: str) -> Any:

@@ -8,7 +8,14 @@ another program wrote is read through `schema`, which says what is wrong with it
 
 from types import ModuleType
 
-from jaxrl_pg.files.folders import HeldFolder, make_folder, make_new_folder, remove_tree, set_aside
+from jaxrl_pg.files.folders import (
+    HeldFolder,
+    make_folder,
+    make_new_folder,
+    remove_tree,
+    set_aside,
+    write_folder,
+)
 from jaxrl_pg.files.growing import GrowingFile
 from jaxrl_pg.files.locking import LOCK_NAMES, Lock, lock, require_writable, unwritable
 from jaxrl_pg.files.names import as_path, file_name, is_leftover
@@ -51,6 +58,7 @@ __all__ = [
     "set_aside",
     "unwritable",
     "write_atomic",
+    "write_folder",
 ]
 
 

@@ -3,11 +3,21 @@
 import contextlib
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from jaxrl_pg.files.names import temporary_name
 from jaxrl_pg.files.opening import Identity, is_folder, require_no_link
+from jaxrl_pg.files.writing import write_atomic
 
-__all__ = ["HeldFolder", "make_folder", "make_new_folder", "remove_tree", "set_aside"]
+__all__ = [
+    "HeldFolder",
+    "make_folder",
+    "make_new_folder",
+    "remove_tree",
+    "set_aside",
+    "write_folder",
+]
 
 
 class HeldFolder:
@@ -129,3 +139,27 @@ def set_aside(path: Path, ending: str) -> Path:
         new = path.with_name(f"{path.name}{ending}{number}")
     os.rename(path, new)
     return new
+
+
+def write_folder(path: Path, content: Mapping[str, str | bytes]) -> None:
+    """Write a new folder of plain files, which appears only once all of them are on the disk.
+
+    Args:
+        path: the folder; those above it are made.
+        content: of each file by name.
+
+    Raises:
+        ValueError: if there is something at the path.
+        OSError: if the system refuses; there is then no such folder.
+    """
+    if os.path.lexists(path):
+        raise ValueError(f"{path} exists: choose another path, or remove it first")
+    new = path.with_name(temporary_name())
+    make_new_folder(new)
+    try:
+        for name, data in content.items():
+            write_atomic(new / name, data)
+        os.rename(new, path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from jaxrl_pg.ops import collectives
 
-__all__ = ["Low", "RunningStats", "init", "merge", "moments", "normalize", "std"]
+__all__ = ["CLIP", "Low", "RunningStats", "init", "merge", "moments", "normalize", "std"]
 
+CLIP = 10.0  # standard deviations from the mean beyond which `normalize` cuts off
 # Below both no sum loses anything that matters, and every bit is that of plain float32 sums.
 _MANY_SAMPLES = 2.0**24
 _SMALL_SHARE = 2.0**-18
@@ -125,7 +126,7 @@ def std(stats: RunningStats, epsilon: float = 1e-8) -> jax.Array:
     return jnp.where(stats.count > 1, jnp.sqrt(variance + epsilon), 1.0)
 
 
-def normalize(stats: RunningStats, x: jax.Array, clip: float = 10.0) -> jax.Array:
+def normalize(stats: RunningStats, x: jax.Array, clip: float = CLIP) -> jax.Array:
     """Return `clip((x - mean) / std, -clip, clip)` for samples `x` with any leading axes."""
     lead = tuple(range(x.ndim - stats.mean.ndim))
     mean, scale = jnp.expand_dims(stats.mean, lead), jnp.expand_dims(std(stats), lead)

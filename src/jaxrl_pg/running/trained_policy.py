@@ -6,7 +6,7 @@ import math
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -14,9 +14,12 @@ from jaxrl_pg import agents, checkpoint, envs, files
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices, evaluation, priors, seeding
+from jaxrl_pg.training import acting, devices, evaluation, priors, seeding
 from jaxrl_pg.training.arguments import require_hidden
 from jaxrl_pg.types import Obs, TrainState
+
+if TYPE_CHECKING:
+    from jaxrl_pg.export import folder
 
 __all__ = ["Policy", "load"]
 
@@ -31,6 +34,7 @@ class Policy:
         hidden = policy.start(16)                           # with a recurrent core
         action, hidden = policy(obs, hidden=hidden)
         policy.save("policies/demo")                        # jaxrl_pg.load reads it
+        policy.export("exported")                           # for programs without JAX
 
     Observations are given as they come from the environment: whole numbers where they are
     `Discrete`, so that one gives one action and `arange(16)` gives 16. Where the agent normalises
@@ -130,6 +134,30 @@ class Policy:
         state = _policy_part(self.config, self.state)
         checkpoint.save_tree(files.as_path(path), state, host, self.step)
 
+    def export(self, path: str | os.PathLike[str], onnx: bool = False) -> folder.Exported:
+        """Write the policy for other programs: a folder that needs neither JAX nor this package.
+
+            policy.export("exported")
+            # elsewhere, with NumPy alone: from policy import load; load()(obs)
+
+        It holds a description (policy.json), the arrays (policy.safetensors), a loader for NumPy
+        (policy.py), and what `jax.export` reads (act.jaxexport, sample.jaxexport).
+
+        Args:
+            path: a folder that does not exist yet; it appears only once it is complete.
+            onnx: write policy.onnx as well (extra: onnx).
+
+        Returns:
+            What is in the folder, and what is left out and why: of a network or cell of one's own
+            there is only what `jax.export` reads.
+
+        Raises:
+            ValueError: if there is something at the path, or ONNX is asked for and cannot be had.
+        """
+        from jaxrl_pg.export import folder
+
+        return folder.write(self.config, self.state, self.step, path, onnx)
+
     def _rows(self, obs: Any) -> tuple[Obs, tuple[int, ...]]:
         """Return observations as rows that networks read, and the axes they came with."""
         return envs.as_rows(envs.of(self.config), obs)
@@ -138,7 +166,7 @@ class Policy:
 def load(
     path: str | os.PathLike[str],
     *,
-    step: int | None = None,
+    step: int | str | None = "latest",
     env: Any = None,
     network: Any = None,
     optimizer: Any = None,
@@ -148,12 +176,14 @@ def load(
 
         jaxrl_pg.load("runs/demo")            # the newest good checkpoint of a run
         jaxrl_pg.load("runs/demo", step=20)   # the one of iteration 20
+        jaxrl_pg.load("runs/demo", step="best")  # the one that was evaluated best
         jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
 
     Args:
         path: a run's folder, or the folder of a policy saved with `Policy.save` or by a sweep with
             `keep_policies`.
-        step: iteration of the run's checkpoint to load; None takes the newest good one.
+        step: which of the run's checkpoints: its iteration; "best", the one with the highest mean
+            return when it was evaluated; or "latest" (None is the same), the newest good one.
         env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
         optimizer: likewise, the function that makes the optimiser.
@@ -168,20 +198,21 @@ def load(
         return _load_alone(place, step, **objects)
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
+    number = checkpoint.step_of(run.checkpoints_dir, step, run.run_id)
     shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(
-        run.checkpoints_dir, shapes, step, optional="memory", run=run.run_id
+        run.checkpoints_dir, shapes, number, optional="memory", run=run.run_id
     )
     return Policy(config, restored.state, restored.step)
 
 
-def _load_alone(path: Path, step: int | None, **objects: Any) -> Policy:
+def _load_alone(path: Path, step: int | str | None, **objects: Any) -> Policy:
     """Load what `Policy.save` saved."""
     host = checkpoint.host_of(path)
     if "agent" not in host:
         raise ValueError(f"{path} is one checkpoint of a run: load the run's folder, with step=...")
-    if step is not None:
-        raise ValueError(f"step={step} but {path} is a single policy: leave step out")
+    if step not in (None, "latest"):
+        raise ValueError(f"step={step!r} but {path} is a single policy: leave step out")
     config = config_of(path, {"options": {}, "seed": 0, **host}, **objects)
     shapes = _policy_part(config, devices.state_shapes(config))
     state = checkpoint.load_tree(path, shapes)
@@ -208,12 +239,7 @@ def _act(
     config: BaseConfig, learner: Any, obs: Obs, key: jax.Array, deterministic: bool, hidden: Any
 ) -> tuple[jax.Array, Any]:
     """Act on a batch of observations; return what a core remembers then, too."""
-    agent, env = agent_of(config), envs.of(config)
-    if hidden is None:
-        raw = agent.act(config, learner, obs, key, deterministic)
-    else:
-        raw, hidden = agent.memory.act(config, learner, obs, key, deterministic, hidden)
-    return envs.to_env_action(env, raw), hidden
+    return acting.act(config, learner, obs, key, deterministic, hidden)
 
 
 @jax.jit

@@ -1,0 +1,42 @@
+"""The command `export`: a trained policy for other programs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jaxrl_pg.cli import arguments
+
+__all__ = ["ExportFlags", "run_export"]
+
+_RUN = arguments.Positional("RUN", "the folder of a run, or of a saved policy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportFlags:
+    """Write a trained policy for programs without JAX: NumPy, StableHLO and, if asked for, ONNX."""
+
+    out: str | None = None
+    """a folder that does not exist yet; exported in the run's folder unless given"""
+    step: str = "latest"
+    """which checkpoint: latest, best, or its iteration"""
+    onnx: bool = False
+    """write policy.onnx as well (extra: onnx)"""
+
+
+def run_export(args: list[str]) -> int:
+    """Export a trained policy, and say what is in the folder."""
+    (run,), (flags,) = arguments.read("jaxrl-pg export", args, [ExportFlags], _RUN)
+    from pathlib import Path
+
+    import jaxrl_pg
+    from jaxrl_pg.training import devices
+
+    devices.prepare(1)
+    policy = jaxrl_pg.load(run, step=flags.step)
+    exported = policy.export(flags.out or Path(run) / "exported", onnx=flags.onnx)
+    print(f"iteration {policy.step} is in {exported.path}")
+    for name, what in exported.files.items():
+        print(f"  {name:<20}{what}")
+    for name, reason in exported.left_out.items():
+        print(f"  without {name}: {reason}")
+    return 0
