@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
     "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
+    "watch": ["config", "envs", "fields", "files", "lazy", "training", "types"],
     "running": [
         "agents",
         "checkpoint",
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "ops",
         "training",
         "types",
+        "watch",
     ],
     "sweeps": [
         "agents",
@@ -55,7 +57,7 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training"],
+    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -75,6 +77,8 @@ ROOMS = {
         "sweeps",
         "theory.arguments",
         "theory.checks",
+        "training.recording",
+        "watch",
     ],
     "chex": ["ops"],
     "flax": [
@@ -101,7 +105,8 @@ ROOMS = {
     "filelock": ["files.locking"],
     "msgspec": ["files.schema"],
     "rich": ["running.progress"],
-    "matplotlib": ["running.curve", "report.drawing"],
+    "matplotlib": ["running.curve", "report.drawing", "watch.canvas", "watch.colors"],
+    "PIL": ["watch.canvas", "watch.movie"],
     "tensorboardX": ["running.loggers", "report.export"],
     "wandb": ["running.loggers"],
     "mlflow": ["running.loggers"],
@@ -124,6 +129,7 @@ PACKAGES = {  # that have another name
     "mujoco_playground": "playground",
     "mlflow": "mlflow-skinny",
     "orbax": "orbax-checkpoint",
+    "PIL": "pillow",
 }
 REGISTRY = {"", "agents"}  # the package's own front door, and the registry
 SPECIAL_CASES = {"agents.ddpg": "agents.td3"}  # agents that are another one with other defaults

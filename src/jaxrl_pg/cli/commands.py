@@ -29,6 +29,7 @@ commands:
                                                           or with --init-from RUN an old policy
   resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
+  watch RUN [--out FILE] ...                              see it play: a GIF of its episodes
   sweep EXPERIMENT [--dry-run] ...                        train every agent of an experiment file
   report RUN ...                                          figures, tables and a page of sweeps
   envs                                                    list the names that --env takes
@@ -83,6 +84,7 @@ def _run(args: list[str]) -> int:
         "sweep": _sweep,
         "report": _report,
         "envs": _envs,
+        "watch": _watch,
     }
     if not args or args[0] in ("-h", "--help", "help"):
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
@@ -235,6 +237,13 @@ def _evaluate(args: list[str]) -> int:
         f"{flags.num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
     )
     return 0
+
+
+def _watch(args: list[str]) -> int:
+    from jaxrl_pg.cli import watch
+
+    _prepare(1)
+    return watch.watch(args)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
