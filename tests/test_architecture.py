@@ -68,7 +68,9 @@ ROOMS = {
         "config",
         "envs.adapters.envpool",
         "envs.adapters.gymnasium",
+        "envs.adapters.craftax",
         "envs.adapters.gymnasium_spaces",
+        "envs.adapters.jumanji",
         "envs.host",
         "envs.kept",
         "fields",
@@ -98,6 +100,7 @@ ROOMS = {
     "gymnasium": ["envs.adapters.envpool", "envs.adapters.gymnasium"],
     "navix": ["envs.adapters.navix"],
     "pgx": ["envs.adapters.pgx"],
+    "mujoco": ["envs.adapters.brax", "envs.adapters.playground"],
     "mujoco_playground": ["envs.adapters.playground"],
     "xminigrid": ["envs.adapters.xminigrid"],
     "orbax": ["checkpoint.orbax_file"],
@@ -124,7 +127,7 @@ SUITES = {
     "playground",
     "xminigrid",
 }
-EXTRAS = {"jaxmarl", "mlflow-skinny", "ray", "tensorboardX", "wandb"} | SUITES
+EXTRAS = {"jaxmarl", "mlflow-skinny", "mujoco", "ray", "tensorboardX", "wandb"} | SUITES
 PACKAGES = {  # that have another name
     "mujoco_playground": "playground",
     "mlflow": "mlflow-skinny",

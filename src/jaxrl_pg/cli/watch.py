@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,7 +53,12 @@ def watch(args: Sequence[str]) -> int:
     policy = jaxrl_pg.load(place, step=flags.step)
     out = movie.require_path(flags.out or _beside(place))
     memory_estimate.require_evaluation(policy.config, settings.num_episodes)
-    played = watching.watch(policy.config, policy.state, settings, not flags.stochastic)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        played = watching.watch(policy.config, policy.state, settings, not flags.stochastic)
+    for warning in said:
+        if warning.category is UserWarning:
+            exits.show(f"jaxrl-pg: {warning.message}")
     played.save(out)
     for number, (total, length) in enumerate(zip(played.returns, played.lengths, strict=True), 1):
         ending = f"return {total:.2f}" if total == total else "not over, see --max-steps"

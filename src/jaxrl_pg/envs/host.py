@@ -77,10 +77,19 @@ class HostEnvironment(Described):
         self._make_shown = make_shown
 
     def shown(self, show: Show) -> HostEnvironment | None:
-        """Return the same environment, which hands its pictures on; None if it has none."""
+        """Return the same environment, which hands its pictures on; None if it has none.
+
+        Raises:
+            kept.HostError: if its renderer does not work here.
+        """
         if self._make_shown is None:
             return None
         make = self._make_shown
+        tried = make(1, lambda _: None)
+        try:
+            tried.reset(np.zeros(1, np.uint32))
+        finally:
+            tried.close()
         copied = copy.copy(self)
         copied._make_vector = lambda num: make(num, show)
         return copied

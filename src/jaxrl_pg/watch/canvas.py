@@ -37,7 +37,7 @@ class Canvas:
         from PIL import Image, ImageDraw
 
         self.width, self.height = width, round(width * (y[1] - y[0]) / (x[1] - x[0]))
-        self._left, self._top = x[0], y[1]
+        self._left, self._top, self.span = x[0], y[1], x[1] - x[0]
         self._scale = _FINER * width / (x[1] - x[0])
         size = (self.width * _FINER, self.height * _FINER)
         self._image = Image.new("RGB", size, background)

@@ -20,16 +20,28 @@ from jaxrl_pg.watch.colors import (
     VERMILLION,
     WHITE,
     Color,
+    shaded,
 )
 from jaxrl_pg.watch.scene import Draw, Scene
 
-__all__ = ["ACTIONS", "catch", "crossing", "deep_sea", "frozen_lake", "maze", "states", "t_maze"]
+__all__ = [
+    "ACTIONS",
+    "catch",
+    "crossing",
+    "deep_sea",
+    "frozen_lake",
+    "game_2048",
+    "maze",
+    "states",
+    "t_maze",
+]
 
 ACTIONS = {
     "Catch-bsuite": ("left", "stay", "right"),
     "FourRooms-misc": ("up", "right", "down", "left"),
     "FrozenLake-misc": ("left", "down", "right", "up"),
     "MetaMaze-misc": ("up", "right", "down", "left"),
+    "pgx:2048": ("left", "up", "right", "down"),
     "TMaze": ("north", "east", "south", "west"),
 }
 Cell = tuple[int, int]
@@ -167,6 +179,22 @@ def states(scene: Scene) -> Draw:
             row, column = divmod(number, columns)
             color = WHITE if (row, column) == now else BLACK
             canvas.text((column, -row), str(number), color, size)
+        return canvas.picture()
+
+    return draw
+
+
+def game_2048(scene: Scene) -> Draw:
+    """Draw the tiles of 2048, brighter the more they are worth."""
+
+    def draw(t: int) -> np.ndarray:
+        powers = np.reshape(scene.state(t).inner._board, (4, 4)).astype(int)
+        cells = np.where(powers[..., None] > 0, shaded(np.clip(powers / 12, 0, 1)), WHITE)
+        canvas = _board(scene.width, cells)
+        for (row, column), power in np.ndenumerate(powers):
+            color = BLACK if power > 5 else WHITE
+            if power:
+                canvas.text((column, -row), str(2**power), color, scene.width // 18)
         return canvas.picture()
 
     return draw

@@ -36,9 +36,9 @@ def minatar(scene: Scene) -> Draw:
 
     Below it stands what each colour is.
     """
-    name = str(getattr(scene.env.core, "name", "")).partition("-")[0]
+    name = str(scene.env.core.name).lower().replace("_", "")
     frames = scene.recording.obs
-    channels = CHANNELS.get(name, tuple(map(str, range(frames.shape[-1]))))
+    (channels,) = (names for game, names in CHANNELS.items() if game.lower() in name)
     frames = frames[..., -len(channels) :]  # the newest, where frames are stacked
     key = legend(channels, scene.width)
 

@@ -9,6 +9,7 @@ actions.
 from __future__ import annotations
 
 import importlib
+import warnings
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,7 +19,8 @@ import numpy as np
 from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.watch import classic, grids, images, panel
+from jaxrl_pg.envs.adapters.counted import Views
+from jaxrl_pg.watch import bodies, classic, grids, images, panel
 from jaxrl_pg.watch.canvas import fitted
 from jaxrl_pg.watch.scene import Draw, Scene
 
@@ -45,6 +47,12 @@ DRAWERS = {
     "Catch-bsuite": "grids.catch",
     "TMaze": "grids.t_maze",
     "Crossing-grid": "grids.crossing",
+    "pgx:2048": "grids.game_2048",
+    "pgx:minatar-asterix": "images.minatar",
+    "pgx:minatar-breakout": "images.minatar",
+    "pgx:minatar-freeway": "images.minatar",
+    "pgx:minatar-seaquest": "images.minatar",
+    "pgx:minatar-space_invaders": "images.minatar",
     "PointRobot-misc": "points.point_robot",
     "Reacher-misc": "points.reacher",
     "Swimmer-misc": "points.swimmer",
@@ -83,11 +91,15 @@ def stage_of(config: BaseConfig, env: envs.Env, width: int) -> Stage:
     core = env.core.inner if isinstance(env.core, envs.frames.Stacked) else env.core
     if envs.on_host(core):
         return _on_host(env, core, width)
-    name = name_of(config, core)
+    name = name_of(config, core).partition("?")[0]
     if name in DRAWERS:
         module, function = DRAWERS[name].split(".")
         drawer = getattr(importlib.import_module(f"jaxrl_pg.watch.{module}"), function)
         return Stage(lambda scene, _: drawer(scene), env, actions=_actions(name, core))
+    views = getattr(core, "views", Views())
+    if isinstance(views, Views) and (views.bodies or views.picture):
+        drawer = bodies.bodies if views.bodies else _pictured
+        return Stage(lambda scene, _: drawer(scene), env)
     if callable(getattr(core, "render", None)) and not gymnax.is_shipped(core):
         return Stage(lambda scene, _: _rendered(scene), env)
     if isinstance(core, envs.from_mdp.Tabular):
@@ -100,6 +112,12 @@ def _actions(name: str, core: Any) -> tuple[str, ...]:
     if name.endswith("-MinAtar"):
         return tuple(images.MOVES[int(i)] for i in core.action_set)
     return known.get(name, ())
+
+
+def _pictured(scene: Scene) -> Draw:
+    """Let the environment's suite draw its states."""
+    picture = scene.env.core.views.picture
+    return lambda t: fitted(np.ascontiguousarray(picture(scene.state(t).inner)), scene.width)
 
 
 def _rendered(scene: Scene) -> Draw:
@@ -133,7 +151,11 @@ def _on_host(env: envs.Env, core: Any, width: int) -> Stage:
 
         return unpacked
 
-    seen: Any = core.shown(show)
+    seen: Any = None
+    try:
+        seen = core.shown(show)
+    except envs.kept.HostError as error:  # no display, or a library that it draws with is not there
+        warnings.warn(f"{error}: shown is a panel instead", stacklevel=2)
     if seen is None:
         return Stage(lambda scene, _: panel.panel(scene), env, with_states=False)
     if isinstance(env.core, envs.frames.Stacked):

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig, agent_of, nearest
+from jaxrl_pg.envs.adapters.counted import Views
 from jaxrl_pg.training import recording, seeding
 from jaxrl_pg.training.arguments import require_config, require_state
 from jaxrl_pg.training.recording import Recording
@@ -78,9 +79,9 @@ def watch(
     scenes = [Scene(env, one, settings.width, factors) for one in played]
     name = stages.name_of(config, core)
     clips = [_clip(stage, scene, i, name, settings) for i, scene in enumerate(scenes)]
-    page = getattr(core, "page", None)
-    if page is not None:
-        page = functools.partial(page, played[0].states)
+    views, page = getattr(core, "views", None), None
+    if isinstance(views, Views) and views.page is not None:
+        page = functools.partial(views.page, played[0].states.inner)
     return Movie(clips, settings.fps, f"{name}, {agent_of(config).name}", page)
 
 
