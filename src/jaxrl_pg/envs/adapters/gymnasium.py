@@ -14,7 +14,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -96,6 +99,8 @@ def make(name: str, task: str, **given: Any) -> HostEnvironment:
     env.close()
 
     def make_shown(num: int, show: Show) -> _Vector:
+        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo would ask for a display
         made = [make_one(render_mode="rgb_array") for _ in range(num)]
         return _Vector(name, made, observed.stack, acted.convert, show)
 
@@ -123,6 +128,8 @@ class _Vector:
     ) -> None:
         self._name, self._envs, self._stack, self._convert = name, envs, stack, convert
         self._show = show
+        # Graphics belong to the thread that began to draw, and callbacks come from any.
+        self._painter = None if show is None else ThreadPoolExecutor(1)
 
     def reset(self, seeds: np.ndarray) -> Any:
         obs = self._stack([self._start(i, int(seed)) for i, seed in enumerate(seeds)])
@@ -150,15 +157,20 @@ class _Vector:
 
     def close(self) -> None:
         for env in self._envs:
-            env.close()
+            if self._painter is None:
+                env.close()
+            else:
+                self._painter.submit(env.close).result()
+        if self._painter is not None:
+            self._painter.shutdown()
 
     def _be_seen(self) -> None:
-        if self._show is None:
+        if self._show is None or self._painter is None:
             return
         pictures = []
         for i, env in enumerate(self._envs):
             try:
-                pictures.append(np.asarray(env.render(), np.uint8))
+                pictures.append(np.asarray(self._painter.submit(env.render).result(), np.uint8))
             except Exception as error:
                 raise self._raised(i, "render", error) from error
         self._show(pictures)
