@@ -85,11 +85,20 @@ class HostEnvironment(Described):
         if self._make_shown is None:
             return None
         make = self._make_shown
-        tried = make(1, lambda _: None)
+        tried = None
         try:
+            tried = make(1, lambda _: None)
             tried.reset(np.zeros(1, np.uint32))
+        except kept.HostError:
+            raise
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise kept.HostError(
+                f"{self.name}: its renderer raises {type(error).__name__}: {line:.200}"
+            ) from error
         finally:
-            tried.close()
+            if tried is not None:
+                tried.close()
         copied = copy.copy(self)
         copied._make_vector = lambda num: make(num, show)
         return copied

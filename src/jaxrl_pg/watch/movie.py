@@ -18,6 +18,8 @@ from jaxrl_pg import files
 __all__ = ["Clip", "Movie", "require_path"]
 
 _SAMPLES = 12  # frames whose colours make the palette
+_FLAT = 1024  # a drawing has fewer colours than this, edges included, and a photograph more
+_FEW = 64  # colours of a drawing's GIF
 _HOLD_SECONDS = 1.0  # for which an episode's last frame is shown
 
 
@@ -165,17 +167,42 @@ def require_path(path: str | os.PathLike[str]) -> Path:
     return place
 
 
-def _palette(frames: Sequence[np.ndarray]) -> Any:
-    """Return an image with the 256 colours that serve some frames best."""
+def _palette(frames: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the colours `[N, 3]` that serve some frames best: few for flat drawings."""
     from PIL import Image
 
-    rows = max(frame.shape[0] for frame in frames)
-    padded = [np.resize(frame, (rows, *frame.shape[1:])) for frame in frames]
-    joined = np.concatenate(padded, axis=1)
-    return Image.fromarray(joined).quantize(256, Image.Quantize.MEDIANCUT)
+    packed = [np.unique(_packed(frame), return_counts=True) for frame in frames]
+    colors = np.concatenate([each for each, _ in packed])
+    distinct, place = np.unique(colors, return_inverse=True)
+    if len(distinct) > _FLAT:
+        rows = max(frame.shape[0] for frame in frames)
+        joined = np.concatenate([np.resize(x, (rows, *x.shape[1:])) for x in frames], axis=1)
+        best = Image.fromarray(joined).quantize(256, Image.Quantize.MEDIANCUT).getpalette()
+        return np.array(best, np.uint8).reshape(-1, 3)
+    # The drawing's own colours come before the shades of its edges.
+    counts = np.bincount(place, np.concatenate([count for _, count in packed]))
+    most = distinct[np.argsort(-counts, kind="stable")[:_FEW]]
+    return np.stack([most >> 16, most >> 8 & 255, most & 255], axis=-1).astype(np.uint8)
 
 
-def _indexed(frame: np.ndarray, palette: Any) -> Any:
+def _indexed(frame: np.ndarray, palette: np.ndarray) -> Any:
+    """Return a frame in the nearest colours of a palette."""
     from PIL import Image
 
-    return Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+    if len(palette) > _FEW:
+        of_palette = Image.new("P", (1, 1))
+        of_palette.putpalette(palette.reshape(-1).tolist())
+        return Image.fromarray(frame).quantize(palette=of_palette, dither=Image.Dither.NONE)
+    # Exactly, for what Pillow looks up is off by a few shades, and white would be grey.
+    colors, place = np.unique(_packed(frame), return_inverse=True)
+    each = np.stack([colors >> 16, colors >> 8 & 255, colors & 255], axis=-1)
+    away = ((each[:, None].astype(int) - palette[None].astype(int)) ** 2).sum(axis=-1)
+    image = Image.fromarray(away.argmin(axis=1)[place].reshape(frame.shape[:2]).astype(np.uint8))
+    image.putpalette(palette.reshape(-1).tolist())
+    return image
+
+
+def _packed(frame: np.ndarray) -> np.ndarray:
+    """Return each pixel's colour as one number."""
+    red, green, blue = np.moveaxis(frame.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue

@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.adapters.counted import Views
 from jaxrl_pg.watch import bodies, classic, grids, images, panel
 from jaxrl_pg.watch.canvas import fitted
@@ -91,20 +91,31 @@ def stage_of(config: BaseConfig, env: envs.Env, width: int) -> Stage:
     core = env.core.inner if isinstance(env.core, envs.frames.Stacked) else env.core
     if envs.on_host(core):
         return _on_host(env, core, width)
-    name = name_of(config, core).partition("?")[0]
-    if name in DRAWERS:
-        module, function = DRAWERS[name].split(".")
-        drawer = getattr(importlib.import_module(f"jaxrl_pg.watch.{module}"), function)
-        return Stage(lambda scene, _: drawer(scene), env, actions=_actions(name, core))
-    views = getattr(core, "views", Views())
+    render = getattr(core, "render", None)
+    if callable(render) and not _is_of_gymnax(render):  # those return figures
+        return Stage(lambda scene, _: _rendered(scene), env)
+    views = getattr(core, "views", None)
     if isinstance(views, Views) and (views.bodies or views.picture):
         drawer = bodies.bodies if views.bodies else _pictured
         return Stage(lambda scene, _: drawer(scene), env)
-    if callable(getattr(core, "render", None)) and not gymnax.is_shipped(core):
-        return Stage(lambda scene, _: _rendered(scene), env)
+    name = name_of(config, core).partition("?")[0]
+    if name in DRAWERS and (isinstance(config.env, str) or _has_gymnax_states(env)):
+        module, function = DRAWERS[name].split(".")
+        drawer = getattr(importlib.import_module(f"jaxrl_pg.watch.{module}"), function)
+        return Stage(lambda scene, _: drawer(scene), env, actions=_actions(name, core))
     if isinstance(core, envs.from_mdp.Tabular):
         return Stage(lambda scene, _: grids.states(scene), env)
     return Stage(lambda scene, _: panel.panel(scene), env, with_states=False)
+
+
+def _is_of_gymnax(thing: Any) -> bool:
+    return str(getattr(thing, "__module__", "")).startswith("gymnax.")
+
+
+def _has_gymnax_states(env: envs.Env) -> bool:
+    """Whether an object's states are gymnax's own, and not those of a wrapper around them."""
+    state = jax.eval_shape(env.core.reset_env, jax.random.key(0), env.params)[1]
+    return _is_of_gymnax(type(state))
 
 
 def _actions(name: str, core: Any) -> tuple[str, ...]:
