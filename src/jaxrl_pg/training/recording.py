@@ -9,6 +9,7 @@ The keys are used as `rollout.whole_episodes` uses them, so that these are the e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +82,25 @@ def record(
         with_states: keep the environments' states, of which those on the host have none.
     """
     reset_key, loop_key = jax.random.split(key)
+    play = _player(env, loop_key, num_episodes, deterministic, with_states)
+    _, hidden = evaluation.acting(config, state, num_episodes, deterministic)
+    first = jax.jit(lambda: envs.reset(env, reset_key, num_episodes))()
+    carry, over = (*first, hidden), np.zeros(num_episodes, bool)
+    rows: list[_Row] = []
+    while not over.all() and len(rows) * _CHUNK < max_steps:
+        carry, chunk = play(config, state, first, carry, jnp.int32(len(rows) * _CHUNK))
+        rows.append(jax.tree.map(_on_host, chunk))
+        over |= (rows[-1].terminated | rows[-1].truncated).any(axis=0)
+    envs.release(env, carry[0])
+    whole = jax.tree.map(lambda *x: np.concatenate(x)[:max_steps], *rows)
+    begun = jax.tree.map(_on_host, (first[0] if with_states else (), first[1]))
+    return [_recording(begun, whole, i) for i in range(num_episodes)]
+
+
+def _player(
+    env: envs.Env, loop_key: jax.Array, num_episodes: int, deterministic: bool, with_states: bool
+) -> Callable[..., tuple[Any, _Row]]:
+    """Return the compiled program that plays some steps from a number on, and keeps them."""
 
     @jax.jit
     def play(config: BaseConfig, state: TrainState[Any], first: Any, carry: Any, start: Any) -> Any:
@@ -106,18 +126,7 @@ def record(
 
         return jax.lax.scan(step, carry, start + jnp.arange(_CHUNK))
 
-    _, hidden = evaluation.acting(config, state, num_episodes, deterministic)
-    first = jax.jit(lambda: envs.reset(env, reset_key, num_episodes))()
-    carry, over = (*first, hidden), np.zeros(num_episodes, bool)
-    rows: list[_Row] = []
-    while not over.all() and len(rows) * _CHUNK < max_steps:
-        carry, chunk = play(config, state, first, carry, jnp.int32(len(rows) * _CHUNK))
-        rows.append(jax.tree.map(_on_host, chunk))
-        over |= (rows[-1].terminated | rows[-1].truncated).any(axis=0)
-    envs.release(env, carry[0])
-    whole = jax.tree.map(lambda *x: np.concatenate(x)[:max_steps], *rows)
-    begun = jax.tree.map(_on_host, (first[0] if with_states else (), first[1]))
-    return [_recording(begun, whole, i) for i in range(num_episodes)]
+    return play
 
 
 def _recording(begun: tuple[Any, Obs], rows: _Row, i: int) -> Recording:
