@@ -41,6 +41,7 @@ MAY_IMPORT = {
         "training",
         "types",
     ],
+    "watch": ["config", "envs", "fields", "files", "lazy", "training", "types"],
     "running": [
         "agents",
         "checkpoint",
@@ -53,6 +54,7 @@ MAY_IMPORT = {
         "ops",
         "training",
         "types",
+        "watch",
     ],
     "sweeps": [
         "agents",
@@ -67,7 +69,7 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training"],
+    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -78,7 +80,9 @@ ROOMS = {
         "config",
         "envs.adapters.envpool",
         "envs.adapters.gymnasium",
+        "envs.adapters.craftax",
         "envs.adapters.gymnasium_spaces",
+        "envs.adapters.jumanji",
         "envs.host",
         "envs.kept",
         "export",
@@ -88,6 +92,8 @@ ROOMS = {
         "sweeps",
         "theory.arguments",
         "theory.checks",
+        "training.recording",
+        "watch",
     ],
     "chex": ["ops"],
     "flax": [
@@ -107,6 +113,7 @@ ROOMS = {
     "gymnasium": ["envs.adapters.envpool", "envs.adapters.gymnasium"],
     "navix": ["envs.adapters.navix"],
     "pgx": ["envs.adapters.pgx"],
+    "mujoco": ["envs.adapters.brax", "envs.adapters.playground"],
     "mujoco_playground": ["envs.adapters.playground"],
     "xminigrid": ["envs.adapters.xminigrid"],
     "orbax": ["checkpoint.orbax_file"],
@@ -116,7 +123,8 @@ ROOMS = {
     "safetensors": ["export.folder"],
     "onnx": ["export.onnx_graph"],
     "rich": ["running.progress"],
-    "matplotlib": ["running.curve", "report.drawing"],
+    "matplotlib": ["running.curve", "report.drawing", "watch.canvas", "watch.colors"],
+    "PIL": ["watch.canvas", "watch.movie"],
     "tensorboardX": ["running.loggers", "report.export"],
     "wandb": ["running.loggers"],
     "mlflow": ["running.loggers"],
@@ -134,11 +142,12 @@ SUITES = {
     "playground",
     "xminigrid",
 }
-EXTRAS = {"jaxmarl", "mlflow-skinny", "onnx", "ray", "tensorboardX", "wandb"} | SUITES
+EXTRAS = {"jaxmarl", "mlflow-skinny", "mujoco", "onnx", "ray", "tensorboardX", "wandb"} | SUITES
 PACKAGES = {  # that have another name
     "mujoco_playground": "playground",
     "mlflow": "mlflow-skinny",
     "orbax": "orbax-checkpoint",
+    "PIL": "pillow",
 }
 REGISTRY = {"", "agents"}  # the package's own front door, and the registry
 SPECIAL_CASES = {"agents.ddpg": "agents.td3"}  # agents that are another one with other defaults

@@ -13,7 +13,7 @@ OTHERS = {"checkpoints", "early-stopping", "loggers"}
 PAGES = [page for page in sorted(HOW_TO.glob("*.md")) if page.stem not in OTHERS]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # What a page shows in fewer lines than these, beside imports and blank lines.
-MAX_LINES = {"agent": 24, "export": 16, "memory": 22, "observations": 35}
+MAX_LINES = {"agent": 24, "export": 16, "memory": 22, "observations": 35, "watch": 16}
 # What a page shows of extras.
 NEEDED = {"export": ["onnx", "onnxruntime"]}
 

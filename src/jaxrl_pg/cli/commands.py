@@ -30,6 +30,7 @@ commands:
   resume RUN [--total-timesteps N] ...                    go on with a stopped run, or go further
   evaluate RUN [--num-episodes N] ...                     whole episodes of a trained policy
   export RUN [--out DIR] ...                              a trained policy for other programs
+  watch RUN [--out FILE] ...                              see it play: a GIF of its episodes
   sweep EXPERIMENT [--dry-run] ...                        train every agent of an experiment file
   report RUN ...                                          figures, tables and a page of sweeps
   envs                                                    list the names that --env takes
@@ -85,6 +86,7 @@ def _run(args: list[str]) -> int:
         "sweep": _sweep,
         "report": _report,
         "envs": _envs,
+        "watch": _watch,
     }
     if not args or args[0] in ("-h", "--help", "help"):
         print(_HELP.format(agents=", ".join(AGENT_NAMES)))
@@ -243,6 +245,13 @@ def _export(args: list[str]) -> int:
     from jaxrl_pg.cli import exporting
 
     return exporting.run_export(args)
+
+
+def _watch(args: list[str]) -> int:
+    from jaxrl_pg.cli import watch
+
+    _prepare(1)
+    return watch.watch(args)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ Such an environment has the interface of all others, and beside it `reset_batch`
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -23,9 +24,10 @@ from jaxrl_pg.envs import kept
 from jaxrl_pg.envs.adapters.counted import NO_LIMIT, CountedParams, Described
 from jaxrl_pg.types import TimeStep
 
-__all__ = ["HostEnvironment", "HostState", "on_host", "require_possible"]
+__all__ = ["HostEnvironment", "HostState", "Show", "on_host", "require_possible"]
 
 SUITES = ("envpool", "gymnasium")
+Show = Callable[[list[np.ndarray]], None]
 
 
 class HostState(NamedTuple):
@@ -55,6 +57,7 @@ class HostEnvironment(Described):
         action_space: Any,
         obs_like: Any,
         limit: int = NO_LIMIT,
+        make_shown: Callable[[int, Show], kept.HostVector] | None = None,
     ) -> None:
         """Describe an environment; none is made yet.
 
@@ -65,9 +68,40 @@ class HostEnvironment(Described):
             action_space: likewise.
             obs_like: `ShapeDtypeStruct`s of one observation.
             limit: the time limit unless another is given.
+            make_shown: like `make_vector`, of environments that hand a list of their pictures
+                `[H, W, 3]` to a function after each reset and step, before any restart; None where
+                they cannot be seen.
         """
         super().__init__(name, observation_space, action_space, limit)
         self._make_vector, self._obs_like = make_vector, obs_like
+        self._make_shown = make_shown
+
+    def shown(self, show: Show) -> HostEnvironment | None:
+        """Return the same environment, which hands its pictures on; None if it has none.
+
+        Raises:
+            kept.HostError: if its renderer does not work here.
+        """
+        if self._make_shown is None:
+            return None
+        make = self._make_shown
+        tried = None
+        try:
+            tried = make(1, lambda _: None)
+            tried.reset(np.zeros(1, np.uint32))
+        except kept.HostError:
+            raise
+        except Exception as error:
+            line = (str(error).splitlines() or [""])[0]
+            raise kept.HostError(
+                f"{self.name}: its renderer raises {type(error).__name__}: {line:.200}"
+            ) from error
+        finally:
+            if tried is not None:
+                tried.close()
+        copied = copy.copy(self)
+        copied._make_vector = lambda num: make(num, show)
+        return copied
 
     def reset_env(self, key: jax.Array, params: CountedParams) -> tuple[Any, HostState]:
         """Start an episode of one new environment."""

@@ -21,7 +21,16 @@ from jaxrl_pg.envs.adapters.counted import NO_LIMIT
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import Obs, TimeStep
 
-__all__ = ["NO_LIMIT", "release", "reset", "step", "time_limit", "to_env_action"]
+__all__ = [
+    "NO_LIMIT",
+    "advance",
+    "begin_again",
+    "release",
+    "reset",
+    "step",
+    "time_limit",
+    "to_env_action",
+]
 
 _MAX_ROWS = 8
 _LATEST = 16
@@ -67,6 +76,29 @@ def step(
         obs, final_obs = (observations.readable(env, x) for x in (timestep.obs, timestep.final_obs))
         return state, timestep._replace(obs=obs, final_obs=final_obs)
 
+    reached, timestep = advance(env, step_key, state, action)
+    done = timestep.terminated | timestep.truncated
+    current = (reached, timestep.final_obs)
+    if first is None:
+        next_state, obs = _reset_where(env, done, reset_key, current)
+    else:
+        next_state, obs = begin_again(done, first, current)
+    return next_state, timestep._replace(obs=obs)
+
+
+def advance(env: Env, step_key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, TimeStep]:
+    """Step every environment, and start no next episode where one ended.
+
+    Args:
+        env: from `make`, not one that lives on the host.
+        step_key: consumed.
+        state: the environments' states, `[B, ...]` leaves.
+        action: the policy's raw actions, `[B, ...]`.
+
+    Returns:
+        The states reached, and a `TimeStep` whose `obs` is its `final_obs`.
+    """
+
     def step_one(key: jax.Array, state: Any, action: jax.Array) -> tuple[Any, ...]:
         obs, next_state, reward, terminated, _ = env.core.step_env(key, state, action, env.params)
         truncated = env.core.is_truncated(next_state, env.params)
@@ -75,20 +107,20 @@ def step(
         return next_state, observations.readable(env, obs), reward, *flags
 
     keys = jax.random.split(step_key, action.shape[0])
-    next_state, final_obs, reward, terminated, truncated = jax.vmap(step_one)(
+    reached, obs, reward, terminated, truncated = jax.vmap(step_one)(
         keys, state, to_env_action(env, action)
     )
-    next_state = jax.tree.map(lambda x, ref: x.astype(ref.dtype), next_state, state)
-    done = terminated | truncated
-    if first is None:
-        next_state, obs = _reset_where(env, done, reset_key, (next_state, final_obs))
-    else:
-        next_state, obs = jax.tree.map(
-            lambda new, old: jnp.where(jnp.expand_dims(done, tuple(range(1, old.ndim))), new, old),
-            first,
-            (next_state, final_obs),
-        )
-    return next_state, TimeStep(obs, reward, terminated, truncated, final_obs)
+    reached = jax.tree.map(lambda x, ref: x.astype(ref.dtype), reached, state)
+    return reached, TimeStep(obs, reward, terminated, truncated, obs)
+
+
+def begin_again(done: jax.Array, first: tuple[Any, Obs], current: tuple[Any, Obs]) -> Any:
+    """Return states and observations: those of `first` where `done`, else the current ones."""
+    return jax.tree.map(
+        lambda new, old: jnp.where(jnp.expand_dims(done, tuple(range(1, old.ndim))), new, old),
+        first,
+        current,
+    )
 
 
 def release(env: Env, state: Any) -> None:

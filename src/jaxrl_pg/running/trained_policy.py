@@ -20,6 +20,7 @@ from jaxrl_pg.types import Obs, TrainState
 
 if TYPE_CHECKING:
     from jaxrl_pg.export import folder
+    from jaxrl_pg.watch.movie import Movie
 
 __all__ = ["Policy", "load"]
 
@@ -35,6 +36,7 @@ class Policy:
         action, hidden = policy(obs, hidden=hidden)
         policy.save("policies/demo")                        # jaxrl_pg.load reads it
         policy.export("exported")                           # for programs without JAX
+        policy.gif("play.gif")                              # see it play
 
     Observations are given as they come from the environment: whole numbers where they are
     `Discrete`, so that one gives one action and `arange(16)` gives 16. Where the agent normalises
@@ -116,6 +118,52 @@ class Policy:
             deterministic: take the most probable action instead of a sampled one.
         """
         return evaluation.evaluate(self.config, self.state, key, num_episodes, deterministic)
+
+    def watch(self, *, deterministic: bool = True, **settings: Any) -> Movie:
+        """Play episodes, and return them as a movie that a notebook shows by itself.
+
+            movie = policy.watch(num_episodes=3, seed=1)
+            movie.save("play.gif")
+            movie.returns  # those of policy.evaluate(jax.random.key(1), 3)
+
+        Args:
+            deterministic: take the most probable action instead of a sampled one.
+            **settings: `num_episodes` (1), `seed` (0), `max_steps` (1000) of an episode to show at
+                most, `fps` (30), `every` (1) how many steps a frame is, `width` (400) in pixels.
+
+        Raises:
+            ValueError: for a setting that is not one of these, or out of its range.
+        """
+        from jaxrl_pg.watch import watching  # drawing is loaded where it is asked for
+
+        return watching.watch(
+            self.config, self.state, watching.settings_of(settings), deterministic
+        )
+
+    def gif(
+        self, path: str | os.PathLike[str], *, deterministic: bool = True, **settings: Any
+    ) -> Movie:
+        """Play episodes and write them as a GIF, or where the path ends in `.html` as a page.
+
+            policy.gif("play.gif", num_episodes=3, every=2)
+
+        Args:
+            path: the file; one that is there is replaced.
+            deterministic: take the most probable action instead of a sampled one.
+            **settings: as `watch`.
+
+        Returns:
+            The movie, whose `returns` are those of the episodes shown.
+
+        Raises:
+            ValueError: as `watch`, or for a path that cannot be written, before anything is played.
+        """
+        from jaxrl_pg.watch import movie
+
+        place = movie.require_path(path)
+        played = self.watch(deterministic=deterministic, **settings)
+        played.save(place)
+        return played
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the policy alone: what it needs to act and to value, and its config.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -23,7 +24,9 @@ from jaxrl_pg.training.arguments import (
 )
 from jaxrl_pg.types import Metrics, Obs, TrainState
 
-__all__ = ["Episodes", "evaluate", "evaluate_episodes", "evaluation_metrics", "value"]
+__all__ = ["Episodes", "acting", "evaluate", "evaluate_episodes", "evaluation_metrics", "value"]
+
+Act = Callable[[Obs, jax.Array, Any], tuple[jax.Array, Any]]
 
 # Sets the evaluation's stream apart from the children that `split` makes of the same key.
 _EVALUATION_STREAM = 0x6576616C
@@ -72,15 +75,25 @@ def evaluate_episodes(
     deterministic: bool,
 ) -> Episodes:
     """Do as `evaluate`, and return lengths too, and whether each episode came to its end."""
+    act, hidden = acting(config, state, num_episodes, deterministic)
+    return rollout.whole_episodes(envs.of(config), act, key, num_episodes, hidden)
+
+
+def acting(
+    config: BaseConfig, state: TrainState[Any], num: int, deterministic: bool
+) -> tuple[Act, Any]:
+    """Return how a learner acts, memory included, and what it remembers when episodes begin.
+
+    The first is `(obs [num, ...], key, hidden) -> (raw actions [num, ...], hidden)`.
+    """
     agent = agent_of(config)
-    hidden = agent.memory.start(config, num_episodes) if agent.memory else ()
 
     def act(obs: Obs, key: jax.Array, hidden: Any) -> tuple[jax.Array, Any]:
         if jax.tree.leaves(hidden):
             return agent.memory.act(config, state.learner, obs, key, deterministic, hidden)
         return agent.act(config, state.learner, obs, key, deterministic), hidden
 
-    return rollout.whole_episodes(envs.of(config), act, key, num_episodes, hidden)
+    return act, agent.memory.start(config, num) if agent.memory else ()
 
 
 def evaluation_metrics(config: BaseConfig, state: TrainState[Any], num_episodes: int) -> Metrics:

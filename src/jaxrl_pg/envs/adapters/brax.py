@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.envs.adapters.counted import Counted
+from jaxrl_pg.envs.adapters.counted import Counted, Views
 
 __all__ = ["make", "names", "options"]
 
@@ -71,7 +71,27 @@ def make(name: str, task: str, **given: Any) -> Counted:
     shape = jax.eval_shape(start, jax.random.key(0))[0].shape
     actions = gymnax.box(-1.0, 1.0, (env.action_size,))
     unbounded = gymnax.box(-float("inf"), float("inf"), shape)
-    return Counted(name, start, advance, unbounded, actions, _LIMIT)
+    views = Views(bodies=lambda state: _placed(env.sys, state), page=lambda x: _page(env.sys, x))
+    return Counted(name, start, advance, unbounded, actions, _LIMIT, views)
+
+
+def _placed(system: Any, state: Any) -> tuple[Any, Any]:
+    """Return MuJoCo's model of a system, and its data in a state."""
+    import mujoco
+
+    data = mujoco.MjData(system.mj_model)
+    data.qpos = state.pipeline_state.q
+    mujoco.mj_kinematics(system.mj_model, data)
+    return system.mj_model, data
+
+
+def _page(system: Any, states: Any) -> str:
+    """Return brax's viewer of an episode; a browser loads its script from the network."""
+    from brax.io import html
+
+    played = states.pipeline_state
+    each = [jax.tree.map(lambda x, t=t: x[t], played) for t in range(len(played.q))]
+    return str(html.render(system, each))
 
 
 def _brax() -> ModuleType:

@@ -15,11 +15,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-__all__ = ["NO_LIMIT", "Counted", "CountedParams", "CountedState", "Described"]
+__all__ = ["NO_LIMIT", "Counted", "CountedParams", "CountedState", "Described", "Views"]
 
 NO_LIMIT = 100_000
 Start = Callable[[jax.Array], tuple[Any, Any]]
 Advance = Callable[[jax.Array, Any, jax.Array, Any], tuple[Any, Any, Any, Any]]
+
+
+class Views(NamedTuple):
+    """How a suite shows its own states, in NumPy arrays; None where it does not.
+
+    Attributes:
+        picture: `state -> [H, W, 3]` uint8.
+        bodies: `state -> (model, data)` of MuJoCo, whose shapes and places are drawn.
+        page: `states -> html`, of a whole episode: leaves are `[T, ...]`.
+    """
+
+    picture: Callable[[Any], Any] | None = None
+    bodies: Callable[[Any], tuple[Any, Any]] | None = None
+    page: Callable[[Any], str] | None = None
 
 
 class CountedState(NamedTuple):
@@ -85,6 +99,7 @@ class Counted(Described):
         observation_space: Any,
         action_space: Any,
         limit: int = NO_LIMIT,
+        views: Views | None = None,
     ) -> None:
         """Wrap a suite's bare functions.
 
@@ -96,9 +111,10 @@ class Counted(Described):
             observation_space: a gymnax space.
             action_space: likewise.
             limit: the time limit unless another is given.
+            views: how its states are shown, if the suite says so.
         """
         super().__init__(name, observation_space, action_space, limit)
-        self._start, self._advance = start, advance
+        self._start, self._advance, self.views = start, advance, views or Views()
 
     def reset_env(self, key: jax.Array, params: CountedParams) -> tuple[Any, CountedState]:
         """Start an episode."""

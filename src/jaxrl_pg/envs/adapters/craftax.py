@@ -5,12 +5,16 @@ ppo.Config(env="craftax:Craftax-Classic-Symbolic-v1")
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.envs.adapters.counted import Counted
+from jaxrl_pg.envs.adapters.counted import Counted, Views
 
 __all__ = ["make", "names", "options"]
 
@@ -52,7 +56,21 @@ def make(name: str, task: str, **given: Any) -> Counted:
 
     shape = jax.eval_shape(start, jax.random.key(0))[0].shape
     actions = gymnax.discrete(env.action_space(params).n)
-    return Counted(name, start, advance, gymnax.box(0.0, 1.0, shape), actions, limit)
+    space = gymnax.box(0.0, 1.0, shape)
+    return Counted(name, start, advance, space, actions, limit, Views(_renderer(task)))
+
+
+def _renderer(task: str) -> Callable[[Any], Any]:
+    """Return craftax's own drawing of a state, whose textures are loaded when they are needed."""
+
+    @functools.cache
+    def loaded() -> Any:
+        kind = "craftax_classic" if "Classic" in task else "craftax"
+        renderer = import_module(f"craftax.{kind}.renderer")
+        constants = import_module(f"craftax.{kind}.constants")
+        return jax.jit(renderer.make_craftax_pixel_renderer(constants.BLOCK_PIXEL_SIZE_IMG))
+
+    return lambda state: np.asarray(loaded()(state)).clip(0, 255).astype(np.uint8)
 
 
 def _bare(task: str) -> Any:

@@ -14,7 +14,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -23,7 +26,7 @@ import numpy as np
 
 from jaxrl_pg.envs.adapters import gymnasium_spaces
 from jaxrl_pg.envs.adapters.counted import NO_LIMIT
-from jaxrl_pg.envs.host import HostEnvironment
+from jaxrl_pg.envs.host import HostEnvironment, Show
 from jaxrl_pg.envs.kept import HostError
 
 __all__ = ["knows", "make", "names", "options"]
@@ -84,15 +87,23 @@ def make(name: str, task: str, **given: Any) -> HostEnvironment:
     """
     suite = _gymnasium()
 
-    def make_one() -> Any:
+    def make_one(**more: Any) -> Any:
         # Neither TimeLimit nor a checker, which would speak of each environment.
-        return suite.make(task, max_episode_steps=-1, disable_env_checker=True, **given)
+        return suite.make(task, max_episode_steps=-1, disable_env_checker=True, **given, **more)
 
     with _in_a_line(f"{name!r} cannot be made here"):
         env = make_one()
     observed = gymnasium_spaces.observations(name, suite, env.observation_space)
     acted = gymnasium_spaces.actions(name, suite, env.action_space)
+    is_seen = "rgb_array" in (env.metadata.get("render_modes") or ())
     env.close()
+
+    def make_shown(num: int, show: Show) -> _Vector:
+        if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+            os.environ.setdefault("MUJOCO_GL", "egl")  # MuJoCo would ask for a display
+        made = [make_one(render_mode="rgb_array") for _ in range(num)]
+        return _Vector(name, made, observed.stack, acted.convert, show)
+
     return HostEnvironment(
         name,
         lambda num: _Vector(name, [make_one() for _ in range(num)], observed.stack, acted.convert),
@@ -100,6 +111,7 @@ def make(name: str, task: str, **given: Any) -> HostEnvironment:
         acted.space,
         observed.like,
         _spec(task).max_episode_steps or NO_LIMIT,
+        make_shown if is_seen else None,
     )
 
 
@@ -112,11 +124,17 @@ class _Vector:
         envs: list[Any],
         stack: Callable[[list[Any]], Any],
         convert: Callable[[np.ndarray], Any],
+        show: Show | None = None,
     ) -> None:
         self._name, self._envs, self._stack, self._convert = name, envs, stack, convert
+        self._show = show
+        # Graphics belong to the thread that began to draw, and callbacks come from any.
+        self._painter = None if show is None else ThreadPoolExecutor(1)
 
     def reset(self, seeds: np.ndarray) -> Any:
-        return self._stack([self._start(i, int(seed)) for i, seed in enumerate(seeds)])
+        obs = self._stack([self._start(i, int(seed)) for i, seed in enumerate(seeds)])
+        self._be_seen()
+        return obs
 
     def step(self, action: np.ndarray, late: np.ndarray, restart: bool) -> tuple[Any, ...]:
         num = len(self._envs)
@@ -128,6 +146,7 @@ class _Vector:
                 final[i], reward[i], terminated[i], truncated[i], _ = env.step(one)
             except Exception as error:
                 raise self._raised(i, "step", error) from error
+        self._be_seen()
         final_obs = obs = self._stack(final)
         ended = np.flatnonzero(terminated | truncated | late) if restart else ()
         if len(ended):
@@ -138,7 +157,23 @@ class _Vector:
 
     def close(self) -> None:
         for env in self._envs:
-            env.close()
+            if self._painter is None:
+                env.close()
+            else:
+                self._painter.submit(env.close).result()
+        if self._painter is not None:
+            self._painter.shutdown()
+
+    def _be_seen(self) -> None:
+        if self._show is None or self._painter is None:
+            return
+        pictures = []
+        for i, env in enumerate(self._envs):
+            try:
+                pictures.append(np.asarray(self._painter.submit(env.render).result(), np.uint8))
+            except Exception as error:
+                raise self._raised(i, "render", error) from error
+        self._show(pictures)
 
     def _start(self, i: int, seed: int | None = None) -> Any:
         """Start an episode; without a seed from the numbers that the first one set off."""

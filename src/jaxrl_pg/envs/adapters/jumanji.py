@@ -15,14 +15,16 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.envs.adapters.counted import NO_LIMIT, Counted
+from jaxrl_pg.envs.adapters.counted import NO_LIMIT, Counted, Views
 
 __all__ = ["make", "names", "options"]
 
@@ -88,7 +90,21 @@ def make(name: str, task: str, action_mask: bool = True, **given: Any) -> Counte
     spaces = {key: _space(spec) for key, spec in parts.items()}
     if "action_mask" in parts:
         spaces["action_mask"] = gymnax.box(0.0, 1.0, counts)
-    return Counted(name, start, advance, gymnax.dict_space(spaces), actions, limit)
+    space = gymnax.dict_space(spaces)
+    return Counted(name, start, advance, space, actions, limit, Views(_picture_of(env)))
+
+
+def _picture_of(env: Any) -> Callable[[Any], Any] | None:
+    """Return how jumanji draws a state, into an array and not on a screen; None if it does not."""
+    viewer: Any = getattr(getattr(env, "unwrapped", env), "_viewer", None)
+    if not hasattr(viewer, "_display_rgb_array"):
+        return None
+
+    def picture(state: Any) -> np.ndarray:
+        viewer._display = viewer._display_rgb_array
+        return np.asarray(viewer.render(state))[..., :3]
+
+    return picture
 
 
 def _actions(spec: Any) -> tuple[Any, tuple[int, ...]]:

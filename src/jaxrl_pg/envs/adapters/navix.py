@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.config import check_choice
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.envs.adapters.counted import Counted
+from jaxrl_pg.envs.adapters.counted import Counted, Views
 
 __all__ = ["make", "names", "options"]
 
@@ -79,9 +79,16 @@ def make(name: str, task: str, observation: str = _OBSERVATIONS[0]) -> Counted:
         terminated = timestep.step_type == termination
         return _one_hot(timestep.observation), bare(timestep), timestep.reward, terminated
 
+    @jax.jit
+    def picture(timestep: Any) -> jax.Array:
+        """Draw the whole grid, the images of all objects made anew."""
+        cache = suite.rendering.cache.RenderingCache.init(timestep.state.grid)
+        return suite.observations.rgb(timestep.state.replace(cache=cache))
+
     shape = jax.eval_shape(start, jax.random.key(0))[0].shape
     actions = gymnax.discrete(len(env.action_set))
-    return Counted(name, start, advance, gymnax.box(0.0, 1.0, shape), actions, _LIMIT)
+    space = gymnax.box(0.0, 1.0, shape)
+    return Counted(name, start, advance, space, actions, _LIMIT, Views(picture))
 
 
 def _one_hot(codes: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.envs.adapters.counted import Counted
+from jaxrl_pg.envs.adapters.counted import Counted, Views
 
 __all__ = ["make", "names", "options"]
 
@@ -63,10 +63,19 @@ def make(name: str, task: str, **given: Any) -> Counted:
         state = env.step(state.replace(metrics={}), action)  # which it fills in place
         return state.obs, bare(state), state.reward, state.done > 0
 
+    def bodies(state: Any) -> tuple[Any, Any]:
+        """Return MuJoCo's model, and its data in a state."""
+        import mujoco
+
+        data = mujoco.MjData(env.mj_model)
+        data.qpos = state.data.qpos
+        mujoco.mj_kinematics(env.mj_model, data)
+        return env.mj_model, data
+
     observations = _unbounded(jax.eval_shape(start, jax.random.key(0))[0])
     actions = gymnax.box(-1.0, 1.0, (env.action_size,))
     limit = suite.get_default_config(task).episode_length
-    return Counted(name, start, advance, observations, actions, limit)
+    return Counted(name, start, advance, observations, actions, limit, Views(bodies=bodies))
 
 
 def _unbounded(obs: Any) -> Any:

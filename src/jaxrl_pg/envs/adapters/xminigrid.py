@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.envs.adapters import gymnax
-from jaxrl_pg.envs.adapters.counted import Counted
+from jaxrl_pg.envs.adapters.counted import Counted, Views
 
 __all__ = ["make", "names", "options"]
 
@@ -73,7 +73,8 @@ def make(name: str, task: str, **given: Any) -> Counted:
     shape = jax.eval_shape(start, jax.random.key(0))[0].shape
     actions = gymnax.discrete(env.num_actions(params))
     space = gymnax.box(0.0, 1.0, shape)
-    return Counted(name, start, advance, space, actions, params.max_steps)
+    views = Views(lambda step: env.render(params.replace(render_mode="rgb_array"), step))
+    return Counted(name, start, advance, space, actions, params.max_steps, views)
 
 
 def _xminigrid() -> ModuleType:

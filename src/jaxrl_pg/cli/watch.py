@@ -1,0 +1,73 @@
+"""`jaxrl-pg watch`: see a trained policy play."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxrl_pg.cli import arguments, exits
+
+__all__ = ["watch"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Flags:
+    """Play whole episodes with a trained policy, and write them as a GIF."""
+
+    out: str | None = None
+    """the file to write, which ends in .gif or .html; play.gif in the run's folder unless given"""
+    stochastic: bool = False
+    """sample actions instead of taking the most probable"""
+    checkpoint: str | None = None
+    """iteration of the checkpoint, or best; the newest good one unless given"""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no checkpoint."""
+        given = self.checkpoint
+        if given is not None and given != "best" and not given.isdecimal():
+            raise ValueError(f"checkpoint={given!r}: give the number of an iteration, or best")
+
+    @property
+    def step(self) -> int | str | None:
+        """What `load` is told of the checkpoint."""
+        given = self.checkpoint
+        return int(given) if given is not None and given.isdecimal() else given
+
+
+def watch(args: Sequence[str]) -> int:
+    """Play episodes of a run's or a saved policy, write them, and say what they earned."""
+    from jaxrl_pg.watch.settings import Settings
+
+    folder = arguments.Positional("RUN", "the run folder, or the folder of a saved policy")
+    (run,), (flags, settings) = arguments.read(
+        "jaxrl-pg watch", list(args), [_Flags, Settings], folder
+    )
+    import jaxrl_pg
+    from jaxrl_pg import files
+    from jaxrl_pg.running import memory_estimate
+    from jaxrl_pg.watch import movie, watching
+
+    place = files.as_path(run)
+    policy = jaxrl_pg.load(place, step=flags.step)
+    out = movie.require_path(flags.out or _beside(place))
+    memory_estimate.require_evaluation(policy.config, settings.num_episodes)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", UserWarning)
+        played = watching.watch(policy.config, policy.state, settings, not flags.stochastic)
+    for warning in said:
+        if warning.category is UserWarning:
+            exits.show(f"jaxrl-pg: {warning.message}")
+    played.save(out)
+    for number, (total, length) in enumerate(zip(played.returns, played.lengths, strict=True), 1):
+        ending = f"return {total:.2f}" if total == total else "not over, see --max-steps"
+        print(f"episode {number}: {length} steps, {ending}")
+    print(f"iteration {policy.step}: {len(played)} frames in {out}")
+    return exits.DONE
+
+
+def _beside(place: Path) -> Path:
+    """Return where a movie goes: into a run's folder, or beside that of a policy."""
+    is_run = (place / "config.json").is_file()
+    return place / "play.gif" if is_run else place.with_name(f"{place.name}.gif")
