@@ -65,11 +65,8 @@ def test_a_file_may_be_named_and_long_episodes_are_cut(run, capsys, tmp_path):
     [
         (["--out", "play.png"], "play.png: give a path that ends in .gif or .html"),
         (["--fps", "0"], "fps=0: give a whole number from 1 to 50"),
-        (
-            ["--checkpoint", "newest"],
-            "checkpoint='newest': give the number of an iteration, or best",
-        ),
-        (["--checkpoint", "77"], "no checkpoint 77"),
+        (["--step", "newest"], "step='newest': give latest, best, or one of"),
+        (["--step", "77"], "77"),
         (["--num-episodes", "2000"], "num_episodes=2000: give a whole number from 1 to 1000"),
     ],
 )

@@ -20,20 +20,8 @@ class _Flags:
     """the file to write, which ends in .gif or .html; play.gif in the run's folder unless given"""
     stochastic: bool = False
     """sample actions instead of taking the most probable"""
-    checkpoint: str | None = None
-    """iteration of the checkpoint, or best; the newest good one unless given"""
-
-    def __post_init__(self) -> None:
-        """Refuse what is no checkpoint."""
-        given = self.checkpoint
-        if given is not None and given != "best" and not given.isdecimal():
-            raise ValueError(f"checkpoint={given!r}: give the number of an iteration, or best")
-
-    @property
-    def step(self) -> int | str | None:
-        """What `load` is told of the checkpoint."""
-        given = self.checkpoint
-        return int(given) if given is not None and given.isdecimal() else given
+    step: str = "latest"
+    """which checkpoint: latest, best, or its iteration"""
 
 
 def watch(args: Sequence[str]) -> int:
