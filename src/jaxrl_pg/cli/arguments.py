@@ -30,7 +30,7 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-__all__ = ["Help", "Positional", "did_you_mean", "read"]
+__all__ = ["RUN", "Help", "Positional", "did_you_mean", "read"]
 
 # By type of a field: the name that the help gives its value, and what a message asks for.
 _TYPES: dict[Any, tuple[str, str]] = {
@@ -64,6 +64,9 @@ class Positional(NamedTuple):
     metavar: str
     doc: str
     many: bool = False
+
+
+RUN = Positional("RUN", "the run folder")
 
 
 class _Kind(NamedTuple):
