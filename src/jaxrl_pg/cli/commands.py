@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jaxrl_pg
-from jaxrl_pg.cli import arguments, exits
+from jaxrl_pg.cli import arguments, exits, words
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -100,7 +100,7 @@ def _run(args: list[str]) -> int:
         print(f"jaxrl-pg {jaxrl_pg.__version__}")
         return exits.DONE
     if args[0] not in COMMANDS:
-        hint = arguments.did_you_mean(args[0], list(COMMANDS))
+        hint = words.did_you_mean(args[0], list(COMMANDS))
         raise ValueError(f"unknown command {args[0]!r}: {hint}give one of: {', '.join(COMMANDS)}")
     module = importlib.import_module(f"jaxrl_pg.cli.{COMMANDS[args[0]].module}")
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Annotated
 
-from jaxrl_pg.cli import arguments, preparing
+from jaxrl_pg.cli import arguments, options, preparing
 
 __all__ = ["EvaluateFlags", "run_evaluate"]
 
@@ -13,7 +14,7 @@ __all__ = ["EvaluateFlags", "run_evaluate"]
 class EvaluateFlags:
     """Play whole episodes with a trained policy."""
 
-    num_episodes: int = 128
+    num_episodes: Annotated[int, options.AtLeast(1)] = 128
     """number of episodes"""
     seed: int = 0
     """seed of the episodes"""

@@ -31,13 +31,11 @@ class SweepFlags:
 
 def run_sweep(args: list[str]) -> int:
     """Train an experiment, and report."""
-    from jaxrl_pg.sweeps.batch import SweepOptions
-
     experiment_file = arguments.Positional(
         "EXPERIMENT", "the name of a file in experiments/, or the path of one"
     )
     (path,), (flags, options) = arguments.read(
-        "jaxrl-pg sweep", args, [SweepFlags, SweepOptions], experiment_file
+        "jaxrl-pg sweep", args, [SweepFlags, "jaxrl_pg.sweeps.batch:SweepOptions"], experiment_file
     )
     preparing.prepare(flags.num_devices or preparing.num_cores())
     from jaxrl_pg import report

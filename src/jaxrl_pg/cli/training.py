@@ -6,12 +6,15 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from jaxrl_pg import AGENT_NAMES
-from jaxrl_pg.cli import arguments, preparing
+from jaxrl_pg.cli import arguments, preparing, words
 
 if TYPE_CHECKING:
     from jaxrl_pg.running.loop import Result
 
 __all__ = ["ResumeFlags", "TrainFlags", "run_resume", "run_train"]
+
+_OPTIONS = "jaxrl_pg.running.options:Options"
+_PROCESSES = "jaxrl_pg.running.options:Processes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,16 +35,15 @@ def run_train(args: list[str]) -> int:
         args = [AGENT_NAMES[0], *args]
     agent, *args = args
     if agent not in AGENT_NAMES:
-        hint = arguments.did_you_mean(agent, AGENT_NAMES)
+        hint = words.did_you_mean(agent, AGENT_NAMES)
         raise ValueError(f"unknown agent {agent!r}: {hint}give one of: {', '.join(AGENT_NAMES)}")
-    import jaxrl_pg
-    from jaxrl_pg.running.options import Options, Processes
-
-    config_class = getattr(jaxrl_pg, agent).Config
-    sources = [TrainFlags, config_class, Options, Processes]
     _, (flags, config, options, processes) = arguments.read(
-        f"jaxrl-pg train {agent}", args, sources
+        f"jaxrl-pg train {agent}",
+        args,
+        [TrainFlags, f"jaxrl_pg.agents.{agent}:Config", _OPTIONS, _PROCESSES],
     )
+    import jaxrl_pg
+
     preparing.prepare(config.num_devices, processes)
     result = jaxrl_pg.run(
         config, flags.run_dir, flags.seed, options, initial_policy=flags.init_from
@@ -63,10 +65,8 @@ class ResumeFlags:
 
 def run_resume(args: list[str]) -> int:
     """Go on with a run."""
-    from jaxrl_pg.running.options import Processes
-
     (run,), (flags, processes) = arguments.read(
-        "jaxrl-pg resume", args, [ResumeFlags, Processes], arguments.RUN
+        "jaxrl-pg resume", args, [ResumeFlags, _PROCESSES], arguments.RUN
     )
     import jaxrl_pg
 
