@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl_pg.envs import games, parameters, partly_observed, spaces, trial, wrappers
+from jaxrl_pg.envs import games, own, parameters, partly_observed, spaces, trial, wrappers
 from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
@@ -37,8 +37,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     one sentence before anything is compiled.
 
     Args:
-        env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a name
-            in `OURS`, or an object.
+        env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a class
+            of one's own as `"python:module:Class"` (see `own`), a name in `OURS`, or an object.
         env_params: values that replace the environment's default parameters, in their types.
 
     Raises:
@@ -51,6 +51,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
         core = env
     elif is_ours:
         core = _ours(env)
+    elif env.startswith(f"{own.PREFIX}:"):
+        core = own.make(env)
     elif ":" in env:
         core = suites.make(env)
     else:
