@@ -11,7 +11,7 @@ from jaxrl_pg.envs import games, own, parameters, partly_observed, spaces, trial
 from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["OURS", "Env", "listing", "make"]
+__all__ = ["OURS", "Env", "listing", "make", "names"]
 
 OURS = {**games.GAMES, **partly_observed.TASKS}
 
@@ -76,12 +76,17 @@ def _ours(name: str) -> Any:
         return OURS[name]()
 
 
+def names() -> list[str]:
+    """Return the names of the environments that need no suite."""
+    return [*gymnax.names(), *OURS]
+
+
 def listing() -> list[str]:
     """Return the name of every environment that can be made here, each suite's after the other's.
 
     A suite that is not installed has one line, with the command that installs it.
     """
-    lines = [*gymnax.names(), *OURS]
+    lines = names()
     for suite in suites.SUITES:
         try:
             lines += suites.listing(suite)
