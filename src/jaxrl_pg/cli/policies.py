@@ -34,7 +34,7 @@ def run_evaluate(args: list[str]) -> int:
     (run,), (flags,) = arguments.read("jaxrl-pg evaluate", args, [EvaluateFlags], arguments.RUN)
     from jaxrl_pg.running.run_folder import RunFolder
 
-    RunFolder.open(run)
+    folder = RunFolder.open(run)
     import numpy as np
 
     import jaxrl_pg
@@ -43,15 +43,23 @@ def run_evaluate(args: list[str]) -> int:
 
     preparing.prepare(1)
     key = seeding.key_of_seed(flags.seed)
-    policy = jaxrl_pg.load(run, step=flags.checkpoint)
-    memory_estimate.require_evaluation(policy.config, flags.num_episodes)
-    returns = np.asarray(
-        jaxrl_pg.evaluate(
-            policy.config, policy.state, key, flags.num_episodes, not flags.stochastic
+    first, num_seeds = folder.seeds
+    means = []
+    for trained in range(first, first + num_seeds):
+        policy = jaxrl_pg.load(run, step=flags.checkpoint, seed=trained)
+        memory_estimate.require_evaluation(policy.config, flags.num_episodes)
+        returns = np.asarray(
+            jaxrl_pg.evaluate(
+                policy.config, policy.state, key, flags.num_episodes, not flags.stochastic
+            )
         )
-    )
-    print(
-        f"iteration {policy.step}: return {returns.mean():.2f} +- {returns.std():.2f} over "
-        f"{flags.num_episodes} episodes (lowest {returns.min():.2f}, highest {returns.max():.2f})"
-    )
+        means.append(returns.mean())
+        which = f"seed {trained}, " if num_seeds > 1 else ""
+        print(
+            f"{which}iteration {policy.step}: return {returns.mean():.2f} +- {returns.std():.2f} "
+            f"over {flags.num_episodes} episodes (lowest {returns.min():.2f}, highest "
+            f"{returns.max():.2f})"
+        )
+    if num_seeds > 1:
+        print(f"{num_seeds} seeds: return {np.mean(means):.2f} +- {np.std(means):.2f} between them")
     return 0
