@@ -182,7 +182,10 @@ def refusal(capsys, *command):
             "num_devices=2 do not split over num_processes=3: give a multiple",
         ),
         ("resume nothing --coordinator here", "coordinator='here': give HOST:PORT of process 0"),
-        ("sweep nothing --launcher roy", "launcher='roy': give one of: local, ray"),
+        (
+            "sweep nothing --launcher roy",
+            "launcher='roy': did you mean ray? give one of: local, ray",
+        ),
         ("sweep nothing --max-agents -1", "jaxrl-pg: max_agents=-1: give a whole number >= 0"),
         ("resume", "the run folder. (required)"),
         ("resume nothing", "no run in nothing: expected nothing/config.json"),
@@ -322,6 +325,7 @@ def test_importing_the_package_imports_nothing_else():
 @pytest.mark.parametrize(
     ("command", "words"),
     [
+        ("help train sac", ["usage: jaxrl-pg train sac", "--learn-alpha"]),
         ("train --help", ["usage: jaxrl-pg train ppo", "--learning-rate FLOAT"]),
         ("train ppo --help", ["--learning-rate FLOAT", "Adam's step size", "--run-dir", "--quiet"]),
         ("resume --help", ["--total-timesteps", "the run folder"]),
