@@ -5,6 +5,9 @@
 
 Numbers without a range are at least 0. Values come as they are at hand: Python's, NumPy's, or
 arrays without axes. They are kept as Python's, so that equal configs make one compiled program.
+
+JAX is imported where values are looked at: the command line's help reads the ranges, and JAX takes
+most of a second.
 """
 
 from __future__ import annotations
@@ -18,7 +21,6 @@ import typing
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
 import numpy as np
 
 __all__ = [
@@ -184,6 +186,8 @@ def shown(value: Any) -> str:
 
 def _plain(value: Any) -> Any:
     """A NumPy scalar, or an array without axes, as Python's; an array with axes as lists."""
+    import jax
+
     if isinstance(value, jax.core.Tracer):
         return value
     if isinstance(value, list | tuple):
@@ -195,6 +199,8 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_traced(name: str, value: Any) -> None:
+    import jax
+
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(value)):
         raise ValueError(
             f"{name} is traced, and it shapes the compiled program: give one plain value of it, "
@@ -204,10 +210,14 @@ def _refuse_traced(name: str, value: Any) -> None:
 
 def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:
     """An int or a float; an array with axes stays one, and a tracer is not looked into."""
+    import jax
+
     if isinstance(value, jax.core.Tracer):
         return value
     is_array = isinstance(value, np.ndarray | jax.Array) and value.ndim > 0
     plain = np.asarray(value) if is_array and not whole else _plain(value)
+    if whole and isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)  # 1e6, as people write a million
     if isinstance(plain, int | float | np.ndarray) and not isinstance(plain, bool):
         numbers = np.asarray(plain)
         kinds_of_number = "iu" if whole else "iuf"

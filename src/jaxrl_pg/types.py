@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 
@@ -177,6 +177,7 @@ class Agent(Generic[ConfigT, LearnerT]):
         written: `(config, learner) -> components.written.Written`: what `act` reads, under plain
             names, for programs without JAX; None if it cannot be written out. It is not asked
             where a network or a core is the user's.
+        actions: which kinds of actions it can take; for listings, as `init` refuses the others.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Agent(Generic[ConfigT, LearnerT]):
     memory: Memory | None = None
     adopt: Callable[[ConfigT, LearnerT, LearnerT], LearnerT] | None = None
     written: Callable[[ConfigT, LearnerT], Any] | None = None
+    actions: Literal["both", "discrete", "Box"] = "both"
 
     def __post_init__(self) -> None:
         """Tell the config class whose it is."""

@@ -37,7 +37,7 @@ class Fields(Base):
     """discount"""
     max_norm: Annotated[float | None, Between(0, 9)] = None
     """largest norm, of 100%"""
-    log_std: float = 0.0
+    log_std: Annotated[float, Between(-9, 9)] = 0.0
     sizes: tuple[int, ...] = (64, 64)
     """widths"""
     params: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -48,6 +48,8 @@ class Fields(Base):
     """objective"""
     folder: str | None = "x"
     """folder"""
+    total: int = 1_000_000
+    """steps"""
     online: bool = False
     """no replay"""
     quiet: bool | None = None
@@ -99,6 +101,9 @@ def read(text, positional=None, sources=(Fields,)):
         ("--online True --no-quiet", {"online": True, "quiet": False}),
         ("--online=false", {"online": False}),
         ("--num-envs 1e0", {"num_envs": 1}),
+        ("--total 1e6", {"total": 1_000_000}),
+        ("--total 2_000_000", {"total": 2_000_000}),
+        ("--total 2.5e6", {"total": 2_500_000}),
         ("--num-envs 20e-1", {"num_envs": 2}),
         ("--max-norm none", {"max_norm": None}),
         ("--folder None", {"folder": None}),
@@ -135,7 +140,7 @@ def test_options_and_other_arguments_may_be_mixed():
         ("--gamma fast", "gamma='fast': give a number from 0 to 1"),
         ("--num-envs 1.5", "num_envs='1.5': give a whole number from 1 to 9"),
         ("--max-norm x", "max_norm='x': give a number from 0 to 9, or None"),
-        ("--log-std x", "log_std='x': give a number"),
+        ("--log-std x", "log_std='x': give a number from -9 to 9"),
         ("--sizes 8 x", "sizes='8 x': give whole numbers"),
         ("--params g", "params='g': give pairs of a name and a number"),
         ("--params g=1 g=2", "params='g=1 g=2': give pairs of a name and a number"),
@@ -178,19 +183,21 @@ def test_the_help_shows_bounds_choices_and_defaults(word, monkeypatch):
     for words in (
         "usage: prog [OPTIONS] RUN",
         "RUN the folder",
-        "--num-envs INT environments (a whole number from 1 to 9; default: 4)",
-        "--gamma FLOAT discount (a number from 0 to 1; default: 0.5)",
+        "--num-envs INT environments (from 1 to 9; default: 4)",
+        "--gamma FLOAT discount (from 0 to 1; default: 0.5)",
         "--max-norm {None}|FLOAT",
-        "largest norm, of 100% (a number from 0 to 9; default: None)",
+        "largest norm, of 100% (from 0 to 9; default: None)",
         "--sizes [INT ...] widths (default: 64 64)",
         "--params [NAME=FLOAT ...]",
         "--env STR environment (default: CartPole-v1)",
         "--objective {clip,kl} objective (default: clip)",
+        "--params [NAME=FLOAT ...] parameters (default: none)",
+        "--total INT steps (>= 0; default: 1_000_000)",
         "--online, --no-online",
         "no replay (default: False)",
         "--quiet, --no-quiet",
         "-v, --verbose",
         "More of them:",
-        "--seed INT the seed (default: 0)",
+        "--seed INT the seed (>= 0; default: 0)",
     ):
         assert words in text, words

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxrl_pg.cli import arguments, commands
+from jaxrl_pg.cli import arguments, commands, policies, studies
 from jaxrl_pg.running import hints
 from jaxrl_pg.running.progress import Progress
 from jaxrl_pg.running.run_folder import RunFolder
@@ -32,7 +32,7 @@ def test_a_printed_command_names_the_same_path_in_a_shell(name):
     words = shlex.split(hints.command("resume", Path(name)))
     assert words[:2] == ["jaxrl-pg", "resume"]
     assert Path(words[2]) == Path(name)
-    run = arguments.read("p", words[2:], [commands._EvaluateFlags], commands._RUN)[0]
+    run = arguments.read("p", words[2:], [policies.EvaluateFlags], arguments.RUN)[0]
     assert Path(run[0]) == Path(name)  # and is not taken for an option
 
 
@@ -52,7 +52,7 @@ def test_the_command_of_a_sweep_finds_the_experiment_again(tmp_path, monkeypatch
         words = shlex.split(found.command(place))
         assert words[:2] == ["jaxrl-pg", "sweep"]
         (source,), (flags,) = arguments.read(
-            "p", words[2:], [commands._SweepFlags], arguments.Positional("E", "one")
+            "p", words[2:], [studies.SweepFlags], arguments.Positional("E", "one")
         )
         assert experiment.load(source).name == name
         assert Path(flags.run_dir) == place

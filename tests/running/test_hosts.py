@@ -145,7 +145,7 @@ def check_sigterm_to_one_stops_both_after_the_same_chunk(folder, monkeypatch):
 
 def stop_at_half(monkeypatch, process, number):
     """Send this process a signal after the chunk that ends halfway."""
-    advance = loop._Session.advance
+    advance = loop.Session.advance
 
     def advance_and_signal(session, state):
         state, score = advance(session, state)
@@ -153,7 +153,7 @@ def stop_at_half(monkeypatch, process, number):
             os.kill(os.getpid(), number)
         return state, score
 
-    monkeypatch.setattr(loop._Session, "advance", advance_and_signal)
+    monkeypatch.setattr(loop.Session, "advance", advance_and_signal)
 
 
 def copy_half(folder):
@@ -295,9 +295,11 @@ def test_two_processes_learn_what_one_with_two_devices_learns_bit_for_bit(folder
 @pytest.mark.slow
 def test_only_the_number_of_processes_differs_on_disk(folder):
     names = {path.name for path in (folder / "whole").iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock"}
-    both = [folder / run / "config.json" for run in ("whole", "alone")]
-    assert both[0].read_bytes() == both[1].read_bytes()
+    files = {"config.json", "metrics.jsonl", "history.jsonl", "curve.png", "lock"}
+    assert names == {*files, "checkpoints"}
+    both = [json.loads((folder / run / "config.json").read_text()) for run in ("whole", "alone")]
+    assert both[0].pop("run") != both[1].pop("run")  # each run's own
+    assert both[0] == both[1]
     both = [checkpoint.steps(folder / run / "checkpoints") for run in ("whole", "alone")]
     assert both[0] == both[1]
 

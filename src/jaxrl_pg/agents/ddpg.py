@@ -46,4 +46,14 @@ class Config(td3.Config):
     """standard deviation of the noise on the target policy's actions"""
 
 
-AGENT = Agent("ddpg", Config, init, iterate, act, value, adopt=adopt, written=written)
+AGENT = Agent(
+    "ddpg",
+    Config,
+    init,
+    iterate,
+    act,
+    value,
+    adopt=adopt,
+    written=written,
+    actions="Box",
+)

@@ -182,4 +182,14 @@ def _loss(
     }
 
 
-AGENT = Agent("dqn", Config, init, iterate, act, value, adopt=adopt, written=written.greedy)
+AGENT = Agent(
+    "dqn",
+    Config,
+    init,
+    iterate,
+    act,
+    value,
+    adopt=adopt,
+    written=written.greedy,
+    actions="discrete",
+)

@@ -182,5 +182,13 @@ def _loss(model: QModel, rows: Batch, params: Params) -> tuple[jax.Array, Metric
 
 
 AGENT = Agent(
-    "pqn", Config, init, iterate, act, value, adopt=on_policy.adopt, written=written.greedy
+    "pqn",
+    Config,
+    init,
+    iterate,
+    act,
+    value,
+    adopt=on_policy.adopt,
+    written=written.greedy,
+    actions="discrete",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jaxrl_pg.cli import arguments
+from jaxrl_pg.cli import arguments, preparing
 
 __all__ = ["ExportFlags", "run_export"]
 
@@ -29,9 +29,8 @@ def run_export(args: list[str]) -> int:
     from pathlib import Path
 
     import jaxrl_pg
-    from jaxrl_pg.training import devices
 
-    devices.prepare(1)
+    preparing.prepare(1)
     policy = jaxrl_pg.load(run, step=flags.step)
     exported = policy.export(flags.out or Path(run) / "exported", onnx=flags.onnx)
     print(f"iteration {policy.step} is in {exported.path}")

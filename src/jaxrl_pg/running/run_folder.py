@@ -2,6 +2,7 @@
 
     config.json     what the run was asked to do
     metrics.jsonl   one JSON object a line, in the order of training
+    history.jsonl   when and by what it was trained, see `jaxrl_pg.running.history`
     curve.png       the learning curve, see `jaxrl_pg.running.curve`
     checkpoints/    see `jaxrl_pg.checkpoint`
     lock            locked while a process writes, and free however that process ends
@@ -51,6 +52,7 @@ class _Config(TypedDict):
     config_class: NotRequired[str]
     env: NotRequired[str]
     seed: NotRequired[schema.Count]
+    num_seeds: NotRequired[schema.Positive]
     run: NotRequired[str]
     config: NotRequired[_Values]
     options: NotRequired[dict[str, Any]]
@@ -153,7 +155,9 @@ class RunFolder:
                 of the run is expected.
             OSError: if the folder cannot be written.
         """
-        for path in (self._config_path, self._metrics.path, self.curve_path, self.checkpoints_dir):
+        history = self.path / "history.jsonl"
+        ours = (self._config_path, self._metrics.path, history, self.curve_path)
+        for path in (*ours, self.checkpoints_dir):
             files.require_no_link(path)
         self._lock = files.lock(self.path)
         try:
@@ -182,6 +186,12 @@ class RunFolder:
     def run_id(self) -> str:
         """What the run's checkpoints must carry, too; "" for a run of an earlier version."""
         return str(self.config.get("run", ""))
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The run's first seed, and how many it trains side by side."""
+        config = self.config
+        return config.get("seed", 0), config.get("num_seeds", 1)
 
     def write_config(self, config: Row) -> None:
         """Replace config.json in one step."""

@@ -14,7 +14,7 @@ from jaxrl_pg import agents, checkpoint, envs, files
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import acting, devices, evaluation, priors, seeding
+from jaxrl_pg.training import acting, devices, evaluation, members, priors, seeding
 from jaxrl_pg.training.arguments import require_hidden
 from jaxrl_pg.types import Obs, TrainState
 
@@ -215,6 +215,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     step: int | str | None = "latest",
+    seed: int | None = None,
     env: Any = None,
     network: Any = None,
     optimizer: Any = None,
@@ -225,6 +226,7 @@ def load(
         jaxrl_pg.load("runs/demo")            # the newest good checkpoint of a run
         jaxrl_pg.load("runs/demo", step=20)   # the one of iteration 20
         jaxrl_pg.load("runs/demo", step="best")  # the one that was evaluated best
+        jaxrl_pg.load("runs/eight", seed=3)   # of a run of several seeds, that one
         jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
 
     Args:
@@ -232,6 +234,7 @@ def load(
             `keep_policies`.
         step: which of the run's checkpoints: its iteration; "best", the one with the highest mean
             return when it was evaluated; or "latest" (None is the same), the newest good one.
+        seed: of a run of several seeds, the one to load; None takes the first.
         env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
         optimizer: likewise, the function that makes the optimiser.
@@ -243,22 +246,35 @@ def load(
     objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
     place = files.as_path(path)
     if checkpoint.is_checkpoint(place):
-        return _load_alone(place, step, **objects)
+        return _load_alone(place, step, seed, **objects)
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
+    first, num_seeds = run.seeds
+    if seed is not None and seed not in range(first, first + num_seeds):
+        last = f" to {first + num_seeds - 1}" if num_seeds > 1 else ""
+        raise ValueError(f"seed={seed!r} but {run.path} has seed {first}{last}: give one it has")
     number = checkpoint.step_of(run.checkpoints_dir, step, run.run_id)
-    shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
+    if num_seeds > 1:
+        shapes = members.state_shapes(config, num_seeds)
+    else:
+        shapes = devices.state_shapes(config)
+    shapes = shapes._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(
         run.checkpoints_dir, shapes, number, optional="memory", run=run.run_id
     )
-    return Policy(config, restored.state, restored.step)
+    state = restored.state
+    if num_seeds > 1:
+        state = members.member(state, 0 if seed is None else seed - first)
+    return Policy(config, state, restored.step)
 
 
-def _load_alone(path: Path, step: int | str | None, **objects: Any) -> Policy:
+def _load_alone(path: Path, step: int | str | None, seed: int | None, **objects: Any) -> Policy:
     """Load what `Policy.save` saved."""
     host = checkpoint.host_of(path)
     if "agent" not in host:
         raise ValueError(f"{path} is one checkpoint of a run: load the run's folder, with step=...")
+    if seed is not None:
+        raise ValueError(f"seed={seed} but {path} is a single policy: leave seed out")
     if step not in (None, "latest"):
         raise ValueError(f"step={step!r} but {path} is a single policy: leave step out")
     config = config_of(path, {"options": {}, "seed": 0, **host}, **objects)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
-from jaxrl_pg.cli import arguments, exits
+from jaxrl_pg.cli import arguments, exits, preparing
 
-__all__ = ["watch"]
+__all__ = ["WatchFlags", "run_watch"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Flags:
+class WatchFlags:
     """Play whole episodes with a trained policy, and write them as a GIF."""
 
     out: str | None = None
@@ -24,14 +23,13 @@ class _Flags:
     """which checkpoint: latest, best, or its iteration"""
 
 
-def watch(args: Sequence[str]) -> int:
+def run_watch(args: list[str]) -> int:
     """Play episodes of a run's or a saved policy, write them, and say what they earned."""
-    from jaxrl_pg.watch.settings import Settings
-
     folder = arguments.Positional("RUN", "the run folder, or the folder of a saved policy")
     (run,), (flags, settings) = arguments.read(
-        "jaxrl-pg watch", list(args), [_Flags, Settings], folder
+        "jaxrl-pg watch", args, [WatchFlags, "jaxrl_pg.watch.settings:Settings"], folder
     )
+    preparing.prepare(1)
     import jaxrl_pg
     from jaxrl_pg import files
     from jaxrl_pg.running import memory_estimate
