@@ -47,13 +47,5 @@ class Config(td3.Config):
 
 
 AGENT = Agent(
-    "ddpg",
-    Config,
-    init,
-    iterate,
-    act,
-    value,
-    adopt=adopt,
-    written=written,
-    actions="Box",
+    "ddpg", Config, init, iterate, act, value, adopt=adopt, written=written, actions="Box"
 )

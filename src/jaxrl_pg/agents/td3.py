@@ -272,14 +272,4 @@ def _policy_loss(policy: Any, model: Model, critics: Any, obs: Obs) -> jax.Array
     return -jnp.mean(model.q(critics, obs, model.action(policy, obs))[0])
 
 
-AGENT = Agent(
-    "td3",
-    Config,
-    init,
-    iterate,
-    act,
-    value,
-    adopt=adopt,
-    written=written,
-    actions="Box",
-)
+AGENT = Agent("td3", Config, init, iterate, act, value, adopt=adopt, written=written, actions="Box")

@@ -13,7 +13,7 @@ __all__ = ["Settings"]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Which episodes are shown, and how; the same seed and number give `evaluate`'s episodes."""
+    """Which episodes are shown, and how; those of `evaluate` with the same seed."""
 
     num_episodes: Annotated[int, Range(1, 1000)] = 1
     """episodes, one after the other"""
