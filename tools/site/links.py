@@ -60,7 +60,7 @@ def outside(page, root, docs):
     text = NO_LINKS.sub("", page.read_text(encoding="utf-8"))
     targets = [_resolved(page, match[2]) for match in LINK.finditer(text)]
     inside = [x for x in targets if x and x.is_relative_to(root) and not x.is_relative_to(docs)]
-    return [x for x in dict.fromkeys(inside) if x.is_file()]
+    return [x for x in dict.fromkeys(inside) if x.exists()]
 
 
 def _resolved(page, link):
@@ -71,6 +71,8 @@ def _resolved(page, link):
 
 
 def _is_shown(target):
+    if target.is_dir():
+        return True
     return target.suffix in {*LANGUAGES, *PLAIN} and target.stat().st_size <= LARGEST
 
 
@@ -85,7 +87,11 @@ def _file(target, root, config):
     uri = _uri(target, root)
     if not _is_shown(target):
         return File.generated(config, uri, abs_src_path=str(target))
-    name = target.relative_to(root).as_posix()
-    code = f"````{LANGUAGES.get(target.suffix, 'text')}\n{target.read_text(encoding='utf-8')}\n````"
+    name, language = target.relative_to(root).as_posix(), LANGUAGES.get(target.suffix, "text")
+    if target.is_dir():
+        text = "\n".join(sorted(x.name for x in target.iterdir() if x.name != "__pycache__"))
+    else:
+        text = target.read_text(encoding="utf-8")
+    code = f"````{language}\n{text}\n````"
     head = f"---\ntitle: {name}\nsearch:\n  exclude: true\n---\n"
     return File.generated(config, uri, content=f"{head}# `{name}`\n\n{code}\n")

@@ -54,7 +54,11 @@ def config_page(name):
         "`float` is a leaf: it may be traced, mapped over and swept in one compiled program. "
         "Everything else shapes the program.\n"
     )
-    return text + "".join(table(base, cls) for base in cls.__mro__)
+    shown = set()
+    for base in cls.__mro__:  # a field is described where it was last given another default
+        text += table(base, cls, without=shown)
+        shown |= set(texts(base))
+    return text
 
 
 def options_page():
@@ -67,9 +71,9 @@ def options_page():
     return text + "".join(table(cls, cls) for cls in (Options, Processes, SweepOptions))
 
 
-def table(base, cls):
+def table(base, cls, without=()):
     """Return the fields that a class describes, as their values are in another that inherits it."""
-    described = texts(base)
+    described = {name: text for name, text in texts(base).items() if name not in without}
     by_name = {field.name: field for field in dataclasses.fields(cls)}
     rows = [row(by_name[name], fields.kinds(cls)[name], described[name]) for name in described]
     if not rows:
@@ -121,7 +125,7 @@ def texts(cls):
 
 def rooms():
     """Return the packages, those inside packages, and the modules at the root, by dotted name."""
-    packages = [path.parent for path in sorted(SOURCE.rglob("__init__.py"))[0:]]
+    packages = [path.parent for path in SOURCE.rglob("__init__.py")]
     names = [path.relative_to(SOURCE).as_posix().replace("/", ".") for path in packages]
     names += [path.stem for path in SOURCE.glob("*.py")]
     return sorted(set(names) - HIDDEN - {".", "__init__"})
