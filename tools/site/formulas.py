@@ -11,6 +11,9 @@ from latex2mathml import converter
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.*?)</\1>', re.DOTALL)
 # How the extension `arithmatex` marks a formula in a line, and one of its own.
 MARKS = {"span": (r"\(", r"\)"), "div": (r"\[", r"\]")}
+# What becomes of `\mathrel{+}=`, and what is meant.
+APART = "<mo><mrow><mo>&#x0002B;</mo></mrow></mo><mo>&#x0003D;</mo>"
+TOGETHER = "<mo>+=</mo>"
 
 
 def on_page_content(content, **_):
@@ -30,4 +33,5 @@ def mathml(tag, marked):
         raise ValueError(f"no formula: {text!r}")
     display = "block" if tag == "div" else "inline"
     formula = converter.convert(text.removeprefix(first).removesuffix(last), display=display)
+    formula = formula.replace(APART, TOGETHER)
     return f'<div class="formula">{formula}</div>' if tag == "div" else formula
