@@ -24,7 +24,7 @@ SMALLER = {
     "how-to/migrate/rejax": [
         (
             "= train(config, jax.random.key(0), num_evals=32)",
-            "= jax.eval_shape(lambda k: jaxrl_pg.train(config, k, num_evals=32), jax.random.key(0))",
+            "= jax.eval_shape(lambda key: jaxrl_pg.train(config, key, 32), jax.random.key(0))",
         ),
     ],
     "how-to/migrate/sb3": [("20_480", "64"), ("num_steps=2048", "num_steps=64")],

@@ -1,8 +1,8 @@
 """Hook of mkdocs: what a page links to outside docs/ becomes part of the site.
 
 Pages are written for the repository, where `../experiments/bench/bench.py` is a file. In the site
-it is the page `repository/experiments/bench/bench.py`, which shows the file's text; another Markdown
-page is taken as it is, and what is no text (a figure, a table of results) is copied.
+it is the page `repository/experiments/bench/bench.py`, which shows the file's text. Another page in
+Markdown is taken as it is, and what is no text (a figure, a table of results) is copied.
 """
 
 import os
