@@ -79,6 +79,7 @@ def test_links_out_of_the_docs_lead_to_copies_in_the_site():
     source = "../../src/jaxrl_pg/agents/ppo.py"
     there = "../repository/src/jaxrl_pg/agents/ppo.py.md"
     assert moved(page, f"[code]({source}#L12)") == f"[code]({there}#__codelineno-0-12)"
+    assert moved(page, f'[`f`]({source} "f(x)")') == f'[`f`]({there} "f(x)")'
     assert moved(page, "[x](../../experiments)") == "[x](../repository/experiments.md)"
     for kept in ("[y](network.md#a)", "[z](https://x.org)", "`[c](../../src)`", "[t](#here)"):
         assert moved(page, kept) == kept
@@ -150,7 +151,8 @@ def test_each_decision_is_said_in_one_line_and_listed(page):
     for title, first in sections:
         assert first.startswith("**"), title
         anchor = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        assert f"(explanation/{page.name}#{anchor}): " in index, title
+        assert f"\n### {title}\n" in index, title
+        assert f"[Why](explanation/{page.name}#{anchor})" in index, title
 
 
 def test_exit_codes_are_those_of_the_command_line():

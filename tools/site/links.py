@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mkdocs.structure.files import File
 
-LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+LINK = re.compile(r'(\]\()([^)\s#]+)(#[^)\s]*)?((?:\s+"[^"\n]*")?\))')  # maybe with a title
 # Formulas and code, in which brackets are no links.
 NO_LINKS = re.compile(r"(^```.*?^```$|\$[^$\n]+\$|`[^`\n]+`)", re.DOTALL | re.MULTILINE)
 LANGUAGES = {".py": "python", ".toml": "toml", ".json": "json", ".sh": "bash", ".yml": "yaml"}
@@ -53,6 +53,13 @@ def on_page_markdown(markdown, page, config, files):
 
     parts = NO_LINKS.split(markdown)
     return "".join(x if i % 2 else LINK.sub(moved, x) for i, x in enumerate(parts))
+
+
+def on_page_content(content, page, **_):
+    """Tell mkdocs the lines of code that a page shows, so that links to them are checked."""
+    if page.file.src_uri.startswith("repository/"):
+        lines = set(re.findall(r'id="(__codelineno-[\d-]+)"', content))
+        page.present_anchor_ids = {*(page.present_anchor_ids or ()), *lines}
 
 
 def outside(page, root, docs):
