@@ -92,6 +92,26 @@ def test_pages_outside_the_docs_find_their_neighbours_and_the_docs():
     assert moved(page, "![x](minatar.png)") == "![x](minatar.png)"
 
 
+# --- the network ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "loaded",
+    [
+        '<script src="https://unpkg.com/x"></script>',
+        '<img alt="a" src="//x.org/y.png">',
+        '<link href="https://fonts.org/f" rel="stylesheet">',
+        '<link rel="preconnect" href="https://fonts.org">',
+    ],
+)
+def test_a_page_loads_nothing_from_the_network(loaded):
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="index.md"))
+    with pytest.raises(ValueError, match=r"index\.md loads from the network"):
+        hook("offline").on_post_page(f"<p>{loaded}</p>", page=page)
+    kept = '<a href="https://x.org">x</a><script src="../a.js"></script><link href="a.css">'
+    assert hook("offline").on_post_page(kept, page=page) == kept
+
+
 # --- what is read off the code --------------------------------------------------------------------
 
 
