@@ -10,13 +10,16 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-# Pages on running and on the theory have tests of their own, which look at what they leave.
+# Pages on running and on the theory have tests of their own, which look at what they leave; so have
+# those in agents/.
 OTHERS = {"how-to/checkpoints", "how-to/early-stopping", "how-to/loggers", "theory"}
 # What a how-to page shows in fewer lines than these, beside imports and blank lines.
 MAX_LINES = {
     **{"agent": 24, "environment": 33, "figures": 20, "memory": 22, "observations": 35},
-    "policy": 16,
+    **{"export": 16, "policy": 16, "watch": 16},
 }
+# What a page shows of extras.
+NEEDED = {"how-to/export": ["onnx", "onnxruntime"]}
 # Other settings are traced, and not compiled.
 TRACED = ("jax.jit(jaxrl_pg.train)(config, ", "jax.eval_shape(jaxrl_pg.train, config, ")
 # What a page prints, and what runs here instead.
@@ -63,7 +66,7 @@ def blocks(page, language):
 
 
 FOUND = [page for page in sorted(DOCS.rglob("*.md")) if blocks(page, "python")]
-PAGES = [page for page in FOUND if name_of(page) not in OTHERS]
+PAGES = [page for page in FOUND if name_of(page) not in OTHERS and page.parent.name != "agents"]
 SHORT = [page for page in PAGES if page.parent.name == "how-to"]
 
 
@@ -77,7 +80,10 @@ def _precision():
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_page_runs(page, tmp_path, monkeypatch):
+    for package in NEEDED.get(name_of(page), []):
+        pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     if name_of(page) in SAVED:
         path = Path(SAVED[name_of(page)])
         assert f"{path}" in page.read_text(encoding="utf-8")

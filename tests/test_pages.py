@@ -172,7 +172,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
         target = page.parent / path if path else page
         if not target.exists():
             broken.append(link)
-        elif anchor:
+        elif anchor and target.suffix == ".md":  # lines of code are known to the site
             anchors = anchors_in(target.read_text(encoding="utf-8"))
             broken += [] if anchor in anchors else [link]
     assert not broken
