@@ -78,7 +78,7 @@ def table(base, cls, without=()):
     rows = [row(by_name[name], fields.kinds(cls)[name], described[name]) for name in described]
     if not rows:
         return ""
-    title, _, rest = inspect.cleandoc(base.__doc__ or "").partition("\n")
+    title, _, rest = (ast.get_docstring(definition_of(base)) or "").partition("\n")
     heading = f"\n## {title.removesuffix('.')}\n{rest}\n\n"
     return heading + "| field | default | what it is |\n|---|---|---|\n" + "".join(rows)
 
@@ -109,8 +109,7 @@ def texts(cls):
     """Return the text below each field that a class's own body describes."""
     if not dataclasses.is_dataclass(cls):
         return {}
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    pairs = itertools.pairwise(definition.body)
+    pairs = itertools.pairwise(definition_of(cls).body)
     names = {field.name for field in dataclasses.fields(cls)}
     return {
         node.target.id: inspect.cleandoc(ast.literal_eval(below.value))
@@ -118,6 +117,12 @@ def texts(cls):
         if isinstance(node, ast.AnnAssign) and isinstance(below, ast.Expr)
         if node.target.id in names
     }
+
+
+def definition_of(cls):
+    """Return a class as it is written: what it says of itself at run time may be more."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    return definition
 
 
 # --- names ----------------------------------------------------------------------------------------
