@@ -24,7 +24,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory record variance versus dist clean
+.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory record variance versus dist clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -93,6 +93,15 @@ check: $(VENV)/.dev ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Material's notice on its own future is kept out of the output.
+MKDOCS := NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs
+
+docs: $(VENV)/.docs ## build the documentation's site into build/site; no network is needed
+	$(MKDOCS) build $(ARGS)
+
+docs-serve: $(VENV)/.docs ## show it at http://127.0.0.1:8000, and build it anew when a page changes
+	$(MKDOCS) serve $(ARGS)
 
 bench: bench-ppo bench-sac bench-sweep ## measure beside rejax, in its own virtual environment
 
@@ -186,6 +195,10 @@ $(VENV)/.smoke: pyproject.toml $(CONSTRAINTS) $(MADE)
 	$(PIP_INSTALL) -e . pytest pytest-timeout pytest-xdist
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.docs: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(PIP_INSTALL) -e ".[docs]"
+	@touch $@ $(VENV)/.installed
+
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(MADE)
 	$(PIP_INSTALL) -e ".[dev]"
-	@touch $@ $(VENV)/.installed $(VENV)/.smoke
+	@touch $@ $(VENV)/.installed $(VENV)/.smoke $(VENV)/.docs

@@ -22,8 +22,11 @@ FOLDERS = ("docs", "examples", "experiments", "src", "tests", "tools")
 FOUND = [*ROOT.glob("*.md"), *(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md"))]
 PAGES = sorted(page for page in FOUND if page != CHANGELOG)
 LINKING = [*PAGES, CHANGELOG]
-# What a dotted name in lower case may begin with, beside the package's own packages and modules.
-LIBRARIES = {"flax", "jax", "jnp", "lax"}
+# What a dotted name in lower case may begin with, beside the package's own packages and modules:
+# libraries, and objects of other libraries on the pages for those who come from them.
+LIBRARIES = {"algo", "flax", "jax", "jnp", "lax", "model", "orbax", "pandas"}
+# What pages call an object, and its class.
+OBJECTS = {"policy": ["running.trained_policy.Policy"]}
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
@@ -92,7 +95,7 @@ def names_in(text):
             continue
         first, _, rest = match.group(1).partition(".")
         if first not in LIBRARIES | {"jaxrl_pg"}:
-            rooms = MODULES.get(first, [first])
+            rooms = OBJECTS.get(first) or MODULES.get(first, [first])
             names[match.group(1)] = [f"jaxrl_pg.{room}.{rest}" for room in rooms]
     return names
 
@@ -171,7 +174,7 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
         target = page.parent / path if path else page
         if not target.exists():
             broken.append(link)
-        elif anchor and target.suffix == ".md":  # lines of source: test_agent_pages
+        elif anchor and target.suffix == ".md":  # lines of code are known to the site
             anchors = anchors_in(target.read_text(encoding="utf-8"))
             broken += [] if anchor in anchors else [link]
     assert not broken

@@ -5,7 +5,7 @@
 For each agent: the files that hold what is reached by name from `training.program.train` and from
 the agent's own functions, the functions and classes among it, their lines of code (without
 docstrings, comments and blank lines), and the calls of this package that are open when the first
-gradient of an iteration is asked for. docs/decisions.md keeps the table.
+gradient of an iteration is asked for. docs/explanation/house.md keeps the table.
 """
 
 import ast

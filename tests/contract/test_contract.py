@@ -1,6 +1,8 @@
 """What every agent promises, whatever it computes: see `jaxrl_pg.types.Agent`."""
 
+import re
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,10 @@ BOX_ONLY = {"ddpg", "td3"}
 WITHOUT_POLICY_LOSS = {"multi_agent", "soft_q_learning", "pqn", "dqn"}
 KEY = jax.random.key(0)
 SIZE = 64  # steps in an iteration of every case
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "metrics.md"
+ROW = re.compile(r"^\| `([\w/]+)` \| (?:(`.+?`) \| )?([^|]+) \|$", re.MULTILINE)
+# How a text begins that is true of some settings alone.
+SOMETIMES = re.compile(r"`\w+=[^`]+`:|`\w+` given:|Box actions:")
 
 
 def params_of(result, row=...):
@@ -153,6 +159,15 @@ def test_metrics_are_finite_scalars_with_the_names_that_all_agents_share(contrac
         means = name in ("train/return_mean", "train/length_mean")
         np.testing.assert_array_equal(np.isfinite(values), known if means else True, err_msg=name)
     assert metrics["train/episodes"].sum() > 0
+
+
+def test_every_metric_is_on_the_page_about_them(contract):
+    rows = ROW.findall(PAGE.read_text(encoding="utf-8"))
+    rows = [row for row in rows if not row[0].startswith("eval/")]
+    mine = {n: text for n, who, text in rows if not who or f"`{contract.case.agent}`" in who}
+    found = set(contract.trained[1])
+    assert found <= set(mine)
+    assert {name for name, text in mine.items() if not SOMETIMES.match(text)} <= found
 
 
 def test_metrics_of_an_iteration_are_bytes_and_not_rollouts(contract):

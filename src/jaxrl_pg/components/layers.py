@@ -2,8 +2,8 @@
 
 Inside, a batch of narrow observations is a matrix of columns `[features, N]`. A weight's
 gradient is then the product of two matrices that already lie in memory as a CPU wants them,
-which takes half the time (docs/decisions.md). Wide observations stay rows, since turning them
-would cost more than it saves.
+which takes half the time (docs/explanation/performance.md). Wide observations stay rows, since
+turning them would cost more than it saves.
 """
 
 from __future__ import annotations

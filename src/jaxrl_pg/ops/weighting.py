@@ -68,8 +68,10 @@ def log_weights(
     advantages none of which is positive) all weights are 1.
 
     Args:
-        kind, constant, clip: as in `log_factors`.
+        kind: as in `log_factors`.
         advantage: `[N]`, in units of reward.
+        constant: as in `log_factors`.
+        clip: as in `log_factors`.
 
     Returns:
         `[N]`.

@@ -3,7 +3,7 @@
 The members of a population are runs of one algorithm that share every static field of their configs
 and differ in the float ones and in their keys. On a CPU each device trains its members one after
 the other, which leaves small networks in the cache and compiles the program of a single member; on
-a GPU or TPU they are vmapped (docs/decisions.md has the measurement).
+a GPU or TPU they are vmapped (docs/benchmarks.md has the measurement).
 """
 
 from __future__ import annotations
