@@ -34,7 +34,8 @@ def run_evaluate(args: list[str]) -> int:
     (run,), (flags,) = arguments.read("jaxrl-pg evaluate", args, [EvaluateFlags], arguments.RUN)
     from jaxrl_pg.running.run_folder import RunFolder
 
-    RunFolder.open(run)
+    if not run.startswith("zoo:"):  # else `load` says what is wrong
+        RunFolder.open(run)
     import numpy as np
 
     import jaxrl_pg

@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from jaxrl_pg import AGENT_NAMES
-from jaxrl_pg.cli import arguments, preparing, words
+from jaxrl_pg.cli import arguments, preparing, tuning, words
 
 if TYPE_CHECKING:
     from jaxrl_pg.running.loop import Result
@@ -24,9 +24,11 @@ class TrainFlags:
     run_dir: str | None = None
     """a folder that is absent or empty; one under runs/ unless given"""
     init_from: str | None = None
-    """folder of a run, or of a saved policy, whose policy to start from"""
+    """folder of a run or of a saved policy, or zoo:ENV/AGENT, whose policy to start from"""
     seed: int = 0
     """the run's seed"""
+    tuned: bool = False
+    """the zoo's settings for the environment instead of the defaults (`jaxrl-pg zoo`)"""
 
 
 def run_train(args: list[str]) -> int:
@@ -41,7 +43,10 @@ def run_train(args: list[str]) -> int:
         f"jaxrl-pg train {agent}",
         args,
         [TrainFlags, f"jaxrl_pg.agents.{agent}:Config", _OPTIONS, _PROCESSES],
+        fill=lambda given: tuning.filled(agent, given),
     )
+    if flags.tuned and not options.quiet:
+        print(tuning.described(agent, config.env))
     import jaxrl_pg
 
     preparing.prepare(config.num_devices, processes)

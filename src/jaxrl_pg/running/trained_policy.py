@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from jaxrl_pg import agents, checkpoint, envs, files
+from jaxrl_pg import agents, checkpoint, envs, files, zoo
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
@@ -149,10 +149,11 @@ def load(
         jaxrl_pg.load("runs/demo")            # the newest good checkpoint of a run
         jaxrl_pg.load("runs/demo", step=20)   # the one of iteration 20
         jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
+        jaxrl_pg.load("zoo:CartPole-v1/ppo")  # one that comes with the package
 
     Args:
         path: a run's folder, or the folder of a policy saved with `Policy.save` or by a sweep with
-            `keep_policies`.
+            `keep_policies`; or `zoo:ENV/AGENT`, see `jaxrl_pg.zoo`.
         step: iteration of the run's checkpoint to load; None takes the newest good one.
         env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
@@ -163,6 +164,8 @@ def load(
         ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
     objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
+    if isinstance(path, str) and path.startswith(zoo.PREFIX):
+        return _load_from_zoo(path, step, **objects)
     place = files.as_path(path)
     if checkpoint.is_checkpoint(place):
         return _load_alone(place, step, **objects)
@@ -173,6 +176,16 @@ def load(
         run.checkpoints_dir, shapes, step, optional="memory", run=run.run_id
     )
     return Policy(config, restored.state, restored.step)
+
+
+def _load_from_zoo(name: str, step: int | None, **objects: Any) -> Policy:
+    """Load a policy that comes with the package."""
+    given = {"step": None if step == "latest" else step, **objects}
+    excess = [what for what, value in given.items() if value is not None]
+    if excess:
+        raise ValueError(f"{name} is a single policy of its own: leave {', '.join(excess)} out")
+    config, state = zoo.pretrained.read(name)
+    return Policy(config, state, int(state.iteration))
 
 
 def _load_alone(path: Path, step: int | None, **objects: Any) -> Policy:
