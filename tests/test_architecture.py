@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
     "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
+    "zoo": ["agents", "config", "lazy", "training", "types"],
     "running": [
         "agents",
         "checkpoint",
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "ops",
         "training",
         "types",
+        "zoo",
     ],
     "sweeps": [
         "agents",
@@ -55,7 +57,7 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training"],
+    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "zoo"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -75,6 +77,7 @@ ROOMS = {
         "sweeps",
         "theory.arguments",
         "theory.checks",
+        "zoo.pretrained",
     ],
     "chex": ["ops"],
     "flax": [

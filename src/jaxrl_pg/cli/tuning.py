@@ -19,10 +19,11 @@ def filled(agent: str, given: dict[str, Any]) -> dict[str, Any]:
     """
     if not given.get("tuned"):
         return given
+    import jaxrl_pg
     from jaxrl_pg import zoo
-    from jaxrl_pg.agents import config_class
 
-    entry = zoo.find(given.get("env", config_class(agent).env), agent)
+    default = getattr(jaxrl_pg, agent).Config.env
+    entry = zoo.find(given.get("env", default), agent)
     return {**entry.values, **given}
 
 

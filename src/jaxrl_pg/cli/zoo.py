@@ -36,7 +36,9 @@ def run_zoo(args: list[str]) -> int:
     if not found:
         given = {"env": flags.env, "agent": flags.agent}
         asked = ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
-        raise ValueError(f"the zoo has nothing with {asked}: {_nearest(flags)}`jaxrl-pg zoo` lists all")
+        raise ValueError(
+            f"the zoo has nothing with {asked}: {_nearest(flags)}`jaxrl-pg zoo` lists all"
+        )
     print(zoo.table(found))
     print(_FOOT)
     return 0

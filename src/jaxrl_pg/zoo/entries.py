@@ -28,8 +28,8 @@ class Entry(NamedTuple):
         settings: the other fields of the config that are not at their defaults.
         recorded: what was measured. `study` names the experiment and its part, `command` made it;
             `timesteps` is when the last evaluation was; `iqm`, `interval` (95%, absent for one
-            seed), `worst` and `best` are of the seeds' mean returns in it, `num_eval_episodes` each,
-            `seeds`; `seconds` and `num_runs` are the whole study's, on `device`, with `versions`.
+            seed), `worst` and `best` are of the `seeds`' mean returns in it, in `num_eval_episodes`
+            each; `seconds` and `num_runs` are the whole study's, on `device`, with `versions`.
         pretrained: of the policy that comes with the entry, if one does: `settings` and
             `total_timesteps` where they are others than above, `seed`, and the greedy policy's
             `return_mean`, `return_std` and `return_min` over `num_episodes`.

@@ -53,17 +53,17 @@ def read(name: str) -> tuple[BaseConfig, TrainState[Any]]:
     with np.load(place(entry)) as file:
         arrays = dict(file)
     nothing: Any = ()
-    state = devices.state_shapes(config)._replace(actor=nothing, memory=nothing, key=nothing)
-    kept = {part.split(".")[1] for part in arrays if part.startswith("learner.")}
-    empty = {field: () for field in state.learner._fields if field not in kept}
-    state = state._replace(learner=state.learner._replace(**empty))
+    shapes = devices.state_shapes(config)._replace(actor=nothing, memory=nothing, key=nothing)
+    fields = {part.split(".")[1] for part in arrays if part.startswith("learner.")}
 
-    def filled(path: Any, shape: Any) -> jax.Array:
+    def filled(path: Any, shape: Any) -> Any:
+        if path[0].name == "learner" and path[1].name not in fields:
+            return nothing
         array = arrays[_name(path)]
         assert array.shape == shape.shape, f"{name} has {_name(path)} {array.shape}"
         return jnp.asarray(array, shape.dtype)
 
-    return config, jax.tree_util.tree_map_with_path(filled, state)
+    return config, jax.tree_util.tree_map_with_path(filled, shapes)
 
 
 def write(path: Path, config: BaseConfig, state: TrainState[Any]) -> None:
@@ -76,7 +76,7 @@ def write(path: Path, config: BaseConfig, state: TrainState[Any]) -> None:
     """
     read_by_policy = priors.leaves_read(config, state.learner)
     fields = {leaf[0] for leaf, is_read in read_by_policy if is_read}
-    arrays = {
+    arrays: dict[str, Any] = {
         _name((jax.tree_util.GetAttrKey("learner"), *leaf)): np.asarray(array)
         for leaf, array in jax.tree_util.tree_leaves_with_path(state.learner)
         if leaf[0] in fields
