@@ -117,7 +117,8 @@ class BaseConfig(PytreeDataclass):
     """what a saved config stands for that is older than these fields, where it is no default"""
 
     env: Any = "CartPole-v1"
-    """name (`jaxrl-pg envs` lists them), or an object with gymnax 1.0's interface"""
+    """name (`jaxrl-pg envs` lists them), a class of your own as python:module:Class, or (in Python)
+    an object with gymnax 1.0's interface"""
     env_params: dict[str, float] = dataclasses.field(default_factory=dict)
     """values that replace the environment's default parameters"""
     total_timesteps: Annotated[int, Positive] = 1_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 
@@ -174,6 +174,7 @@ class Agent(Generic[ConfigT, LearnerT]):
         adopt: `(config, learner, given) -> learner`: a fresh learner that begins with the networks
             and statistics of `given`, a learner of the same kind, while everything that follows
             from them (optimiser, target networks) is made anew; None if it cannot.
+        actions: which kinds of actions it can take; for listings, as `init` refuses the others.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Agent(Generic[ConfigT, LearnerT]):
     value: Callable[[ConfigT, LearnerT, Obs], jax.Array]
     memory: Memory | None = None
     adopt: Callable[[ConfigT, LearnerT, LearnerT], LearnerT] | None = None
+    actions: Literal["both", "discrete", "Box"] = "both"
 
     def __post_init__(self) -> None:
         """Tell the config class whose it is."""

@@ -293,7 +293,7 @@ def test_a_state_of_a_hundred_leaves_is_saved_and_restored_quickly(tmp_path):
 
 def test_what_one_of_several_processes_saves_is_the_same_tree(tmp_path, monkeypatch):
     state = nasty(3)
-    monkeypatch.setattr(checkpoint.orbax_file.ocp, "save", None)
+    monkeypatch.setattr(ocp, "save", None)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     checkpoint.save_tree(tmp_path / "alone", state, {"n": 1})
     assert_same(checkpoint.load_tree(tmp_path / "alone", nasty(0)), state)

@@ -187,7 +187,7 @@ def refusal(capsys, *command):
         ("resume nothing", "no run in nothing: expected nothing/config.json"),
         (
             "resume nothing --total-timesteps many",
-            "total_timesteps='many': give a whole number, or None",
+            "total_timesteps='many': give a whole number >= 1, or None",
         ),
         ("evaluate", "the run folder. (required)"),
         ("evaluate nothing", "no run in nothing: expected nothing/config.json"),
@@ -264,10 +264,11 @@ def test_a_diverged_run_ends_with_status_1_and_one_line(here, trained, capsys):
     keep_programs_in(trained.cache)
     command = ["train", "ppo", *TINY, "--learning-rate", "1e30", "--run-dir", "run"]
     assert commands.main(command) == 1
-    error = capsys.readouterr().err
+    first, compiling, error = capsys.readouterr().err.splitlines()
+    assert first.endswith(", in run")
+    assert compiling == "compiling"
     assert error.startswith("jaxrl-pg: ")
     assert "in iteration 1; none was saved yet. Likely causes: learning_rate" in error
-    assert error.count("\n") == 1
 
 
 # --- help and imports -----------------------------------------------------------------------------
@@ -344,7 +345,12 @@ def test_train_says_what_came_out_and_where(trained):
     assert last == (
         f"return {rows[-1]['eval/return_mean']:.2f} after 2,560 steps; everything is in {run_dir}"
     )
+    first, second, *_ = result.stderr.splitlines()
+    assert re.fullmatch(rf"ppo on CartPole-v1: 2,560 steps on \d x cpu, in {run_dir}", first)
+    assert second == "compiling"
     assert "100%  2,560/2,560" in result.stderr
+    (line,) = (run_dir / "history.jsonl").read_text().splitlines()
+    assert json.loads(line)["command"].startswith("jaxrl-pg train ppo --num-envs=8")
     saved = json.loads((run_dir / "config.json").read_text())
     assert saved["seed"] == 3
     assert saved["config"]["hidden_sizes"] == [8, 8]

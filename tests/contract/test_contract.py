@@ -14,7 +14,6 @@ from jaxrl_pg.config import agent_of
 from jaxrl_pg.training import program
 from jaxrl_pg.types import TrainState
 
-DISCRETE_ONLY = {"multi_agent", "pqn", "dqn"}
 # A gradient in the action; the policy is deterministic, and has no entropy.
 BOX_ONLY = {"ddpg", "td3"}
 # Of values alone, by which the policy is given.
@@ -31,11 +30,11 @@ def test_the_table_covers_every_agent_with_every_kind_of_action_that_it_takes():
     assert {case.agent for case in CASES.values()} == set(agents.AGENTS)
     for name, agent in agents.AGENTS.items():
         envs = {case.values["env"] for case in CASES.values() if case.agent == name}
-        if name in DISCRETE_ONLY:
+        if agent.actions == "discrete":
             with pytest.raises(ValueError, match="finite action set"):
                 jax.eval_shape(partial(agent.init, agent.Config(env="Pendulum-v1")), KEY)
             envs.add("Pendulum-v1")
-        if name in BOX_ONLY:
+        if agent.actions == "Box":
             with pytest.raises(ValueError, match="has a finite action set: give"):
                 jax.eval_shape(partial(agent.init, agent.Config(env="CartPole-v1")), KEY)
             envs.add("CartPole-v1")

@@ -295,7 +295,8 @@ def test_two_processes_learn_what_one_with_two_devices_learns_bit_for_bit(folder
 @pytest.mark.slow
 def test_only_the_number_of_processes_differs_on_disk(folder):
     names = {path.name for path in (folder / "whole").iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock"}
+    files = {"config.json", "metrics.jsonl", "history.jsonl", "curve.png", "lock"}
+    assert names == {*files, "checkpoints"}
     both = [folder / run / "config.json" for run in ("whole", "alone")]
     assert both[0].read_bytes() == both[1].read_bytes()
     both = [checkpoint.steps(folder / run / "checkpoints") for run in ("whole", "alone")]

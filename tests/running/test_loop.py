@@ -133,7 +133,8 @@ def test_chunks_divide_the_run_and_end_where_it_is_evaluated():
 
 def test_the_folder_holds_the_config_the_rows_the_curve_and_checkpoints(finished):
     names = {path.name for path in finished.run_dir.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock"}
+    files = {"config.json", "metrics.jsonl", "history.jsonl", "curve.png", "lock"}
+    assert names == {*files, "checkpoints"}
     assert (finished.run_dir / "curve.png").read_bytes().startswith(b"\x89PNG")
     saved = checkpoint.steps(finished.run_dir / "checkpoints")
     assert saved[-3:] == [NUM - 4, NUM - 2, NUM]

@@ -360,8 +360,25 @@ def test_progress_of_a_resumed_run_counts_only_its_own_speed(clock, capsys):
     assert "55%  1,100/2,000  10 steps/s  0:10  eta 1:30" in capsys.readouterr().err
 
 
+def test_compiling_is_said_once_before_the_first_steps(clock, capsys):
+    with Progress(200, interval=0.0) as progress:
+        progress.compiles()
+        clock[0] += 8.0
+        assert progress._status(str) == "  0%  0/200  compiling  0:08  train -  eval -"
+        progress.leave_out(8.0)
+        clock[0] += 1.0
+        progress.update(100, {})
+        progress.compiles()  # the evaluation
+        progress.leave_out(0.0)
+    assert capsys.readouterr().err.splitlines() == [
+        "compiling",
+        "50%  100/200  100 steps/s  0:09  eta 0:01  train -  eval -",
+    ]
+
+
 def test_quiet_progress_prints_nothing(capsys):
     with Progress(100, quiet=True, interval=0.0) as progress:
+        progress.compiles()
         progress.update(100, eval_row(1, 3.0))
         progress.message("saved")
     assert capsys.readouterr() == ("", "")

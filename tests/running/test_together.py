@@ -49,7 +49,7 @@ def test_the_first_writes_as_it_would_alone(folder):
         assert journal.agree(0) == (False, 0, False)
         journal.save(STATE, seconds=2.0)
         assert journal.agree(15) == (False, 15, False)
-        assert journal.finish("a title") == [row(1)]
+        assert journal.finish() == [row(1)]
     restored = checkpoint.restore(folder.checkpoints_dir, STATE)
     assert (restored.step, restored.host["seconds"]) == (1, 2.0)
 
@@ -65,7 +65,7 @@ def test_what_fails_in_writing_is_raised_when_all_processes_meet(folder, monkeyp
         with pytest.raises(OSError, match="No space left"):
             journal.agree(0)
         with pytest.raises(OSError, match="No space left"):
-            journal.finish("a title")
+            journal.finish()
     assert checkpoint.steps(folder.checkpoints_dir) == []
 
 
@@ -131,6 +131,6 @@ def test_what_on_rows_raises_ends_the_run_and_is_raised_when_it_is_finished(fold
         assert journal.agree(0) == (False, 0, True)
         journal.save(STATE, seconds=2.0)
         with pytest.raises(LookupError, match="my own mistake"):
-            journal.finish("a title")
+            journal.finish()
     assert checkpoint.steps(folder.checkpoints_dir) == [1]
     assert folder.rows() == [row(1)]

@@ -35,4 +35,4 @@ class Config(td3.Config):
     """standard deviation of the noise on the target policy's actions"""
 
 
-AGENT = Agent("ddpg", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("ddpg", Config, init, iterate, act, value, adopt=adopt, actions="Box")

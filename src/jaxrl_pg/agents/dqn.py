@@ -181,4 +181,4 @@ def _loss(
     }
 
 
-AGENT = Agent("dqn", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("dqn", Config, init, iterate, act, value, adopt=adopt, actions="discrete")

@@ -341,4 +341,4 @@ def _critic_loss(
     return value_loss + q_loss, {"loss/value": value_loss, "loss/q": q_loss}
 
 
-AGENT = Agent("multi_agent", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("multi_agent", Config, init, iterate, act, value, adopt=adopt, actions="discrete")

@@ -180,4 +180,4 @@ def _loss(model: QModel, rows: Batch, params: Params) -> tuple[jax.Array, Metric
     }
 
 
-AGENT = Agent("pqn", Config, init, iterate, act, value, adopt=on_policy.adopt)
+AGENT = Agent("pqn", Config, init, iterate, act, value, adopt=on_policy.adopt, actions="discrete")

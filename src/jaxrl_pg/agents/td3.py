@@ -254,4 +254,4 @@ def _policy_loss(policy: Any, model: Model, critics: Any, obs: Obs) -> jax.Array
     return -jnp.mean(model.q(critics, obs, model.action(policy, obs))[0])
 
 
-AGENT = Agent("td3", Config, init, iterate, act, value, adopt=adopt)
+AGENT = Agent("td3", Config, init, iterate, act, value, adopt=adopt, actions="Box")

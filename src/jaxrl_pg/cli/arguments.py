@@ -32,7 +32,16 @@ Source = type | str  # a dataclass, or `module:name` of one
 
 
 class Help(Exception):
-    """Raised, with the text to show, when the arguments ask for help."""
+    """Raised, with the text to show, when the arguments ask for help.
+
+    Attributes:
+        options: of the command, in the order of the text.
+    """
+
+    def __init__(self, text: str, shown: Sequence[Option]) -> None:
+        """Keep the text, and what it is about."""
+        super().__init__(text)
+        self.options = tuple(shown)
 
 
 class Positional(NamedTuple):
@@ -78,9 +87,8 @@ def read(
         ValueError: one line, for arguments that are unknown, missing or bad.
     """
     if {"-h", "--help"} & set(args):
-        raise Help(
-            _parser(prog, [_read_off(source) for source in sources], positional).format_help()
-        )
+        shown = [option for group in groups(sources).values() for option in group]
+        raise Help(_parser(prog, sources, positional).format_help(), shown)
     classes = [_imported(source) for source in sources]
     kinds = {name: kind for cls in classes for name, kind in options.kinds(cls).items()}
     parser = _parser(prog, classes, positional)

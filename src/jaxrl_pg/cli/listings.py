@@ -1,12 +1,44 @@
-"""Commands that list what there is: `envs`."""
+"""Commands that list what there is: `agents` and `envs`."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import textwrap
 
-from jaxrl_pg.cli import arguments
+from jaxrl_pg import AGENT_NAMES
+from jaxrl_pg.cli import arguments, reading
 
-__all__ = ["EnvsFlags", "run_envs"]
+__all__ = ["AgentsFlags", "EnvsFlags", "run_agents", "run_envs"]
+
+_WIDTH = 80
+_WORK = re.compile(r" \([^()]*\d{4}[^()]*\)")  # the paper, by its year
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentsFlags:
+    """List the agents that `train` takes: name, kinds of actions, what each is."""
+
+
+def run_agents(args: list[str]) -> int:
+    """List the agents."""
+    arguments.read("jaxrl-pg agents", args, [AgentsFlags])
+    rows = [("agent", "actions", "what it is")]
+    for name in AGENT_NAMES:
+        module = f"jaxrl_pg.agents.{name}"
+        first = " ".join(reading.docstring(module).split("\n\n")[0].split())
+        kinds = reading.argument(module, "AGENT", "actions", "both")
+        rows.append((name, kinds, _WORK.sub("", first).removesuffix(".")))
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
+    for name, kinds, what in rows:
+        beginning = f"{name:<{widths[0]}}  {kinds:<{widths[1]}}  "
+        indent = " " * len(beginning)
+        print(textwrap.fill(beginning + what, _WIDTH, subsequent_indent=indent))
+    print(
+        "\nDiscrete actions are chosen from a finite set, Box actions are real numbers.\n"
+        "`jaxrl-pg train AGENT --help` lists an agent's options."
+    )
+    return 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -94,6 +94,12 @@ class Option(NamedTuple):
         return f"--{self.name.replace('_', '-')}"
 
     @property
+    def flags(self) -> list[str]:
+        """All that can be typed: of a switch, also what turns it off."""
+        off = [f"--no-{self.flag.removeprefix('--')}"] if self.kind.base is bool else []
+        return [self.flag, *off]
+
+    @property
     def notes(self) -> str:
         """The range and the default, as the help shows them."""
         allowed = self.kind.allowed.removeprefix("a whole number").removeprefix("a number")

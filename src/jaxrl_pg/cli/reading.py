@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import jaxrl_pg
 
-__all__ = ["dataclass", "docstring"]
+__all__ = ["argument", "dataclass", "docstring"]
 
 _ROOT = Path(jaxrl_pg.__file__).parent
 _IMPORTED = ("jaxrl_pg.fields",)  # imports no JAX, and its ranges have methods
@@ -46,6 +46,15 @@ def dataclass(path: str) -> Any:
 def docstring(module: str) -> str:
     """Return the docstring of a module."""
     return ast.get_docstring(_tree(module)) or ""
+
+
+def argument(module: str, name: str, keyword: str, otherwise: Any) -> Any:
+    """Return a literal that a module hands, by its keyword, to the call that makes `name`."""
+    made = _bindings(module)[name]
+    assert isinstance(made, ast.Assign)
+    assert isinstance(made.value, ast.Call)
+    given = {word.arg: word.value for word in made.value.keywords}
+    return ast.literal_eval(given[keyword]) if keyword in given else otherwise
 
 
 def _file(module: str) -> Path | None:

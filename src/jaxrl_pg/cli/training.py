@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from jaxrl_pg import AGENT_NAMES
-from jaxrl_pg.cli import arguments, preparing, tuning, words
+from jaxrl_pg.cli import arguments, options, preparing, tuning, words
 
 if TYPE_CHECKING:
     from jaxrl_pg.running.loop import Result
@@ -39,28 +39,30 @@ def run_train(args: list[str]) -> int:
     if agent not in AGENT_NAMES:
         hint = words.did_you_mean(agent, AGENT_NAMES)
         raise ValueError(f"unknown agent {agent!r}: {hint}give one of: {', '.join(AGENT_NAMES)}")
-    _, (flags, config, options, processes) = arguments.read(
+    _, (flags, config, run_options, processes) = arguments.read(
         f"jaxrl-pg train {agent}",
         args,
         [TrainFlags, f"jaxrl_pg.agents.{agent}:Config", _OPTIONS, _PROCESSES],
         fill=lambda given: tuning.filled(agent, given),
     )
-    if flags.tuned and not options.quiet:
+    if flags.tuned and not run_options.quiet:
         print(tuning.described(agent, config.env))
     import jaxrl_pg
+    from jaxrl_pg import envs
 
+    config = config.replace(env=envs.spelled_out(config.env))
     preparing.prepare(config.num_devices, processes)
     result = jaxrl_pg.run(
-        config, flags.run_dir, flags.seed, options, initial_policy=flags.init_from
+        config, flags.run_dir, flags.seed, run_options, initial_policy=flags.init_from
     )
-    return _done(result, options.quiet)
+    return _done(result, run_options.quiet)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResumeFlags:
     """Go on with a run from its newest good checkpoint."""
 
-    total_timesteps: int | None = None
+    total_timesteps: Annotated[int | None, options.AtLeast(1)] = None
     """train up to here instead of where the run was to end"""
     tensorboard: bool | None = None
     """write TensorBoard files as well; as before unless given"""
@@ -98,9 +100,9 @@ def _saved(run: str, may_be_elsewhere: bool) -> tuple[int | None, bool]:
             return None, False
         raise
     parts = [saved.get(part) for part in ("config", "options")]
-    config, options = (part if isinstance(part, dict) else {} for part in parts)
+    config, kept = (part if isinstance(part, dict) else {} for part in parts)
     num_devices = config.get("num_devices", 1)
-    return num_devices if type(num_devices) is int else 1, options.get("quiet") is True
+    return num_devices if type(num_devices) is int else 1, kept.get("quiet") is True
 
 
 def _done(result: Result, quiet: bool) -> int:

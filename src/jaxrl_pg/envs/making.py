@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxrl_pg.envs import games, parameters, partly_observed, spaces, trial, wrappers
+from jaxrl_pg.envs import games, own, parameters, partly_observed, spaces, trial, wrappers
 from jaxrl_pg.envs.adapters import gymnax, suites
 from jaxrl_pg.types import EnvSpec
 
-__all__ = ["OURS", "Env", "listing", "make"]
+__all__ = ["OURS", "Env", "listing", "make", "names"]
 
 OURS = {**games.GAMES, **partly_observed.TASKS}
 
@@ -37,8 +37,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
     one sentence before anything is compiled.
 
     Args:
-        env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a name
-            in `OURS`, or an object.
+        env: such as `"CartPole-v1"`, another suite's such as `"brax:ant"` (see `suites`), a class
+            of one's own as `"python:module:Class"` (see `own`), a name in `OURS`, or an object.
         env_params: values that replace the environment's default parameters, in their types.
 
     Raises:
@@ -51,6 +51,8 @@ def make(env: Any, env_params: dict[str, Any] | None = None) -> Env:
         core = env
     elif is_ours:
         core = _ours(env)
+    elif env.startswith(f"{own.PREFIX}:"):
+        core = own.make(env)
     elif ":" in env:
         core = suites.make(env)
     else:
@@ -74,12 +76,17 @@ def _ours(name: str) -> Any:
         return OURS[name]()
 
 
+def names() -> list[str]:
+    """Return the names of the environments that need no suite."""
+    return [*gymnax.names(), *OURS]
+
+
 def listing() -> list[str]:
     """Return the name of every environment that can be made here, each suite's after the other's.
 
     A suite that is not installed has one line, with the command that installs it.
     """
-    lines = [*gymnax.names(), *OURS]
+    lines = names()
     for suite in suites.SUITES:
         try:
             lines += suites.listing(suite)

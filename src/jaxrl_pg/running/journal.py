@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Self
 
 from jaxrl_pg import checkpoint
 from jaxrl_pg import config as configs
-from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.running import history
 from jaxrl_pg.running.curve import save_curve
 from jaxrl_pg.running.divergence import (
     DivergedError,
@@ -28,7 +29,7 @@ from jaxrl_pg.running.rows import Row, first_not_finite
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.types import TrainState
 
-__all__ = ["Decision", "DivergedError", "Journal"]
+__all__ = ["Decision", "DivergedError", "Journal", "title"]
 
 
 class Decision(NamedTuple):
@@ -43,6 +44,12 @@ class Decision(NamedTuple):
     save: bool
     signal: int
     stop: bool
+
+
+def title(config: BaseConfig) -> str:
+    """Return what a run is called, such as `ppo on CartPole-v1`."""
+    env = config.env if isinstance(config.env, str) else type(config.env).__name__
+    return f"{agent_of(config).name} on {env}"
 
 
 class Journal(AbstractContextManager["Journal"]):
@@ -70,7 +77,7 @@ class Journal(AbstractContextManager["Journal"]):
         self._config, self._folder, self._options = config, folder, options
         self._iteration = iteration
         self._progress = Progress(total, start=start, quiet=options.quiet)
-        self._start = start
+        self._start, self._total = start, total
         board = [TensorBoard()] if options.tensorboard else []
         self._loggers = Loggers([*board, *hooks.loggers], self._progress.warn)
         self._callback = Callback(hooks.on_rows)
@@ -89,6 +96,8 @@ class Journal(AbstractContextManager["Journal"]):
             self._saves.rewind(self._iteration)
             stack.enter_context(self._progress)
             stack.callback(self._loggers.close)
+            history.record(self._folder.path, self._iteration, self._config.env)
+            self._progress.message(self._described())
             self._loggers.start(self._folder.config, self._folder.path, self._start)
             self._stack = stack.pop_all()
         return self
@@ -96,6 +105,13 @@ class Journal(AbstractContextManager["Journal"]):
     def __exit__(self, *_: object) -> None:
         """Wait for the save in progress, and close."""
         self._stack.close()
+
+    def _described(self) -> str:
+        """Say in a line what is trained, how far, on what, and where it is kept."""
+        steps = f"{self._total:,} steps"
+        if self._start:
+            steps = f"from step {self._start:,} to {self._total:,}"
+        return f"{title(self._config)}: {steps} on {history.device()}, in {self._folder.path}"
 
     def require_finite(
         self, rows: list[Row], state: TrainState[Any] | None = None, search: Search | None = None
@@ -114,6 +130,10 @@ class Journal(AbstractContextManager["Journal"]):
         if bad is not None:
             self._folder.append(rows[: bad[0] + 1])
             raise diverged(rows, *bad, self._last_good(), state, search)
+
+    def compiles(self) -> None:
+        """Show that a program is being compiled; `waited` ends it."""
+        self._progress.compiles()
 
     def waited(self, seconds: float) -> None:
         """Leave time that went into compiling out of the speed that is shown."""
@@ -172,7 +192,7 @@ class Journal(AbstractContextManager["Journal"]):
         good = self._saves.steps()
         return f"the last good checkpoint is {good[-1]}" if good else "none was saved yet"
 
-    def finish(self, title: str) -> list[Row]:
+    def finish(self) -> list[Row]:
         """Wait for the last save, draw the curve, and return every row of the run so far.
 
         Raises:
@@ -180,7 +200,7 @@ class Journal(AbstractContextManager["Journal"]):
         """
         self._stack.close()
         rows = self._folder.rows()
-        save_curve(rows, self._folder.curve_path, title)
+        save_curve(rows, self._folder.curve_path, title(self._config))
         if self._callback.error is not None:
             raise self._callback.error
         return rows

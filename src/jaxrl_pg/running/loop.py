@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
-from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running import culprit, hosts, initial_state, memory_estimate, resuming
 from jaxrl_pg.running import initial_policy as old_policies
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
@@ -215,7 +215,7 @@ def _go_on(
                 interrupt.received = decision.signal
             if decision.signal or decision.stop:
                 break
-        rows = hosts.from_first(journal.finish, _title(config))
+        rows = hosts.from_first(journal.finish)
     message = resuming.after_interrupt(config, folder)
     interrupt.raise_if_received(message if hosts.is_first() else "")
     return Result(state, columns(rows), config, folder.path)
@@ -303,6 +303,7 @@ class _Session:
         if (program, number) in self.compiled:
             return
         began = time.monotonic()
+        self.journal.compiles()
         compiled = program.lower(self.config, state, number).compile()
         memory_estimate.require_compiled(compiled, self.config)
         self.compiled.add((program, number))
@@ -352,9 +353,3 @@ def _describe(config: BaseConfig, seed: int, options: Options) -> Row:
         "config": values,
         "options": dataclasses.asdict(options),
     }
-
-
-def _title(config: BaseConfig) -> str:
-    """Return the title of the learning curve."""
-    env = config.env if isinstance(config.env, str) else type(config.env).__name__
-    return f"{agent_of(config).name} on {env}"

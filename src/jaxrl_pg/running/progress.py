@@ -35,6 +35,7 @@ class Progress:
         self._shown: tuple[float, int] | None = None  # time and timesteps of the last plain line
         self._began = time.monotonic()
         self._marks = deque([(self._began, start)], maxlen=32)  # (time, timesteps): the speed
+        self._compiles = False
         self._waits_for_compiler = True  # until the first steps are done, or said to be left out
 
     def __enter__(self) -> Self:
@@ -77,9 +78,18 @@ class Progress:
         if self._live is None and (due or "eval/return_mean" in row):
             self._print_plain()
 
+    def compiles(self) -> None:
+        """Say that a program is being compiled, until `leave_out` says how long that took.
+
+        The live line shows it each time, plain lines before the first steps.
+        """
+        self._compiles = True
+        if self._live is None and self._waits_for_compiler:
+            self.message("compiling")
+
     def leave_out(self, seconds: float) -> None:
         """Leave time in which nothing was trained, such as compiling, out of speed and ETA."""
-        self._waits_for_compiler = False
+        self._waits_for_compiler = self._compiles = False
         moved = [(moment + seconds, steps) for moment, steps in self._marks]
         self._marks = deque(moved, maxlen=self._marks.maxlen)
 
@@ -104,10 +114,12 @@ class Progress:
         left = max(self.total - self.done, 0)
         eta = _clock(left / speed) if speed else "-" if left else _clock(0)
         train, evaluated = (_number(value) for value in self.returns.values())
+        clock = _clock(time.monotonic() - self._began)
+        done = f"{self.done / max(self.total, 1):4.0%}  {count(self.done)}/{count(self.total)}"
+        if self._compiles:
+            return f"{done}  compiling  {clock}  train {train}  eval {evaluated}"
         return (
-            f"{self.done / max(self.total, 1):4.0%}  {count(self.done)}/{count(self.total)}  "
-            f"{count(speed) if speed else '-'} steps/s  "
-            f"{_clock(time.monotonic() - self._began)}  eta {eta}  "
+            f"{done}  {count(speed) if speed else '-'} steps/s  {clock}  eta {eta}  "
             f"train {train}  eval {evaluated}"
         )
 

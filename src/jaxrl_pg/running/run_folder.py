@@ -2,6 +2,7 @@
 
     config.json     what the run was asked to do
     metrics.jsonl   one JSON object a line, in the order of training
+    history.jsonl   when and by what it was trained, see `jaxrl_pg.running.history`
     curve.png       the learning curve, see `jaxrl_pg.running.curve`
     checkpoints/    see `jaxrl_pg.checkpoint`
     lock            locked while a process writes, and free however that process ends
@@ -153,7 +154,9 @@ class RunFolder:
                 of the run is expected.
             OSError: if the folder cannot be written.
         """
-        for path in (self._config_path, self._metrics.path, self.curve_path, self.checkpoints_dir):
+        history = self.path / "history.jsonl"
+        ours = (self._config_path, self._metrics.path, history, self.curve_path)
+        for path in (*ours, self.checkpoints_dir):
             files.require_no_link(path)
         self._lock = files.lock(self.path)
         try:

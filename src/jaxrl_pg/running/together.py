@@ -65,6 +65,10 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
             self._journal.require_finite(rows, state, search)
         raise diverged(rows, *bad, "see process 0 for the last good checkpoint", state, search)
 
+    def compiles(self) -> None:
+        """Show that a program is being compiled; `waited` ends it."""
+        self._attempt(lambda journal: journal.compiles())
+
     def waited(self, seconds: float) -> None:
         """Leave time that went into compiling out of the speed that is shown."""
         self._attempt(lambda journal: journal.waited(seconds))
@@ -99,12 +103,12 @@ class SharedJournal(AbstractContextManager["SharedJournal"]):
         whole = hosts.gather(state)
         self._attempt(lambda journal: journal.save(whole, seconds, score))
 
-    def finish(self, title: str) -> list[Row]:
+    def finish(self) -> list[Row]:
         """Finish the journal; to be called on the first process, which has it."""
         assert self._journal is not None
         if self._failure is not None:
             raise self._failure
-        return self._journal.finish(title)
+        return self._journal.finish()
 
     def _attempt(self, action: Callable[[Journal], Any]) -> None:
         """Carry out what the first process has to do, unless something has failed before."""

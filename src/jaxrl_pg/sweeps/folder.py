@@ -12,16 +12,14 @@ Nothing in it is believed before it is checked: see `formats` and `parts`.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
-
-from jaxrl_pg import envs, files
+from jaxrl_pg import files
+from jaxrl_pg.running import history
 from jaxrl_pg.sweeps import formats, results
 from jaxrl_pg.sweeps.batch import Batch, BatchRun, batch_id
 from jaxrl_pg.sweeps.experiment import Experiment
@@ -38,8 +36,6 @@ __all__ = [
     "opened",
     "require_ours",
 ]
-
-_PACKAGES = ("jaxrl-pg", "jax", "jaxlib", "flax", "optax", "gymnax", "numpy")
 
 
 def folder_of(experiment: Experiment, run_dir: str | os.PathLike[str] | None) -> Path:
@@ -67,22 +63,15 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "experiment": experiment.table,
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
-            "versions": _versions(experiment),
+            "versions": history.versions(point.config.env for point in experiment.points),
             "command": experiment.command(folder),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "device": history.device(),
             "seconds": seconds,
         }
         files.write_atomic(folder / "sweep.json", json.dumps(facts, indent=1) + "\n")
         yield
     finally:
         lock.release()
-
-
-def _versions(experiment: Experiment) -> dict[str, str]:
-    """The versions of what trains, and of the suites whose environments are trained in."""
-    names = {point.config.env for point in experiment.points if envs.is_name(point.config.env)}
-    used = sorted({name.partition(":")[0] for name in names})
-    return {name: importlib.metadata.version(name) for name in (*_PACKAGES, *used)}
 
 
 def begin(folder: Path, batch: Batch) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from jaxrl_pg import lazy
 from jaxrl_pg.config import nearest
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "require_interface",
 ]
 
+_DRAWING = ("matplotlib", "matplotlib.colors", "matplotlib.pyplot", "seaborn")
 _INTERFACE = (
     "default_params",
     "reset_env",
@@ -152,9 +154,10 @@ def discrete(num: int) -> Any:
 
 
 def _gymnax() -> Any:
-    # Costs seconds, so only when an environment is wanted; that may be inside a trace, where the
-    # arrays that its modules make would become tracers for good.
-    with jax.ensure_compile_time_eval():
+    # Costs a second, so only when an environment is wanted; that may be inside a trace, where the
+    # arrays that its modules make would become tracers for good. What it draws with (seaborn
+    # brings pandas and scipy.stats) takes three times as long, and few runs draw.
+    with jax.ensure_compile_time_eval(), lazy.deferred(*_DRAWING):
         import gymnax
 
     return gymnax

@@ -95,7 +95,10 @@ def _parsed(name: str) -> tuple[str, str, dict[str, str]]:
     suite, _, rest = name.partition(":")
     task, mark, query = rest.partition("?")
     if suite not in SUITES:
-        raise ValueError(f"unknown suite {suite!r} of env={name!r}: {nearest(suite, SUITES)}")
+        raise ValueError(
+            f"unknown suite {suite!r} of env={name!r}: {nearest(suite, SUITES)} (a class of your "
+            f"own is python:{suite}:...)"
+        )
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True) if mark else []
     except ValueError:
