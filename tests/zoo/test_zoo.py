@@ -117,7 +117,8 @@ def test_what_is_not_there_names_what_is():
     message = refusal(zoo.find, "CartPole-v1", "td3")
     assert message.startswith("the zoo has no td3 on CartPole-v1: CartPole-v1 has analytical, ppo")
     message = refusal(zoo.find, "CartPol-v1", "ppo")
-    assert "did you mean CartPole-v1?; ppo has " in message
+    assert "did you mean CartPole-v1? ppo has " in message
+    assert message.endswith(" more; `jaxrl-pg zoo` lists all")
     assert "did you mean ppo?" in refusal(zoo.find, "CartPole-v1", "pppo")
     # Arguments make another task of an environment; the one that there is is named.
     message = refusal(zoo.find, "jumanji:Snake-v1", "ppo")

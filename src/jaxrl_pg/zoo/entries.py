@@ -16,6 +16,7 @@ __all__ = ["PREFIX", "Entry", "config", "entries", "find", "find_policy"]
 PREFIX = "zoo:"
 """what a policy of the zoo begins with where a folder may stand: `zoo:CartPole-v1/ppo`"""
 _FOLDER = Path(__file__).parent
+_MOST = 5  # names that a message lists
 
 
 class Entry(NamedTuple):
@@ -82,11 +83,12 @@ def find(env: str, agent: str) -> Entry:
     agents = [entry.agent for entry in entries() if entry.env == env]
     envs = [entry.env for entry in entries() if entry.agent == agent]
     hints = [
-        f"{env} has {', '.join(agents)}" if agents else _nearest(env, [x.env for x in entries()]),
-        f"{agent} has {', '.join(envs)}" if envs else _nearest(agent, [x.agent for x in entries()]),
-        "`jaxrl-pg zoo` lists all",
+        "" if agents else _nearest(env, [entry.env for entry in entries()]),
+        "" if envs else _nearest(agent, [entry.agent for entry in entries()]),
+        f"{env} has {_listed(agents)}; " if agents else "",
+        f"{agent} has {_listed(envs)}; " if envs else "",
     ]
-    raise ValueError(f"the zoo has no {agent} on {env}: {'; '.join(filter(None, hints))}")
+    raise ValueError(f"the zoo has no {agent} on {env}: {''.join(hints)}`jaxrl-pg zoo` lists all")
 
 
 def config(env: str, agent: str, **changes: Any) -> BaseConfig:
@@ -120,14 +122,19 @@ def find_policy(name: str) -> Entry:
     if name in trained:
         return by_name[name]
     what = "settings and no policy" if name in by_name else "no policy"
-    hint = _nearest(name, trained) or f"give {PREFIX}ENV/AGENT, such as {PREFIX}CartPole-v1/ppo"
-    raise ValueError(f"the zoo has {what} {name!r}: {hint}; `jaxrl-pg zoo` marks all with a *")
+    hint = _nearest(name, trained) or f"give {PREFIX}ENV/AGENT, such as {PREFIX}CartPole-v1/ppo; "
+    raise ValueError(f"the zoo has {what} {name!r}: {hint}`jaxrl-pg zoo` marks all with a *")
 
 
 def _nearest(given: str, known: list[str]) -> str:
     close = [name for name in known if name.partition("?")[0] == given]
     close += difflib.get_close_matches(given, dict.fromkeys(known), n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else ""
+    return f"did you mean {close[0]}? " if close else ""
+
+
+def _listed(names: list[str]) -> str:
+    rest = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
+    return f"{', '.join(names[:_MOST])}{rest}"
 
 
 def _read(path: Path) -> Entry:
