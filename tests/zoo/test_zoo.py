@@ -102,6 +102,15 @@ def test_toml_reads_back_what_was_written(writer):
     assert tomllib.loads(writer.pairs(table)) == table
 
 
+def test_a_wheel_has_every_file_of_the_zoo():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["jaxrl_pg"]
+    source = Path(jaxrl_pg.__file__).parent
+    packed = {path for pattern in patterns for path in source.glob(pattern)}
+    there = {path for path in (source / "zoo").rglob("*") if path.is_file()}
+    assert {path for path in there if path.suffix not in (".py", ".pyc")} <= packed
+
+
 # --- finding --------------------------------------------------------------------------------------
 
 
