@@ -145,7 +145,7 @@ def check_sigterm_to_one_stops_both_after_the_same_chunk(folder, monkeypatch):
 
 def stop_at_half(monkeypatch, process, number):
     """Send this process a signal after the chunk that ends halfway."""
-    advance = loop._Session.advance
+    advance = loop.Session.advance
 
     def advance_and_signal(session, state):
         state, score = advance(session, state)
@@ -153,7 +153,7 @@ def stop_at_half(monkeypatch, process, number):
             os.kill(os.getpid(), number)
         return state, score
 
-    monkeypatch.setattr(loop._Session, "advance", advance_and_signal)
+    monkeypatch.setattr(loop.Session, "advance", advance_and_signal)
 
 
 def copy_half(folder):

@@ -218,7 +218,7 @@ def test_half_a_run_and_the_rest_are_the_whole(finished, tmp_path, monkeypatch):
 
 
 def test_a_finished_run_is_resumed_by_doing_nothing(finished, copied, monkeypatch):
-    monkeypatch.setattr(loop._Session, "advance", None)  # it would be called to train
+    monkeypatch.setattr(loop.Session, "advance", None)  # it would be called to train
     rows = rows_of(copied)
     result = jaxrl_pg.resume(copied)
     assert_same_state(result.state, finished.state)

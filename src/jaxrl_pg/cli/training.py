@@ -27,6 +27,8 @@ class TrainFlags:
     """folder of a run or of a saved policy, or zoo:ENV/AGENT, whose policy to start from"""
     seed: int = 0
     """the run's seed"""
+    seeds: Annotated[int, options.AtLeast(1)] = 1
+    """seeds to train side by side in one run, from seed on"""
     tuned: bool = False
     """the zoo's settings for the environment instead of the defaults (`jaxrl-pg zoo`)"""
 
@@ -53,7 +55,12 @@ def run_train(args: list[str]) -> int:
     config = config.replace(env=envs.spelled_out(config.env))
     preparing.prepare(config.num_devices, processes)
     result = jaxrl_pg.run(
-        config, flags.run_dir, flags.seed, run_options, initial_policy=flags.init_from
+        config,
+        flags.run_dir,
+        flags.seed,
+        run_options,
+        num_seeds=flags.seeds,
+        initial_policy=flags.init_from,
     )
     return _done(result, run_options.quiet)
 
@@ -112,6 +119,11 @@ def _done(result: Result, quiet: bool) -> int:
         return 0
     score = result.metrics.get("eval/return_mean")
     if score is not None and len(score):
-        print(f"return {score[-1]:.2f} after {result.metrics['timesteps'][-1]:,} steps; ", end="")
+        spread = result.metrics.get("eval/return_mean/std")
+        between = "" if spread is None else f" +- {spread[-1]:.2f} between seeds"
+        print(
+            f"return {score[-1]:.2f}{between} after {result.metrics['timesteps'][-1]:,} steps; ",
+            end="",
+        )
     print(f"everything is in {result.run_dir}")
     return 0

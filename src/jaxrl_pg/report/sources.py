@@ -22,6 +22,7 @@ __all__ = ["Source", "as_toml", "load", "run_table"]
 Row = dict[str, Any]
 
 _DELETE = "delete that row, or leave the run out"
+_OF_SEED = "eval/return_mean/seed_"  # a run of several seeds has the return of each
 _MEASURED = ("return_mean", "return_std", "length_mean", "num_episodes")
 
 
@@ -125,7 +126,12 @@ def run_table(run_dir: str | os.PathLike[str]) -> Table:
     every_row = folder.rows()
     for number, row in enumerate(every_row, start=1):
         schema.check(row, _Evaluated, folder.path / "metrics.jsonl", f"row {number}", _DELETE)
-    rows = [same | _evaluation(row) for row in every_row if known_return(row, "eval") is not None]
+    rows = [
+        same | evaluation
+        for row in every_row
+        if known_return(row, "eval") is not None
+        for evaluation in _evaluations(row, same["id"])
+    ]
     if every_row and _is_diverged(every_row[-1]):
         empty = dict.fromkeys(_MEASURED)
         rows.append(same | {"timesteps": every_row[-1]["timesteps"], **empty, "status": "diverged"})
@@ -159,9 +165,16 @@ def _described(folder: RunFolder) -> Row:
     return described
 
 
-def _evaluation(row: Row) -> Row:
+def _evaluations(row: Row, run_id: str) -> list[Row]:
+    """Return what an evaluation measured: of a run of several seeds, the return of each."""
     measured = {name: row.get(f"eval/{name}") for name in _MEASURED}
-    return {"timesteps": row["timesteps"], **measured, "status": "ok"}
+    found = {"timesteps": row["timesteps"], **measured, "status": "ok"}
+    each = {key.removeprefix(_OF_SEED): x for key, x in row.items() if key.startswith(_OF_SEED)}
+    others = dict.fromkeys(set(measured) - {"return_mean", "num_episodes"})
+    return [
+        {**found, **others, "id": f"{run_id}-{seed}", "seed": int(seed), "return_mean": value}
+        for seed, value in each.items()
+    ] or [found]
 
 
 def _is_diverged(row: Row) -> bool:

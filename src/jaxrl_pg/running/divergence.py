@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_pg.running.rows import Row
+from jaxrl_pg.training.members import member
 from jaxrl_pg.types import TrainState
 
 __all__ = ["DivergedError", "Search", "diverged", "first_fault", "unsound_evaluation"]
@@ -80,6 +81,10 @@ def first_fault(state: TrainState[Any]) -> str | None:
     environment's own state may hold infinities by intention, as may a learner's scalars (the best
     value so far, say); in scalars only NaN is a fault.
     """
+    if jnp.ndim(state.key) == 1:  # members: said of the first that has a fault
+        each = enumerate(member(state, number) for number in range(len(state.key)))
+        faults = ((number, first_fault(one)) for number, one in each)
+        return next((f"member {number}: {fault}" for number, fault in faults if fault), None)
     found = _of_environment(state) or _of_tree(state.memory, "memory", _origin(state))
     return found or _of_tree(state.learner, "learner")
 

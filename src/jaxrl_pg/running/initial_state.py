@@ -6,26 +6,33 @@ import contextlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxrl_pg import checkpoint
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts
 from jaxrl_pg.running.run_folder import RunFolder
-from jaxrl_pg.training import devices, priors, seeding
+from jaxrl_pg.training import devices, members, priors, seeding
 from jaxrl_pg.types import TrainState
 
 __all__ = ["fresh", "restored"]
 
 
-def fresh(config: BaseConfig, seed: int, source: priors.Source | None = None) -> TrainState[Any]:
+def fresh(
+    config: BaseConfig, seed: int, source: priors.Source | None = None, num_seeds: int = 1
+) -> TrainState[Any]:
     """Return the state that a run of this seed starts from, laid out over its devices.
 
     Args:
         config: the agent's.
         seed: the run's.
         source: an old policy that it begins with, which fits.
+        num_seeds: members to train side by side, the first of this seed.
     """
+    if num_seeds > 1:
+        keys = jnp.stack([seeding.key_of_seed(seed + i) for i in range(num_seeds)])
+        return _fresh_members(config, keys, source)
     shardings = devices.state_shardings(config.num_devices)
     key, init = seeding.key_of_seed(seed), agent_of(config).init
     if source is None:
@@ -37,7 +44,21 @@ def fresh(config: BaseConfig, seed: int, source: priors.Source | None = None) ->
     return jax.jit(begin, out_shardings=shardings)(config, key, source.learner)
 
 
-def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Restored:
+def _fresh_members(
+    config: BaseConfig, keys: jax.Array, source: priors.Source | None
+) -> TrainState[Any]:
+    if source is None:
+        return jax.jit(members.init)(config, keys)
+
+    def begin(config: BaseConfig, keys: jax.Array, learner: Any) -> TrainState[Any]:
+        return members.init(config, keys, source._replace(learner=learner))
+
+    return jax.jit(begin)(config, keys, source.learner)
+
+
+def restored(
+    config: BaseConfig, folder: RunFolder, seed: int, num_seeds: int = 1
+) -> checkpoint.Restored:
     """Restore the newest good checkpoint, or start afresh where no save was finished yet.
 
     A checkpoint that was saved without the replay buffer gets a new, empty one.
@@ -46,13 +67,18 @@ def restored(config: BaseConfig, folder: RunFolder, seed: int) -> checkpoint.Res
         ValueError: if the config is not the one that was saved, no checkpoint is good, or there is
             none of a run that was to start from an old policy.
     """
-    shapes = devices.state_shapes(config, config.num_devices)
+    if num_seeds > 1:
+        shapes = members.state_shapes(config, num_seeds)
+    else:
+        shapes = devices.state_shapes(config, config.num_devices)
     found = hosts.from_first(lambda: _find(config, folder, shapes))
     if found is None:
         line = f"no checkpoint in {folder.checkpoints_dir} yet: starting from the beginning"
-        return checkpoint.Restored(0, fresh(config, seed), {"seconds": 0.0}, (line,))
+        return checkpoint.Restored(
+            0, fresh(config, seed, None, num_seeds), {"seconds": 0.0}, (line,)
+        )
     if jax.tree.leaves(shapes.memory) and not found.has("memory"):
-        replay = fresh(config, seed).memory
+        replay = fresh(config, seed, None, num_seeds).memory
         state = checkpoint.place(found, shapes._replace(memory=()))._replace(memory=replay)
         line = f"checkpoint {found.step} was saved without the replay: filling a new one first"
         return checkpoint.Restored(found.step, state, found.host, (*found.skipped, line))

@@ -13,26 +13,26 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.running import culprit, hosts, initial_state, memory_estimate, resuming
+from jaxrl_pg.running import hosts, initial_state, memory_estimate, resuming, sizes
 from jaxrl_pg.running import initial_policy as old_policies
 from jaxrl_pg.running.hooks import Hooks, OnRows, require_hooks
 from jaxrl_pg.running.interrupt import Interrupt
-from jaxrl_pg.running.journal import DivergedError, Journal
+from jaxrl_pg.running.journal import DivergedError
 from jaxrl_pg.running.loggers import Logger, require_extra
 from jaxrl_pg.running.options import Options, with_changes
-from jaxrl_pg.running.rows import Row, columns, known
+from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.running.together import SharedJournal, journal_of
+from jaxrl_pg.running.session import Session
+from jaxrl_pg.running.together import journal_of
 from jaxrl_pg.running.trained_policy import Policy
-from jaxrl_pg.training import devices, seeding
+from jaxrl_pg.training import devices, members, seeding
 from jaxrl_pg.training.arguments import require_config
-from jaxrl_pg.training.evaluation import evaluation_metrics
-from jaxrl_pg.training.program import chunk_length, evaluation_iterations, iterations
 from jaxrl_pg.types import TrainState
 
 __all__ = ["DivergedError", "Options", "Result", "resume", "run"]
@@ -42,7 +42,8 @@ class Result(NamedTuple):
     """What `run` and `resume` return.
 
     Attributes:
-        state: the final train state.
+        state: the final train state; of several seeds, with an axis for them first (but for
+            `iteration`).
         metrics: every row of the run so far by key: `[iterations]`, and `eval/...` `[evaluations]`.
         config: the agent's config.
         run_dir: the run's folder.
@@ -55,8 +56,13 @@ class Result(NamedTuple):
 
     @property
     def policy(self) -> Policy:
-        """The trained policy: `action = result.policy(obs, key)`."""
+        """The trained policy: `action = result.policy(obs, key)`.
+
+        Of a run of several seeds it is the first one's; `load(run_dir, seed=...)` gives the others.
+        """
         state = self.state._replace(memory=())  # a policy replays nothing
+        if jnp.ndim(state.key) == 1:
+            state = members.member(state, 0)
         return Policy(self.config, state, int(self.state.iteration))
 
 
@@ -66,6 +72,7 @@ def run(
     seed: int = 0,
     options: Options | None = None,
     *,
+    num_seeds: int = 1,
     initial_policy: Any = None,
     on_rows: OnRows | None = None,
     loggers: Sequence[Logger] = (),
@@ -81,6 +88,9 @@ def run(
         run_dir: a folder that is absent or empty; None names one under `runs/`.
         seed: of the random key that the run starts from.
         options: how to watch and save the run.
+        num_seeds: train so many seeds side by side, from `seed` on, each as it would be alone. Rows
+            have the mean over them and the spread (`.../std`), and evaluations also each one's
+            return (`eval/return_mean/seed_3`); `load(run_dir, seed=3)` gives the policy of one.
         initial_policy: an old policy to start from: the folder of a run (its newest good checkpoint
             is read) or of a saved policy, or what `jaxrl_pg.init` takes. config.json says which. A
             checkpoint is saved at once, so that resuming does not need it again.
@@ -102,7 +112,8 @@ def run(
     options = with_changes(options or Options(), changes)
     require_config(config)
     seed = seeding.require_seed(seed)
-    description = _describe(config, seed, options)
+    num_seeds = _require_num_seeds(config, seed, num_seeds)
+    description = _describe(config, seed, options, num_seeds)
     start = old_policies.read(config, initial_policy)
     if start is not None:
         description["initial_policy"] = start.row
@@ -112,7 +123,8 @@ def run(
     with _locked(folder), Interrupt() as interrupt:
         if start is not None and hosts.is_first() and not options.quiet:
             print(old_policies.described(start))
-        state = initial_state.fresh(config, seed, start.source if start is not None else None)
+        source = start.source if start is not None else None
+        state = initial_state.fresh(config, seed, source, num_seeds)
         save_first = start is not None
         return _go_on(config, folder, state, options, hooks, interrupt, 0.0, save_first)
 
@@ -160,14 +172,15 @@ def resume(
     if total_timesteps is not None:
         config = config.replace(total_timesteps=total_timesteps)
     options = with_changes(options or resuming.saved_options_of(folder, saved), changes)
-    description = _describe(config, saved["seed"], options)
+    num_seeds = saved.get("num_seeds", 1)
+    description = _describe(config, saved["seed"], options, num_seeds)
     # Earlier versions wrote no id, and most runs start from no old policy.
     description |= {name: saved[name] for name in ("run", "initial_policy") if name in saved}
     hooks = Hooks(on_rows, loggers)
     resuming.require_possible(config, folder)
     hosts.require_agreement(lambda: _check(config, options, hooks), description)
     with _locked(folder), Interrupt() as interrupt:
-        restored = initial_state.restored(config, folder, saved["seed"])
+        restored = initial_state.restored(config, folder, saved["seed"], num_seeds)
         if total_timesteps is not None and restored.step > config.num_iterations:
             done = restored.step * config.steps_per_iteration
             raise ValueError(
@@ -200,9 +213,10 @@ def _go_on(
     saved before anything else: it has parts that the run's folder does not have yet.
     """
     iteration = int(state.iteration)
+    seeds = hosts.from_first(lambda: folder.seeds)
     with journal_of(config, folder, options, iteration, hooks) as journal:
         has_replay = bool(jax.tree.leaves(state.memory))
-        session = _Session(config, options, journal, seconds, has_replay)
+        session = Session(config, options, journal, seconds, has_replay, seeds)
         if save_first:
             journal.save(_kept(state, options), session.seconds)
         while iteration < config.num_iterations:
@@ -226,90 +240,6 @@ def _kept(state: TrainState, options: Options) -> TrainState:
     return state if options.save_replay else state._replace(memory=())
 
 
-class _Session:
-    """One process's share of a run: its compiled programs, and when they are called."""
-
-    def __init__(
-        self,
-        config: BaseConfig,
-        options: Options,
-        journal: Journal | SharedJournal,
-        seconds: float,
-        has_replay: bool,
-    ) -> None:
-        self.config, self.options, self.journal = config, options, journal
-        self.began = time.monotonic() - seconds
-        self.length = chunk_length(config, options.num_evals)
-        self.points = set(evaluation_iterations(config, options.num_evals))
-        self.compiled: set[tuple[Any, int]] = set()
-        # A replay is changed in its place. Without one, the small state that a chunk begins with is
-        # kept, so that the iteration in which a loss diverges can be looked at again.
-        # Environments on the host cannot go through it twice.
-        self.searches = not (has_replay or config.num_devices > 1 or envs.on_host(config.env))
-        donated = () if self.searches else (1,)
-        self.train = jax.jit(iterations, static_argnums=2, donate_argnums=donated)
-        self.evaluate = jax.jit(
-            evaluation_metrics,
-            static_argnums=2,
-            out_shardings=devices.on_every_process(config.num_devices),
-        )
-
-    @property
-    def seconds(self) -> float:
-        """Wall-clock time of the run so far, earlier sessions included."""
-        return time.monotonic() - self.began
-
-    def advance(self, state: TrainState) -> tuple[TrainState, float | None]:
-        """Train one chunk, evaluate where that is due, report both; return the score if any."""
-        before, start, steps = state, int(state.iteration), self.config.steps_per_iteration
-        # The first chunk of a resumed run may have to catch up with the chunks' grid.
-        length = self.length - start % self.length
-        self._compile(self.train, state, length)
-        state, metrics = self.train(self.config, state, length)
-        metrics = jax.device_get(metrics)
-        seconds = round(self.seconds, 3)
-        rows = [
-            {
-                "iteration": start + i + 1,
-                **known({name: values[i].item() for name, values in metrics.items()}),
-                "timesteps": (start + i + 1) * steps,
-                "seconds": seconds,
-            }
-            for i in range(len(metrics["timesteps"]))
-        ]
-        self.journal.require_finite(
-            rows,
-            state,
-            lambda number: culprit.find(self.config, before, number) if self.searches else None,
-        )
-        iteration = start + len(rows)
-        if iteration in self.points:
-            num_episodes = self.options.num_eval_episodes
-            self._compile(self.evaluate, state, num_episodes)
-            evaluated = jax.device_get(self.evaluate(self.config, state, num_episodes))
-            rows.append(
-                {
-                    "iteration": iteration,
-                    **{name: value.item() for name, value in evaluated.items()},
-                    "timesteps": iteration * steps,
-                    "eval/num_episodes": num_episodes,
-                }
-            )
-        self.journal.report(rows)
-        return state, rows[-1].get("eval/return_mean")
-
-    def _compile(self, program: Any, state: TrainState[Any], number: int) -> None:
-        """Compile a program before it is first called; refuse what would not fit in memory."""
-        if (program, number) in self.compiled:
-            return
-        began = time.monotonic()
-        self.journal.compiles()
-        compiled = program.lower(self.config, state, number).compile()
-        memory_estimate.require_compiled(compiled, self.config)
-        self.compiled.add((program, number))
-        self.journal.waited(time.monotonic() - began)
-
-
 def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
     """Make a run folder, named after the run and the time unless a name is given."""
     description = {**description, "run": secrets.token_hex(8)}
@@ -317,7 +247,9 @@ def _create(run_dir: str | os.PathLike[str] | None, description: Row) -> str:
         return str(RunFolder.create(run_dir, description).path)
     env = str(description["env"])
     env = env if envs.is_name(env) else env.rsplit(":", 1)[-1]  # an object's class
-    name = f"{description['agent']}-{env}-{description['seed']}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = description.get("num_seeds", 1)
+    seeds = f"{number}-seeds" if number > 1 else description["seed"]
+    name = f"{description['agent']}-{env}-{seeds}-{time.strftime('%Y%m%d-%H%M%S')}"
     name = re.sub(r"[^\w.-]+", "-", name)
     return str(RunFolder.create_beside(Path("runs") / name, description).path)
 
@@ -343,13 +275,41 @@ def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
     require_hooks(hooks)
 
 
-def _describe(config: BaseConfig, seed: int, options: Options) -> Row:
+def _require_num_seeds(config: BaseConfig, seed: int, num_seeds: int) -> int:
+    """Return a number of seeds that can be trained side by side.
+
+    Raises:
+        ValueError: for what is no such number, and for what only one seed can have.
+    """
+    if type(num_seeds) is not int or not 1 <= num_seeds <= sizes.MAX_SEEDS:
+        raise ValueError(
+            f"num_seeds={num_seeds!r:.80}: give a whole number from 1 to {sizes.MAX_SEEDS:,}"
+        )
+    if num_seeds == 1:
+        return 1
+    seeding.require_seed(seed + num_seeds - 1, "the last seed")
+    hosts.require_alone("a run of several seeds")
+    if config.num_devices > 1:
+        raise ValueError(
+            f"num_devices={config.num_devices} with num_seeds={num_seeds}: give num_devices=1, or "
+            "an experiment file to `jaxrl-pg sweep`, which shares seeds out over devices"
+        )
+    if envs.on_host(config.env):
+        raise ValueError(
+            f"num_seeds={num_seeds} and {config.env} lives on the host, where one seed is trained "
+            "at a time: give each a run of its own"
+        )
+    return num_seeds
+
+
+def _describe(config: BaseConfig, seed: int, options: Options, num_seeds: int = 1) -> Row:
     """Return the content of config.json."""
     values = configs.to_dict(config)
     return {
         **agents.names_of(config),
         "env": values["env"],
         "seed": seed,
+        **({"num_seeds": num_seeds} if num_seeds > 1 else {}),
         "config": values,
         "options": dataclasses.asdict(options),
     }

@@ -52,6 +52,7 @@ class _Config(TypedDict):
     config_class: NotRequired[str]
     env: NotRequired[str]
     seed: NotRequired[schema.Count]
+    num_seeds: NotRequired[schema.Positive]
     run: NotRequired[str]
     config: NotRequired[_Values]
     options: NotRequired[dict[str, Any]]
@@ -185,6 +186,12 @@ class RunFolder:
     def run_id(self) -> str:
         """What the run's checkpoints must carry, too; "" for a run of an earlier version."""
         return str(self.config.get("run", ""))
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The run's first seed, and how many it trains side by side."""
+        config = self.config
+        return config.get("seed", 0), config.get("num_seeds", 1)
 
     def write_config(self, config: Row) -> None:
         """Replace config.json in one step."""

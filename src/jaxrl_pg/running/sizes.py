@@ -10,12 +10,14 @@ __all__ = [
     "MAX_CPU_DEVICES",
     "MAX_EVALS",
     "MAX_PROCESSES",
+    "MAX_SEEDS",
     "require_cpu_devices",
 ]
 
 LARGEST = 2**31 - 1  # iterations, rows and indices are int32 in the compiled program
 MAX_CPU_DEVICES = 1024  # each has threads of its own: with 2,000 JAX ends the process
 MAX_EVALS = 100_000  # each is planned before the run, and saves a checkpoint
+MAX_SEEDS = 10_000  # of one run: each has a value in every row of an evaluation
 MAX_PROCESSES = 10_000  # process 0 keeps a connection to each
 
 

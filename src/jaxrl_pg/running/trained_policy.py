@@ -14,7 +14,7 @@ from jaxrl_pg import agents, checkpoint, envs, files, zoo
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
-from jaxrl_pg.training import devices, evaluation, priors, seeding
+from jaxrl_pg.training import devices, evaluation, members, priors, seeding
 from jaxrl_pg.training.arguments import require_hidden
 from jaxrl_pg.types import Obs, TrainState
 
@@ -139,6 +139,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     step: int | None = None,
+    seed: int | None = None,
     env: Any = None,
     network: Any = None,
     optimizer: Any = None,
@@ -148,6 +149,7 @@ def load(
 
         jaxrl_pg.load("runs/demo")            # the newest good checkpoint of a run
         jaxrl_pg.load("runs/demo", step=20)   # the one of iteration 20
+        jaxrl_pg.load("runs/eight", seed=3)   # of a run of several seeds, that one
         jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
         jaxrl_pg.load("zoo:CartPole-v1/ppo")  # one that comes with the package
 
@@ -155,6 +157,7 @@ def load(
         path: a run's folder, or the folder of a policy saved with `Policy.save` or by a sweep with
             `keep_policies`; or `zoo:ENV/AGENT`, see `jaxrl_pg.zoo`.
         step: iteration of the run's checkpoint to load; None takes the newest good one.
+        seed: of a run of several seeds, the one to load; None takes the first.
         env: the environment object, for an agent that was given one.
         network: likewise, the function that makes the network.
         optimizer: likewise, the function that makes the optimiser.
@@ -165,34 +168,46 @@ def load(
     """
     objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
     if isinstance(path, str) and path.startswith(zoo.PREFIX):
-        return _load_from_zoo(path, step, **objects)
+        return _load_from_zoo(path, step=step, seed=seed, **objects)
     place = files.as_path(path)
     if checkpoint.is_checkpoint(place):
-        return _load_alone(place, step, **objects)
+        return _load_alone(place, step, seed, **objects)
     run = RunFolder.open(path)
     config = config_of(run.path, run.config, **objects)
-    shapes = devices.state_shapes(config)._replace(memory=())  # a policy replays nothing
+    first, num_seeds = run.seeds
+    if seed is not None and seed not in range(first, first + num_seeds):
+        last = f" to {first + num_seeds - 1}" if num_seeds > 1 else ""
+        raise ValueError(f"seed={seed!r} but {run.path} has seed {first}{last}: give one it has")
+    if num_seeds > 1:
+        shapes = members.state_shapes(config, num_seeds)
+    else:
+        shapes = devices.state_shapes(config)
+    shapes = shapes._replace(memory=())  # a policy replays nothing
     restored = checkpoint.restore(
         run.checkpoints_dir, shapes, step, optional="memory", run=run.run_id
     )
-    return Policy(config, restored.state, restored.step)
+    state = restored.state
+    if num_seeds > 1:
+        state = members.member(state, 0 if seed is None else seed - first)
+    return Policy(config, state, restored.step)
 
 
-def _load_from_zoo(name: str, step: int | None, **objects: Any) -> Policy:
+def _load_from_zoo(name: str, **choices: Any) -> Policy:
     """Load a policy that comes with the package."""
-    given = {"step": None if step == "latest" else step, **objects}
-    excess = [what for what, value in given.items() if value is not None]
+    excess = [what for what, value in choices.items() if value not in (None, "latest")]
     if excess:
         raise ValueError(f"{name} is a single policy of its own: leave {', '.join(excess)} out")
     config, state = zoo.pretrained.read(name)
     return Policy(config, state, int(state.iteration))
 
 
-def _load_alone(path: Path, step: int | None, **objects: Any) -> Policy:
+def _load_alone(path: Path, step: int | None, seed: int | None, **objects: Any) -> Policy:
     """Load what `Policy.save` saved."""
     host = checkpoint.host_of(path)
     if "agent" not in host:
         raise ValueError(f"{path} is one checkpoint of a run: load the run's folder, with step=...")
+    if seed is not None:
+        raise ValueError(f"seed={seed} but {path} is a single policy: leave seed out")
     if step is not None:
         raise ValueError(f"step={step} but {path} is a single policy: leave step out")
     config = config_of(path, {"options": {}, "seed": 0, **host}, **objects)

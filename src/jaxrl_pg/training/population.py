@@ -21,7 +21,7 @@ from jaxrl_pg.training import devices, priors
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
-__all__ = ["LAYOUTS", "Population", "advance", "init", "init_one", "layout_here", "stack"]
+__all__ = ["LAYOUTS", "Population", "advance", "each", "init", "init_one", "layout_here", "stack"]
 
 LAYOUTS = ("map", "vmap")
 
@@ -67,12 +67,12 @@ def init(
         source: the old policy that all of them start from, if they do.
     """
     if source is None:
-        init_share = devices.over_members(lambda *share: _each(layout, init_one, *share), (0, 0))
+        init_share = devices.over_members(lambda *share: each(layout, init_one, *share), (0, 0))
         return init_share(configs, keys)
 
     def init_share_from(configs: BaseConfig, keys: jax.Array, learner: Any) -> Population:
         its = source._replace(learner=learner)
-        return _each(layout, lambda config, key: init_one(config, key, its), configs, keys)
+        return each(layout, lambda config, key: init_one(config, key, its), configs, keys)
 
     init_from = devices.over_members(init_share_from, (0, 0, None))
     return init_from(configs, keys, source.learner)
@@ -119,7 +119,7 @@ def advance(
         return member, jax.lax.cond(evaluate, metrics, lambda _: nothing, member.states)
 
     on_devices = devices.over_members(
-        lambda configs, members, *shared: _each(
+        lambda configs, members, *shared: each(
             layout, lambda *one: advance_one(*one, *shared), configs, members
         ),
         (0, 0, None, None),
@@ -134,8 +134,8 @@ def _iterate_one(config: BaseConfig, member: Population) -> Population:
     return Population(state, member.finite & finite)
 
 
-def _each(layout: str, fn: Callable[..., Any], *args: Any) -> Any:
-    """What `fn` gives for each member, at once (vmap) or one after the other (map)."""
+def each(layout: str, fn: Callable[..., Any], *args: Any) -> Any:
+    """Return what `fn` gives for each member, at once (vmap) or one after the other (map)."""
     if layout == "vmap":
         return jax.vmap(fn)(*args)
     return jax.lax.map(lambda args: fn(*args), args)

@@ -1,0 +1,114 @@
+"""The seeds of one run, trained side by side: the programs of `program`, over members.
+
+A state of members is a train state whose leaves have the axis `N` first, but for `iteration`, which
+all of them share. Each member is what a run of its seed alone is, up to rounding: it has a key of
+its own, and nothing else differs. How members are laid out is said in `population`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.ops.metric_names import is_watched
+from jaxrl_pg.training import population, priors, program
+from jaxrl_pg.training.evaluation import evaluation_metrics
+from jaxrl_pg.types import Metrics, TrainState
+
+__all__ = ["evaluate", "first_diverged", "init", "iterations", "member", "reduced", "state_shapes"]
+
+
+def init(
+    config: BaseConfig, keys: jax.Array, source: priors.Source | None = None
+) -> TrainState[Any]:
+    """Return fresh members.
+
+    Args:
+        config: the agent's.
+        keys: `[N]`, consumed.
+        source: the old policy that all of them start from, if they do.
+    """
+
+    def one(key: jax.Array) -> TrainState[Any]:
+        state = agent_of(config).init(config, key)
+        return state if source is None else priors.adopted(config, state, source)
+
+    return _together(population.each(population.layout_here(), one, keys))
+
+
+def state_shapes(config: BaseConfig, num_members: int) -> TrainState[Any]:
+    """Return the `ShapeDtypeStruct`s of so many members."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_members))
+    return jax.eval_shape(lambda keys: init(config, keys), keys)
+
+
+def iterations(
+    config: BaseConfig, state: TrainState[Any], num_iterations: int
+) -> tuple[TrainState[Any], Metrics]:
+    """Do as `program.iterations` with every member; metrics are `[N, num_iterations]`."""
+
+    def one(*parts: Any) -> tuple[TrainState[Any], Metrics]:
+        return program.iterations(config, _of_parts(parts, state), num_iterations)
+
+    after, metrics = population.each(population.layout_here(), one, *state[:-1])
+    return _together(after), metrics
+
+
+def evaluate(config: BaseConfig, state: TrainState[Any], num_episodes: int) -> Metrics:
+    """Do as `evaluation_metrics` with every member; metrics are `[N]`."""
+
+    def one(*parts: Any) -> Metrics:
+        return evaluation_metrics(config, _of_parts(parts, state), num_episodes)
+
+    metrics: Metrics = population.each(population.layout_here(), one, *state[:-1])
+    return metrics
+
+
+def member(state: TrainState[Any], number: int) -> TrainState[Any]:
+    """Return one member's train state."""
+    return _of_parts([jax.tree.map(lambda x: x[number], part) for part in state[:-1]], state)
+
+
+def reduced(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what a row says of all members: the mean of each metric, and its spread as `.../std`.
+
+    Both are over the members that know the value: a mean over episodes is NaN where none ended. A
+    loss that is not finite in one of them stays so.
+
+    Args:
+        metrics: from `iterations` or `evaluate`, on the host.
+    """
+    found = {}
+    for name, values in metrics.items():
+        if name == "timesteps":  # the same for all
+            found[name] = values[0]
+            continue
+        wide = np.asarray(values, np.float64)
+        there = ~np.isnan(wide) if not is_watched(name) else np.ones(wide.shape, bool)
+        count = there.sum(axis=0)
+        mean = np.where(there, wide, 0.0).sum(axis=0) / np.where(count, count, np.nan)
+        with np.errstate(all="ignore"):  # of what is infinite there is no spread
+            squares = np.where(there, (wide - mean) ** 2, 0.0).sum(axis=0)
+        found[name] = mean
+        found[f"{name}/std"] = np.sqrt(squares / np.where(count, count, np.nan))
+    return found
+
+
+def first_diverged(metrics: dict[str, np.ndarray]) -> int | None:
+    """Return the number of the first member with a loss or gradient that is not finite."""
+    watched = [np.asarray(values) for name, values in metrics.items() if is_watched(name)]
+    bad = ~np.all([np.isfinite(values).all(axis=1) for values in watched], axis=0)
+    return int(np.argmax(bad)) if bad.any() else None
+
+
+def _of_parts(parts: Any, state: TrainState[Any]) -> TrainState[Any]:
+    """Return the state that a member's parts make, with the iteration that all of them share."""
+    learner, actor, memory, key = parts
+    return TrainState(learner, actor, memory, key, state.iteration)
+
+
+def _together(states: TrainState[Any]) -> TrainState[Any]:
+    return states._replace(iteration=states.iteration[0])
