@@ -17,6 +17,7 @@ import zoo_entries
 import jaxrl_pg
 from jaxrl_pg import files, zoo
 from jaxrl_pg.agents import config_class
+from jaxrl_pg.running import history
 
 SEEDS = range(4)
 NUM_EPISODES = 10_000
@@ -69,6 +70,7 @@ def train(entry: zoo.Entry, changes: dict[str, Any]) -> dict[str, Any]:
         "return_mean": float(f"{returns.mean():.6g}"),
         "return_std": float(f"{returns.std():.6g}"),
         "return_min": float(f"{returns.min():.6g}"),
+        "versions": history.versions([entry.env]),
     }
 
 

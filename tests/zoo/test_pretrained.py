@@ -25,7 +25,7 @@ LOWEST = {
     "MemoryChain-bsuite": -1.0,
     "TMaze": -10.0,  # 100 steps against the wall
 }
-FAST = ("zoo:CartPole-v1/ppo",)
+FAST = ("zoo:CartPole-v1/ppo", "zoo:Pendulum-v1/ppo", "zoo:TMaze/ppo")
 
 
 def shortfall(std, span, num):
@@ -85,6 +85,7 @@ def test_a_policy_has_every_array_that_it_reads(name):
     for array in jax.tree.leaves(policy.state):
         assert np.all(np.isfinite(array))
     entry = TRAINED[name]
+    assert {"jaxrl-pg", "jax", "gymnax"} <= entry.pretrained["versions"].keys()
     assert policy.config == zoo.config(entry.env, entry.agent, **entry.pretrained["settings"])
     # Traced without being run: act and value, with a core where there is one.
     obs, hidden = policy.config.env, policy.start(1)
