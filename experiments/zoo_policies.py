@@ -7,7 +7,10 @@ Each has its entry's settings but smaller networks, so that its file is small. O
 best in 1,000 greedy episodes is kept. The entry says what it reaches in 10,000 others.
 """
 
+import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +19,8 @@ import zoo_entries
 
 import jaxrl_pg
 from jaxrl_pg import files, zoo
-from jaxrl_pg.agents import config_class
 from jaxrl_pg.running import history
+from jaxrl_pg.running.trained_policy import Policy
 
 SEEDS = range(4)
 NUM_EPISODES = 10_000
@@ -43,35 +46,39 @@ POLICIES: dict[tuple[str, str], dict[str, Any]] = {
 
 def train(entry: zoo.Entry, changes: dict[str, Any]) -> dict[str, Any]:
     """Train the policy of an entry, write its arrays, and return what the entry says of it."""
-    config = config_class(entry.agent)(**{**entry.values, **changes})
-
-    @jax.jit
-    def scored(seed: jax.Array) -> tuple[Any, jax.Array]:
-        state, _ = jaxrl_pg.train(config, jax.random.key(seed))
-        returns = jaxrl_pg.evaluate(config, state, jax.random.key(1), 1_000)
-        return state._replace(actor=(), memory=(), key=()), returns.mean()
-
-    found = {seed: scored(seed) for seed in SEEDS}
-    seed = max(found, key=lambda seed: float(found[seed][1]))
-    state = found[seed][0]
-    returns = np.asarray(jaxrl_pg.evaluate(config, state, jax.random.key(2), NUM_EPISODES))
-    zoo.pretrained.write(zoo.pretrained.place(entry), config, state)
-    print(entry.policy, {seed: round(float(mean), 2) for seed, (_, mean) in found.items()})
-    words = [
-        f"--{name.replace('_', '-')} {' '.join(map(str, x)) if isinstance(x, list) else x}"
-        for name, x in changes.items()
-    ]
+    words = [f"train {entry.agent} --env {entry.env} --tuned"]
+    for name, value in changes.items():
+        given = " ".join(map(str, value)) if isinstance(value, list) else value
+        words.append(f"--{name.replace('_', '-')} {given}")
+    command = " ".join(words)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {seed: _run(command, seed, Path(folder) / str(seed)) for seed in SEEDS}
+    means = {
+        seed: float(policy.evaluate(jax.random.key(1), 1_000).mean())
+        for seed, policy in found.items()
+    }
+    seed = max(means, key=lambda seed: means[seed])
+    policy = found[seed]
+    returns = np.asarray(policy.evaluate(jax.random.key(2), NUM_EPISODES))
+    zoo.pretrained.write(zoo.pretrained.place(entry), policy.config, policy.state)
+    print(entry.policy, {seed: round(mean, 2) for seed, mean in means.items()}, flush=True)
     return {
         "settings": changes,
         "seed": seed,
-        "command": f"jaxrl-pg train {entry.agent} --env {entry.env} --tuned "
-        f"{' '.join(words)} --seed {seed}",
+        "command": f"jaxrl-pg {command} --seed {seed}",
         "num_episodes": NUM_EPISODES,
         "return_mean": float(f"{returns.mean():.6g}"),
         "return_std": float(f"{returns.std():.6g}"),
         "return_min": float(f"{returns.min():.6g}"),
         "versions": history.versions([entry.env]),
     }
+
+
+def _run(command: str, seed: int, folder: Path) -> Policy:
+    """Train one seed by its command, and load what it has learned."""
+    cli = [sys.executable, "-m", "jaxrl_pg.cli", *command.split()]
+    subprocess.run([*cli, "--seed", str(seed), "--run-dir", folder, "--quiet"], check=True)
+    return jaxrl_pg.load(folder)
 
 
 def main() -> None:

@@ -32,9 +32,9 @@ class Entry(NamedTuple):
             seed), `worst` and `best` are of the `seeds`' mean returns in it, in `num_eval_episodes`
             each; `seconds` and `num_runs` are the whole study's, on `device`, with `versions`.
         pretrained: of the policy that comes with the entry, if one does: `settings` and
-            `total_timesteps` where they are others than above, `seed`, the `command` that trained it
-            with `versions`, and the greedy policy's `return_mean`, `return_std` and `return_min` over
-            `num_episodes`.
+            `total_timesteps` where they are others than above, `seed`, the `command` that trains
+            it, the `versions` it was trained with, and the greedy policy's `return_mean`,
+            `return_std` and `return_min` over `num_episodes`.
         path: the file.
     """
 
