@@ -180,6 +180,8 @@ def test_zoo_prints_a_table_that_fits_a_terminal(capsys):
     assert "PositionOnlyCartPole-v1" in printed
     assert "CartPole-v1 " in printed
     assert "Acrobot" not in printed
+    assert commands.main(["zoo", "--env", "acrobot", "--agent", "ppo"]) == 0
+    assert "learning_rate = 0.003\n" in capsys.readouterr().out
 
 
 def test_zoo_says_what_may_have_been_meant(capsys):

@@ -15,7 +15,10 @@ IQM: interquartile mean of the seeds' last greedy evaluation. Train with such se
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ZooFlags:
-    """List the environments and agents for which there are tuned settings, and what they reach."""
+    """List the environments and agents for which there are tuned settings, and what they reach.
+
+    Of a single entry, all is printed.
+    """
 
     env: str | None = None
     """only environments whose name holds this"""
@@ -40,6 +43,8 @@ def run_zoo(args: list[str]) -> int:
             f"the zoo has nothing with {asked}: {_nearest(flags)}`jaxrl-pg zoo` lists all"
         )
     print(zoo.table(found))
+    if len(found) == 1:
+        print(f"\n{found[0].path.read_text(encoding='utf-8').strip()}")
     print(_FOOT)
     return 0
 
