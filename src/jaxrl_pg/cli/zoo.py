@@ -9,8 +9,9 @@ from jaxrl_pg.cli import arguments, words
 __all__ = ["ZooFlags", "run_zoo"]
 
 _FOOT = """
-IQM: interquartile mean of the seeds' last greedy evaluation. Train with such settings by
-`jaxrl-pg train AGENT --env ENV --tuned`. * is trained already: jaxrl_pg.load("zoo:ENV/AGENT")."""
+IQM: interquartile mean of the last greedy evaluation of n seeds.
+*: jaxrl_pg.load("zoo:ENV/AGENT") gives a policy that is trained already.
+`jaxrl-pg train AGENT --env ENV --tuned` trains with an entry's settings."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

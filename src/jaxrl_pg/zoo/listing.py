@@ -15,7 +15,7 @@ def table(entries: Sequence[Entry]) -> str:
     sections = []
     for suite, some in groupby(entries, lambda entry: entry.suite):
         rows = [_row(entry) for entry in some]
-        header = (suite, "agent", "steps", "IQM [95% interval]", "seeds", "")
+        header = (suite, "agent", "steps", "IQM [95% interval]", "n", "")
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         sections.append("\n".join(_line(row, widths) for row in [header, *rows]))
     return "\n\n".join(sections)
@@ -44,7 +44,7 @@ def count(number: int) -> str:
 def _row(entry: Entry) -> tuple[str, ...]:
     recorded = entry.recorded
     return (
-        entry.env.removeprefix(f"{entry.suite}:"),
+        entry.env,
         entry.agent,
         count(recorded["timesteps"]),
         score(entry),
