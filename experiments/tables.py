@@ -359,7 +359,6 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("analytical_vs_ppo", "table"): versus,
     ("analytical_vs_ppo", "settings"): chosen,
     ("zoo", "table"): by_study,
-    ("zoo_minatar", "table"): by_study,
     ("minatar", "table"): minatar,
     ("agents_classic", "table"): classic,
 }

@@ -32,7 +32,9 @@ def score(entry: Entry) -> str:
 
 def fixed(entry: Entry, number: float) -> str:
     """Write a return with as many digits as suit the entry's returns."""
-    largest = max(abs(entry.recorded["worst"]), abs(entry.recorded["best"]))
+    recorded = entry.recorded
+    known = [recorded["iqm"], *(recorded[name] for name in ("worst", "best") if name in recorded)]
+    largest = max(map(abs, known))
     return f"{number:,.{0 if largest >= 1000 else 1 if largest >= 10 else 2}f}"
 
 
