@@ -9,8 +9,15 @@ CONSTRAINTS := constraints/$(or $(PYTHON_VERSION),none).txt
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS)
 EXTRAS ?=
 comma := ,
+space := $(subst ,, )
+# Between extras stand commas, spaces or both, and their order says nothing.
+EXTRA_LIST := $(sort $(subst $(comma),$(space),$(EXTRAS)))
+KNOWN_EXTRAS := $(shell sed -n '/^\[project.optional-dep/,/^\[project.scripts/s/^\([a-z][a-z0-9-]*\) = .*/\1/p' pyproject.toml)
+UNKNOWN_EXTRAS := $(filter-out $(KNOWN_EXTRAS),$(EXTRA_LIST))
+# pip says nothing of an extra that is not there, and does without it.
+$(if $(UNKNOWN_EXTRAS),$(error EXTRAS=$(UNKNOWN_EXTRAS) is not there: give some of $(KNOWN_EXTRAS)))
 # A stamp of its own for each set of extras, so that one asked for later is installed then.
-INSTALLED := $(VENV)/.installed$(if $(EXTRAS),+$(subst $(comma),+,$(EXTRAS)))
+INSTALLED := $(VENV)/.installed$(if $(EXTRA_LIST),+$(subst $(space),+,$(EXTRA_LIST)))
 # RUN and EXP are read from the environment, where make puts them: a name may hold any character.
 export RUN EXP
 # What the command line takes; for `make train`, without it, PPO solves CartPole-v1.
@@ -163,7 +170,7 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(MADE)
 	@touch $@
 
 $(VENV)/.installed+%: pyproject.toml $(CONSTRAINTS) $(MADE)
-	$(PIP_INSTALL) -e ".[$(EXTRAS)]"
+	$(PIP_INSTALL) -e ".[$(subst $(space),$(comma),$(EXTRA_LIST))]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.smoke: pyproject.toml $(CONSTRAINTS) $(MADE)

@@ -153,6 +153,13 @@ def test_whole_numbers_become_floats_where_a_float_is_wanted():
     assert type(config.num_steps) is int
 
 
+def test_a_million_may_be_written_as_a_float_where_it_is_whole():
+    config = ppo.Config(total_timesteps=1e6, num_envs=np.float32(8.0))
+    assert (config.total_timesteps, config.num_envs) == (1_000_000, 8)
+    assert type(config.total_timesteps) is type(config.num_envs) is int
+    assert config == ppo.Config(total_timesteps=1_000_000, num_envs=8)
+
+
 def test_arrays_are_welcome_as_leaves():
     assert_allclose(Small(gamma=np.array([0.5, 0.9])).gamma, [0.5, 0.9])
     with pytest.raises(ValueError, match="gamma="):
@@ -179,12 +186,12 @@ REFUSED = [
     ("ent_coef", [-0.01, math.nan, math.inf], "a number >= 0"),
     ("vf_coef", [-0.5], "a number >= 0"),
     ("log_std_init", [-21, 10.5, math.nan], "a number from -20 to 10"),
-    ("num_envs", [0, -1, 4.0, 2.5, math.nan, "8", None, True], NATURAL),
-    ("num_steps", [0, 1e3], NATURAL),
+    ("num_envs", [0, -1, 2.5, math.nan, "8", None, True], NATURAL),
+    ("num_steps", [0, 1.5, 1e-3, math.inf, math.nan], NATURAL),
     ("num_epochs", [0, 0.5], NATURAL),
     ("num_minibatches", [0, -4], NATURAL),
     ("num_devices", [0], NATURAL),
-    ("total_timesteps", [0, 1e6, True], NATURAL),
+    ("total_timesteps", [0, 1e6 + 0.5, True], NATURAL),
     ("conv_features", [-1, 0.5], "a whole number >= 0"),
     (
         "hidden_sizes",

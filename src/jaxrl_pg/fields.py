@@ -216,6 +216,8 @@ def _number(name: str, value: Any, allowed: Range, whole: bool) -> Any:
         return value
     is_array = isinstance(value, np.ndarray | jax.Array) and value.ndim > 0
     plain = np.asarray(value) if is_array and not whole else _plain(value)
+    if whole and isinstance(plain, float) and plain.is_integer():
+        plain = int(plain)  # 1e6, as people write a million
     if isinstance(plain, int | float | np.ndarray) and not isinstance(plain, bool):
         numbers = np.asarray(plain)
         kinds_of_number = "iu" if whole else "iuf"

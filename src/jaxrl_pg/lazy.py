@@ -57,6 +57,11 @@ def deferred(*names: str) -> Iterator[None]:
 class _Deferred(ModuleType):
     """A module that is imported when an attribute of it is asked for."""
 
+    def __init__(self, name: str) -> None:
+        """Import nothing yet."""
+        super().__init__(name)
+        self.__path__: list[str] = []  # `from package import module` asks for it
+
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:  # while the library is being imported
             del sys.modules[self.__name__]

@@ -17,6 +17,7 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 from jaxrl_pg.cli import commands
+from jaxrl_pg.envs import own
 from jaxrl_pg.running import memory_estimate
 from jaxrl_pg.running.run_folder import RunFolder
 
@@ -181,7 +182,10 @@ def refusal(capsys, *command):
             "num_devices=2 do not split over num_processes=3: give a multiple",
         ),
         ("resume nothing --coordinator here", "coordinator='here': give HOST:PORT of process 0"),
-        ("sweep nothing --launcher roy", "launcher='roy': give one of: local, ray"),
+        (
+            "sweep nothing --launcher roy",
+            "launcher='roy': did you mean ray? give one of: local, ray",
+        ),
         ("sweep nothing --max-agents -1", "jaxrl-pg: max_agents=-1: give a whole number >= 0"),
         ("resume", "the run folder. (required)"),
         ("resume nothing", "no run in nothing: expected nothing/config.json"),
@@ -321,6 +325,7 @@ def test_importing_the_package_imports_nothing_else():
 @pytest.mark.parametrize(
     ("command", "words"),
     [
+        ("help train sac", ["usage: jaxrl-pg train sac", "--learn-alpha"]),
         ("train --help", ["usage: jaxrl-pg train ppo", "--learning-rate FLOAT"]),
         ("train ppo --help", ["--learning-rate FLOAT", "Adam's step size", "--run-dir", "--quiet"]),
         ("resume --help", ["--total-timesteps", "the run folder"]),
@@ -364,6 +369,31 @@ def test_train_starts_from_an_old_policy(here, trained):
     first = f"starting from {trained.run_dir} (ppo, iteration 40): all its networks"
     assert result.stdout.splitlines()[0] == first
     assert (here / "new" / "checkpoints" / "0").is_dir()
+
+
+def test_a_class_of_ones_own_is_trained_in_and_found_again(here, monkeypatch):
+    """By `--env module:Class`; the folder alone is enough to go on with the run."""
+    code = "from corridor import Corridor\n\nclass Maze(Corridor):\n    name = 'Maze'\n"
+    (here / "cli_maze.py").write_text(code)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    one = [*TINY, "--total-timesteps", "1.28e2", "--num-evals", "2", "--quiet"]
+    trained = call("train", "ppo", *one, "--env", "cli_maze:Maze", "--run-dir", "run")
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((here / "run" / "config.json").read_text())["env"] == "python:cli_maze:Maze"
+    shutil.rmtree(here / "run" / "checkpoints" / "2")
+    own.make.cache_clear()
+    monkeypatch.delitem(sys.modules, "cli_maze")
+    resumed = call("resume", "run")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    assert call("evaluate", "run", "--num-episodes", "2").stdout.startswith("iteration 2: return")
+
+
+def test_seeds_are_trained_side_by_side(here):
+    one = [*TINY, "--total-timesteps", "64", "--num-evals", "1"]
+    result = call("train", "ppo", *one, "--seeds", "2", "--seed", "4", "--run-dir", "run")
+    assert result.returncode == 0, result.stderr
+    assert re.match(r"return [\d.]+ \+- [\d.]+ between seeds after 64 steps; ", result.stdout)
+    assert "ppo on CartPole-v1, seeds 4 to 5: 64 steps" in result.stderr
 
 
 def test_its_programs_were_kept_on_disk(trained):

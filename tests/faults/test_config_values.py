@@ -60,7 +60,7 @@ def test_values_of_numpy_and_lists_are_kept_as_those_of_python(name, given, kept
 @pytest.mark.parametrize(
     ("name", "given"),
     [
-        ("num_envs", np.float64(8)),
+        ("num_envs", np.float64(8.5)),
         ("num_envs", jnp.arange(1, 3)),
         ("num_steps", np.bool_(True)),
         ("gamma", np.array(False)),

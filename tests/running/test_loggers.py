@@ -150,7 +150,8 @@ def test_a_logger_that_raises_is_named_once_and_stops_nothing(
     assert bad.closed == (method == "write")  # what it has opened is closed
     assert comparable(good.rows) == rows_of(plain.run_dir)
     assert good.closed == 1
-    lines = [line for line in capfd.readouterr().err.splitlines() if "logger" in line]
+    said = capfd.readouterr().err.splitlines()
+    lines = [line for line in said if line.startswith("logger")]
     assert lines == [
         f"logger Failing failed in {method} and is switched off (OSError: the server is away)"
     ]

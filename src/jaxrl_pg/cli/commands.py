@@ -95,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: list[str]) -> int:
     while args and args[0] in ("-v", "--verbose"):
         args = args[1:]
+    if args[0:1] == ["help"] and len(args) > 1:  # help train ppo
+        args = [*args[1:], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
         rows = [(f"{name} {command.usage}", command.doc) for name, command in COMMANDS.items()]
         print(_HELP.format(commands="\n".join(f"  {usage:<27}{doc}" for usage, doc in rows)))

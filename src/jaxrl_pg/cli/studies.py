@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from jaxrl_pg.cli import arguments, preparing, start_up
+from jaxrl_pg.cli import arguments, preparing, start_up, words
 
 __all__ = ["ReportFlags", "SweepFlags", "run_report", "run_sweep"]
 
@@ -26,7 +26,8 @@ class SweepFlags:
     def __post_init__(self) -> None:
         """Refuse an unknown launcher."""
         if self.launcher not in ("local", "ray"):
-            raise ValueError(f"launcher={self.launcher!r}: give one of: local, ray")
+            hint = words.did_you_mean(self.launcher, ["local", "ray"])
+            raise ValueError(f"launcher={self.launcher!r}: {hint}give one of: local, ray")
 
 
 def run_sweep(args: list[str]) -> int:

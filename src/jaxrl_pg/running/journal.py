@@ -111,7 +111,11 @@ class Journal(AbstractContextManager["Journal"]):
         steps = f"{self._total:,} steps"
         if self._start:
             steps = f"from step {self._start:,} to {self._total:,}"
-        return f"{title(self._config)}: {steps} on {history.device()}, in {self._folder.path}"
+        first, number = self._folder.seeds
+        seeds = f", seeds {first} to {first + number - 1}" if number > 1 else ""
+        return (
+            f"{title(self._config)}{seeds}: {steps} on {history.device()}, in {self._folder.path}"
+        )
 
     def require_finite(
         self, rows: list[Row], state: TrainState[Any] | None = None, search: Search | None = None

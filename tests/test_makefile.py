@@ -1,0 +1,53 @@
+"""`make install`: extras in any form, and a word about those that are not there."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAKE = shutil.which("make")
+pytestmark = pytest.mark.skipif(MAKE is None, reason="no make here")
+
+
+def dry_run(tmp_path, *words):
+    """Return what make would do, in an environment that is not made yet."""
+    command = [MAKE, "-n", *words, f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "extras", ["mlflow,wandb", "wandb, mlflow", "wandb mlflow", " mlflow,wandb,"]
+)
+def test_extras_come_in_any_order_with_commas_or_spaces(tmp_path, extras):
+    done = dry_run(tmp_path, "install", f"EXTRAS={extras}")
+    assert done.returncode == 0, done.stderr
+    assert "install -q" in done.stdout
+    assert ' -e ".[mlflow,wandb]"\n' in done.stdout
+    assert (
+        f"touch {tmp_path}/venv/.installed+mlflow+wandb {tmp_path}/venv/.installed\n" in done.stdout
+    )
+
+
+def test_extras_are_installed_after_anything_else(tmp_path):
+    """Each set has a stamp of its own, and only that one says that nothing is to be done."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    version = "{}.{}".format(*sys.version_info)
+    for name in (f".python-{version}", ".installed", ".dev", ".smoke", ".installed+wandb"):
+        (venv / name).touch()
+    assert ' -e ".[mlflow]"' in dry_run(tmp_path, "install", "EXTRAS=mlflow").stdout
+    assert "-e" not in dry_run(tmp_path, "install", "EXTRAS=wandb").stdout
+    assert "-e" not in dry_run(tmp_path, "install").stdout
+    (venv / f".python-{version}").unlink()  # another Python than the one asked for
+    assert ' -e ".[wandb]"' in dry_run(tmp_path, "install", "EXTRAS=wandb").stdout
+
+
+def test_an_extra_that_is_not_there_is_refused_before_anything_is_installed(tmp_path):
+    done = dry_run(tmp_path, "install", "EXTRAS=brx,wandb")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "EXTRAS=brx is not there: give some of gpu tpu tensorboard" in done.stderr
+    assert done.stderr.count("\n") == 1
