@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from jaxrl_pg import AGENT_NAMES
@@ -48,7 +49,7 @@ def run_train(args: list[str]) -> int:
         fill=lambda given: tuning.filled(agent, given),
     )
     if flags.tuned and not run_options.quiet:
-        print(tuning.described(agent, config.env))
+        print(tuning.described(agent, config.env), file=sys.stderr)
     import jaxrl_pg
     from jaxrl_pg import envs
 
