@@ -113,17 +113,20 @@ def _class(module: str, node: ast.ClassDef) -> Any:
     if node.name == "PytreeDataclass":
         return object
     fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-    bases = tuple(_evaluated(module, base) for base in node.bases)
-    body: dict[str, Any] = {"__module__": module, "__definition__": node, "__doc__": ""}
-    body["__annotations__"] = {
-        ast.unparse(item.target): _evaluated(module, item.annotation) for item in fields
-    }
-    body.update(
-        (ast.unparse(item.target), _evaluated(module, item.value))
+    values = {
+        ast.unparse(item.target): _evaluated(module, item.value)
         for item in fields
         if item.value is not None
-    )
-    body["__doc__"] = ast.get_docstring(node)
+    }
+    annotations = {ast.unparse(item.target): _evaluated(module, item.annotation) for item in fields}
+    body = {
+        "__module__": module,
+        "__doc__": ast.get_docstring(node),
+        "__definition__": node,  # for the texts below the fields
+        "__annotations__": annotations,
+        **values,
+    }
+    bases = tuple(_evaluated(module, base) for base in node.bases)
     return dataclasses.dataclass(frozen=True, kw_only=True)(type(node.name, bases, body))
 
 
