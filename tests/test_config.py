@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from jaxrl_pg import agents
 from jaxrl_pg import config as configs
 from jaxrl_pg.agents import actor_critic, ppo
 from jaxrl_pg.config import BaseConfig, Fraction, Positive, PytreeDataclass, Range, nearest
@@ -143,6 +144,16 @@ def test_whole_environment_parameters_make_the_same_program_as_floats():
 def test_defaults_are_not_shared():
     first, second = Small(), Small()
     assert first.env_params is not second.env_params
+
+
+@pytest.mark.parametrize("name", sorted(agents.AGENTS))
+def test_a_default_is_that_of_the_first_class_that_states_the_field(name):
+    """A parent's default is not hidden by what another parent has inherited."""
+    config = agents.AGENTS[name].Config
+    for field in dataclasses.fields(config):
+        stating = [x for x in config.__mro__ if field.name in vars(x).get("__annotations__", {})]
+        if field.default is not dataclasses.MISSING:
+            assert field.default == getattr(stating[0], field.name), field.name
 
 
 def test_whole_numbers_become_floats_where_a_float_is_wanted():

@@ -169,10 +169,10 @@ def test_the_share_of_random_actions_falls_over_a_part_of_the_run():
         num_envs=8, num_steps=8, num_minibatches=2, total_timesteps=640, epsilon_end=0.1
     )
     assert config.num_iterations == 10
-    found = [float(exploration.epsilon(config, jnp.int32(i))) for i in (0, 2, 5, 9)]
+    found = [float(exploration.epsilon(config, jnp.int32(i), 10)) for i in (0, 2, 5, 9)]
     assert_allclose(found, [1.0, 1.0 - 0.9 * 0.4, 0.1, 0.1], rtol=1e-6)
     whole = config.replace(exploration_fraction=1.0)
-    assert_allclose(exploration.epsilon(whole, jnp.int32(5)), 1.0 - 0.9 * 0.5, rtol=1e-6)
+    assert_allclose(exploration.epsilon(whole, jnp.int32(5), 10), 1.0 - 0.9 * 0.5, rtol=1e-6)
     with pytest.raises(ValueError, match=r"exploration_fraction=0.*> 0"):
         config.replace(exploration_fraction=0.0)
 

@@ -46,6 +46,8 @@ GATES = {
             total_timesteps=100_000,
             target_period=1,
             exploration_fraction=0.3,
+            num_envs=64,
+            activation="tanh",
             **RARE_REWARDS,
         ),
         -125.0,

@@ -108,7 +108,7 @@ def adopt(config: Config, learner: Learner, given: Learner) -> Learner:
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Step the environments into the replay and learn from it."""
     env, network = build(config)
-    epsilon = exploration.epsilon(config, state.iteration)
+    epsilon = exploration.epsilon(config, state.iteration, config.num_iterations)
     # Random actions that are repeated are not the policy's, which has no memory of them.
     share = epsilon if config.duration_mu is None else 0.0
 

@@ -119,7 +119,7 @@ def init(config: Config, key: jax.Array) -> TrainState[Learner]:
 
 def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Learner], Metrics]:
     """Collect one rollout and learn from it."""
-    epsilon = exploration.epsilon(config, state.iteration)
+    epsilon = exploration.epsilon(config, state.iteration, config.num_iterations)
     model, learner = build(config, epsilon), state.learner
     experience = on_policy.gather(config, model, state)
     batch = targets(config, model, learner, experience)

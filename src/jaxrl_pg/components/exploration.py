@@ -7,6 +7,7 @@ number of steps (Dabney et al. 2020, arXiv 2006.01782) one in 50 does.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -21,7 +22,9 @@ from jaxrl_pg.types import Obs
 __all__ = ["EpsilonFields", "Held", "environment", "epsilon", "greedy_value", "persist", "policy"]
 
 
-class EpsilonFields(BaseConfig):
+# Beside a config and not below BaseConfig: an inherited default would hide another parent's.
+@dataclass(frozen=True, kw_only=True)
+class EpsilonFields:
     """Fields of agents that take a uniformly random action once in a while, else the best one."""
 
     epsilon_start: Annotated[float, Fraction] = 1.0
@@ -32,9 +35,9 @@ class EpsilonFields(BaseConfig):
     """part of the run in which it falls from the first to the second, in a straight line"""
 
 
-def epsilon(config: EpsilonFields, iteration: jax.Array) -> jax.Array:
-    """Return the share of random actions in an iteration."""
-    progress = iteration / (config.exploration_fraction * config.num_iterations)
+def epsilon(config: EpsilonFields, iteration: jax.Array, num_iterations: int) -> jax.Array:
+    """Return the share of random actions in one of a run's iterations."""
+    progress = iteration / (config.exploration_fraction * num_iterations)
     return exploration.linear(config.epsilon_start, config.epsilon_end, progress)
 
 
