@@ -11,6 +11,8 @@ import pytest
 import jaxrl_pg
 from jaxrl_pg import zoo
 from jaxrl_pg.cli import arguments, commands, tuning
+from jaxrl_pg.config import to_dict
+from jaxrl_pg.sweeps import cells
 from jaxrl_pg.zoo import listing
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,23 @@ def test_an_entry_gives_the_config_that_it_names(name):
     if ":" in entry.env:
         assert entry.suite == entry.env.partition(":")[0]
         assert entry.suite in recorded["versions"]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_an_entry_still_gives_the_config_that_was_measured(writer, name):
+    """Defaults may change; then what was measured stays in the study's file as a setting."""
+    (row,) = (row for row in writer.ROWS if f"zoo:{row.env}/{row.agent}" == name)
+    if row.study in writer.NOT_KEPT:
+        pytest.skip("its results were not kept")
+    one = writer.tables.recorded(row.study).find(row.env, study=row.part, agent=row.agent)
+    config = zoo.config(row.env, row.agent)
+    values, defaults = to_dict(config), to_dict(type(config)())
+    params = values.pop("env_params")
+    now = values | {f"env_params.{param}": value for param, value in params.items()}
+    for field, then in one.setting.hyper.items():
+        (value,) = cells.typed([cells.written(now.get(field))])
+        is_younger = then is None and now.get(field) == defaults.get(field)
+        assert value == then or is_younger, field
 
 
 def test_every_classic_control_task_is_there_with_ppo_and_another():
