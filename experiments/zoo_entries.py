@@ -63,6 +63,14 @@ MINATAR = ("Asterix", "Breakout", "Freeway", "SpaceInvaders")
 VERSUS = ("CartPole-v1", "Acrobot-v1", "MountainCar-v0", "Pendulum-v1", "MountainCarContinuous-v0")
 ROWS = [
     *(Row("analytical_vs_ppo", x, x, env) for env in VERSUS for x in ("ppo", "analytical")),
+    Row("zoo", "pqn", "pqn", "CartPole-v1"),
+    *(
+        Row("zoo", "natural_gradient", "natural_gradient", env)
+        for env in ("Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0")
+    ),
+    Row("zoo", "dqn", "dqn", "MountainCar-v0"),
+    *(Row("zoo", x, x, "Pendulum-v1") for x in ("sac", "td3")),
+    Row("zoo", "sac", "sac", "MountainCarContinuous-v0"),
     Row("analytical_vs_ppo", "ppo", "ppo", "Catch-bsuite"),
     Row("analytical_vs_ppo", "analytical", "analytical", "DeepSea-bsuite"),
     Row("memory", "gru", "ppo", "MemoryChain-bsuite"),
