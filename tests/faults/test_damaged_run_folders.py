@@ -228,7 +228,11 @@ def test_a_missing_part_is_named(run, part):
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "metrics.jsonl", "curve.png", "checkpoints", "lock", "lock.owner"]
+    "name",
+    [
+        *("config.json", "metrics.jsonl", "history.jsonl", "curve.png", "checkpoints"),
+        *("lock", "lock.owner"),
+    ],
 )
 def test_a_link_in_a_received_run_is_refused_and_its_target_stays(run, name):
     outside = run.path.parent / "outside"

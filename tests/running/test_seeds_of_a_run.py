@@ -11,6 +11,7 @@ from compare import assert_bit_equal, leaves_of
 from jaxrl_pg import ppo
 from jaxrl_pg.cli import commands
 from jaxrl_pg.report import sources
+from jaxrl_pg.running import over_seeds
 from jaxrl_pg.running.loop import DivergedError
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.sweeps import results
@@ -62,7 +63,7 @@ def test_rows_have_the_mean_and_the_spread_over_seeds(run):
 
 
 def test_a_mean_over_episodes_is_over_the_members_that_had_one():
-    found = members.reduced(
+    found = over_seeds.reduced(
         {
             "timesteps": np.array([[32], [32]]),
             "train/return_mean": np.array([[np.nan], [4.0]]),

@@ -9,7 +9,7 @@ import jax
 
 from jaxrl_pg import envs
 from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.running import culprit, memory_estimate
+from jaxrl_pg.running import culprit, memory_estimate, over_seeds
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.options import Options
 from jaxrl_pg.running.rows import Row, known
@@ -79,7 +79,7 @@ class Session:
         self._compile(self.train, state, length)
         state, metrics = self.train(self.config, state, length)
         every = jax.device_get(metrics)  # with several seeds, each one's
-        metrics = members.reduced(every) if self.several else every
+        metrics = over_seeds.reduced(every) if self.several else every
         seconds = round(self.seconds, 3)
         rows = [
             {
@@ -96,7 +96,7 @@ class Session:
             num_episodes = self.options.num_eval_episodes
             self._compile(self.evaluate, state, num_episodes)
             evaluated = jax.device_get(self.evaluate(self.config, state, num_episodes))
-            measured = members.reduced(evaluated) if self.several else evaluated
+            measured = over_seeds.reduced(evaluated) if self.several else evaluated
             each = evaluated["eval/return_mean"] if self.several else ()
             named = {f"eval/return_mean/seed_{self.seeds[0] + i}": x for i, x in enumerate(each)}
             rows.append(
@@ -121,7 +121,7 @@ class Session:
                 lambda number: culprit.find(self.config, before, number) if self.searches else None,
             )
             return
-        number = members.first_diverged(every)
+        number = over_seeds.first_diverged(every)
         its_state = None if number is None else members.member(state, number)
         try:
             self.journal.require_finite(rows, its_state)

@@ -10,15 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxrl_pg.config import BaseConfig, agent_of
-from jaxrl_pg.ops.metric_names import is_watched
 from jaxrl_pg.training import population, priors, program
 from jaxrl_pg.training.evaluation import evaluation_metrics
 from jaxrl_pg.types import Metrics, TrainState
 
-__all__ = ["evaluate", "first_diverged", "init", "iterations", "member", "reduced", "state_shapes"]
+__all__ = ["evaluate", "init", "iterations", "member", "state_shapes"]
 
 
 def init(
@@ -70,38 +68,6 @@ def evaluate(config: BaseConfig, state: TrainState[Any], num_episodes: int) -> M
 def member(state: TrainState[Any], number: int) -> TrainState[Any]:
     """Return one member's train state."""
     return _of_parts([jax.tree.map(lambda x: x[number], part) for part in state[:-1]], state)
-
-
-def reduced(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return what a row says of all members: the mean of each metric, and its spread as `.../std`.
-
-    Both are over the members that know the value: a mean over episodes is NaN where none ended. A
-    loss that is not finite in one of them stays so.
-
-    Args:
-        metrics: from `iterations` or `evaluate`, on the host.
-    """
-    found = {}
-    for name, values in metrics.items():
-        if name == "timesteps":  # the same for all
-            found[name] = values[0]
-            continue
-        wide = np.asarray(values, np.float64)
-        there = ~np.isnan(wide) if not is_watched(name) else np.ones(wide.shape, bool)
-        count = there.sum(axis=0)
-        mean = np.where(there, wide, 0.0).sum(axis=0) / np.where(count, count, np.nan)
-        with np.errstate(all="ignore"):  # of what is infinite there is no spread
-            squares = np.where(there, (wide - mean) ** 2, 0.0).sum(axis=0)
-        found[name] = mean
-        found[f"{name}/std"] = np.sqrt(squares / np.where(count, count, np.nan))
-    return found
-
-
-def first_diverged(metrics: dict[str, np.ndarray]) -> int | None:
-    """Return the number of the first member with a loss or gradient that is not finite."""
-    watched = [np.asarray(values) for name, values in metrics.items() if is_watched(name)]
-    bad = ~np.all([np.isfinite(values).all(axis=1) for values in watched], axis=0)
-    return int(np.argmax(bad)) if bad.any() else None
 
 
 def _of_parts(parts: Any, state: TrainState[Any]) -> TrainState[Any]:
