@@ -100,6 +100,7 @@ def test_a_loaded_policy_is_saved_and_loaded_again(tmp_path):
     policy = jaxrl_pg.load("zoo:CartPole-v1/ppo")
     policy.save(tmp_path / "policy")
     again = jaxrl_pg.load(tmp_path / "policy")
+    assert jaxrl_pg.load(Path("zoo:CartPole-v1/ppo")).config == policy.config
     obs = jax.random.normal(jax.random.key(0), (64, 4))
     assert np.array_equal(policy(obs), again(obs))
     assert np.array_equal(policy.value(obs), again.value(obs))

@@ -72,9 +72,10 @@ def described(start: Start) -> str:
 def _read(config: BaseConfig, initial_policy: Any) -> Start:
     require_config(config)
     folder = None
-    if isinstance(initial_policy, str) and initial_policy.startswith(zoo.PREFIX):
-        folder, initial_policy = initial_policy, load(initial_policy)
-    elif isinstance(initial_policy, str | os.PathLike):
+    is_path = isinstance(initial_policy, str | os.PathLike)
+    if is_path and str(initial_policy).startswith(zoo.PREFIX):
+        folder, initial_policy = str(initial_policy), load(initial_policy)
+    elif is_path:
         place = files.as_path(initial_policy, "initial_policy")
         initial_policy = load(place, **_objects(config, place))
         folder = os.path.abspath(place)

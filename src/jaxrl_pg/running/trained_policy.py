@@ -167,8 +167,8 @@ def load(
         ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
     objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
-    if isinstance(path, str) and path.startswith(zoo.PREFIX):
-        return _load_from_zoo(path, step=step, seed=seed, **objects)
+    if str(path).startswith(zoo.PREFIX):
+        return _load_from_zoo(str(path), step=step, seed=seed, **objects)
     place = files.as_path(path)
     if checkpoint.is_checkpoint(place):
         return _load_alone(place, step, seed, **objects)
