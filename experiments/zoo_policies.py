@@ -34,7 +34,8 @@ POLICIES: dict[tuple[str, str], dict[str, Any]] = {
     ("Acrobot-v1", "ppo"): SMALL,
     ("Acrobot-v1", "natural_gradient"): SMALL,
     ("MountainCar-v0", "ppo"): SMALL,
-    ("MountainCar-v0", "dqn"): {"hidden_sizes": [32, 32]},  # with 16 no seed of four learned it
+    # With 16 three of four seeds ended at -199 or below.
+    ("MountainCar-v0", "dqn"): {"hidden_sizes": [32, 32]},
     ("Pendulum-v1", "ppo"): SMALL,
     ("Pendulum-v1", "sac"): SMALL,
     ("MountainCarContinuous-v0", "ppo"): SMALL,

@@ -25,7 +25,6 @@ LOWEST = {
     "MemoryChain-bsuite": -1.0,
     "TMaze": -10.0,  # 100 steps against the wall
 }
-FAST = ("zoo:CartPole-v1/ppo", "zoo:Pendulum-v1/ppo", "zoo:TMaze/ppo")
 
 
 def shortfall(std, span, num):
@@ -50,9 +49,7 @@ def bound(entry):
     return said["return_mean"] - shortfall(std, span, NUM_EPISODES) - shortfall(std, span, num)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(x, marks=() if x in FAST else pytest.mark.slow) for x in TRAINED]
-)
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_policy_reaches_its_recorded_return(name):
     returns = jaxrl_pg.load(name).evaluate(jax.random.key(3), NUM_EPISODES)
     assert float(returns.mean()) >= bound(TRAINED[name])
