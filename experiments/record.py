@@ -4,7 +4,8 @@
 
 Copies `results.csv` (compressed) and what `sweep.json` says of versions, device and time into
 `experiments/results/`, refuses a study that is not complete, and makes the recorded tables of the
-pages anew. Without a folder it only makes the tables. The text around them is written by hand.
+pages anew, and the entries of the zoo. Without a folder it only makes these. The text around the
+tables is written by hand.
 """
 
 import gzip
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import tables
+import zoo_entries
 from matplotlib.figure import Figure
 
 from jaxrl_pg import files
@@ -104,6 +106,7 @@ def main() -> None:
         print(f"recorded {name}")
     for page in tables.PAGES:
         files.write_atomic(page, tables.rebuilt(page.read_text(encoding="utf-8")))
+    zoo_entries.write()
 
 
 if __name__ == "__main__":

@@ -433,6 +433,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("analytical_gap", "table"): gap,
     ("analytical_vs_ppo", "table"): versus,
     ("analytical_vs_ppo", "settings"): chosen,
+    ("zoo", "table"): by_study,
     ("minatar", "table"): minatar,
     ("agents_classic", "table"): classic,
 }

@@ -42,6 +42,7 @@ MAY_IMPORT = {
         "types",
     ],
     "watch": ["config", "envs", "fields", "files", "lazy", "training", "types"],
+    "zoo": ["agents", "config", "lazy", "training", "types"],
     "running": [
         "agents",
         "checkpoint",
@@ -55,6 +56,7 @@ MAY_IMPORT = {
         "training",
         "types",
         "watch",
+        "zoo",
     ],
     "sweeps": [
         "agents",
@@ -69,7 +71,7 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch"],
+    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch", "zoo"],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {
@@ -94,6 +96,7 @@ ROOMS = {
         "theory.checks",
         "training.recording",
         "watch",
+        "zoo.pretrained",
     ],
     "chex": ["ops"],
     "flax": [

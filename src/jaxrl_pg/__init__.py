@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jaxrl_pg import training as training
     from jaxrl_pg import types as types
     from jaxrl_pg import watch as watch
+    from jaxrl_pg import zoo as zoo
     from jaxrl_pg.agents import actor_critic as actor_critic
     from jaxrl_pg.agents import analytical as analytical
     from jaxrl_pg.agents import analytical_replay as analytical_replay
@@ -106,6 +107,7 @@ _ROOMS = (
     "training",
     "types",
     "watch",
+    "zoo",
 )
 __all__ = ["AGENT_NAMES", *sorted([*_FUNCTIONS, *AGENT_NAMES, *_ROOMS])]
 

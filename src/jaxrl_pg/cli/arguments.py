@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from jaxrl_pg.cli import options, reading, topics, words
@@ -62,7 +62,11 @@ RUN = Positional("RUN", "the run folder")
 
 
 def read(
-    prog: str, args: Sequence[str], sources: Sequence[Source], positional: Positional | None = None
+    prog: str,
+    args: Sequence[str],
+    sources: Sequence[Source],
+    positional: Positional | None = None,
+    fill: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> tuple[list[str], list[Any]]:
     """Read a command's arguments.
 
@@ -73,6 +77,7 @@ def read(
             One that is named by `module:name` is imported if it is needed, and the help needs it
             not, see `reading`.
         positional: the arguments that are not options, if the command takes any.
+        fill: adds values to those that are given, by field, before the dataclasses are made.
 
     Returns:
         The positional arguments, and an instance of each dataclass.
@@ -105,6 +110,7 @@ def read(
         _refuse_unknown(prog, unknown, kinds)
     given = vars(namespace).items()
     values = {name: words.value_of(name, kinds[name], given) for name, given in given}
+    values = fill(values) if fill else values
     return others, [
         cls(**{name: x for name, x in values.items() if name in options.kinds(cls)})
         for cls in classes

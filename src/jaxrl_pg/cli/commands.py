@@ -43,6 +43,7 @@ COMMANDS = {
     "sweep": Command("studies", "EXPERIMENT", "train every agent of an experiment file"),
     "report": Command("studies", "RUN ...", "figures, tables and a page of sweeps and runs"),
     "agents": Command("listings", "", "list the agents that train takes"),
+    "zoo": Command("zoo", "", "list tuned settings and what they reach"),
     "envs": Command("listings", "", "list the names that --env takes"),
     "completion": Command("completion", "SHELL", "print a script that completes words"),
 }

@@ -33,8 +33,12 @@ def run_evaluate(args: list[str]) -> int:
     """Evaluate a trained policy."""
     (run,), (flags,) = arguments.read("jaxrl-pg evaluate", args, [EvaluateFlags], arguments.RUN)
     from jaxrl_pg.running.run_folder import RunFolder
+    from jaxrl_pg.zoo import PREFIX
 
-    folder = RunFolder.open(run)
+    seeds: list[int | None] = [None]
+    if not run.startswith(PREFIX):  # the zoo's policies are of no run
+        first, num_seeds = RunFolder.open(run).seeds
+        seeds = list(range(first, first + num_seeds))
     import numpy as np
 
     import jaxrl_pg
@@ -43,9 +47,8 @@ def run_evaluate(args: list[str]) -> int:
 
     preparing.prepare(1)
     key = seeding.key_of_seed(flags.seed)
-    first, num_seeds = folder.seeds
     means = []
-    for trained in range(first, first + num_seeds):
+    for trained in seeds:
         policy = jaxrl_pg.load(run, step=flags.step, seed=trained)
         memory_estimate.require_evaluation(policy.config, flags.num_episodes)
         returns = np.asarray(
@@ -54,12 +57,14 @@ def run_evaluate(args: list[str]) -> int:
             )
         )
         means.append(returns.mean())
-        which = f"seed {trained}, " if num_seeds > 1 else ""
+        which = f"seed {trained}, " if len(seeds) > 1 else ""
         print(
             f"{which}iteration {policy.step}: return {returns.mean():.2f} +- {returns.std():.2f} "
             f"over {flags.num_episodes} episodes (lowest {returns.min():.2f}, highest "
             f"{returns.max():.2f})"
         )
-    if num_seeds > 1:
-        print(f"{num_seeds} seeds: return {np.mean(means):.2f} +- {np.std(means):.2f} between them")
+    if len(seeds) > 1:
+        print(
+            f"{len(seeds)} seeds: return {np.mean(means):.2f} +- {np.std(means):.2f} between them"
+        )
     return 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 from jaxrl_pg import AGENT_NAMES
-from jaxrl_pg.cli import arguments, options, preparing, words
+from jaxrl_pg.cli import arguments, options, preparing, tuning, words
 
 if TYPE_CHECKING:
     from jaxrl_pg.running.loop import Result
@@ -24,11 +25,13 @@ class TrainFlags:
     run_dir: str | None = None
     """a folder that is absent or empty; one under runs/ unless given"""
     init_from: str | None = None
-    """folder of a run, or of a saved policy, whose policy to start from"""
+    """folder of a run or of a saved policy, or zoo:ENV/AGENT, whose policy to start from"""
     seed: int = 0
     """the run's seed"""
     seeds: Annotated[int, options.AtLeast(1)] = 1
     """seeds to train side by side in one run, from seed on"""
+    tuned: bool = False
+    """the zoo's settings for the environment instead of the defaults (`jaxrl-pg zoo`)"""
 
 
 def run_train(args: list[str]) -> int:
@@ -43,7 +46,10 @@ def run_train(args: list[str]) -> int:
         f"jaxrl-pg train {agent}",
         args,
         [TrainFlags, f"jaxrl_pg.agents.{agent}:Config", _OPTIONS, _PROCESSES],
+        fill=lambda given: tuning.filled(agent, given),
     )
+    if flags.tuned and not run_options.quiet:
+        print(tuning.described(agent, config.env), file=sys.stderr)
     import jaxrl_pg
     from jaxrl_pg import envs
 

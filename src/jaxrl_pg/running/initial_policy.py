@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxrl_pg import checkpoint, files
+from jaxrl_pg import checkpoint, files, zoo
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import hosts
@@ -32,7 +32,7 @@ class Start(NamedTuple):
 
     Attributes:
         source: the old policy, as NumPy's arrays.
-        row: what config.json says of it: `path` (None if it was no folder), `agent` and `step`
+        row: what config.json says of it: `path` (None if it was given itself), `agent` and `step`
             (None if they are not known), `networks` (all, or policy: that one alone), and `digest`,
             the SHA-256 of the parameters and statistics that are taken.
     """
@@ -48,7 +48,8 @@ def read(config: BaseConfig, initial_policy: Any) -> Start | None:
 
     Args:
         config: the agent's.
-        initial_policy: the folder of a run or of a saved policy, or what `program.init` takes.
+        initial_policy: the folder of a run or of a saved policy, `zoo:ENV/AGENT`, or what
+            `program.init` takes.
 
     Raises:
         ValueError: if there is no such policy, it is damaged or not finite, or it does not fit.
@@ -71,7 +72,10 @@ def described(start: Start) -> str:
 def _read(config: BaseConfig, initial_policy: Any) -> Start:
     require_config(config)
     folder = None
-    if isinstance(initial_policy, str | os.PathLike):
+    is_path = isinstance(initial_policy, str | os.PathLike)
+    if is_path and str(initial_policy).startswith(zoo.PREFIX):
+        folder, initial_policy = str(initial_policy), load(initial_policy)
+    elif is_path:
         place = files.as_path(initial_policy, "initial_policy")
         initial_policy = load(place, **_objects(config, place))
         folder = os.path.abspath(place)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jaxrl_pg import agents, checkpoint, envs, files
+from jaxrl_pg import agents, checkpoint, envs, files, zoo
 from jaxrl_pg import config as configs
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
@@ -228,10 +228,11 @@ def load(
         jaxrl_pg.load("runs/demo", step="best")  # the one that was evaluated best
         jaxrl_pg.load("runs/eight", seed=3)   # of a run of several seeds, that one
         jaxrl_pg.load("policies/demo")        # what `Policy.save` saved
+        jaxrl_pg.load("zoo:CartPole-v1/ppo")  # one that comes with the package
 
     Args:
         path: a run's folder, or the folder of a policy saved with `Policy.save` or by a sweep with
-            `keep_policies`.
+            `keep_policies`; or `zoo:ENV/AGENT`, see `jaxrl_pg.zoo`.
         step: which of the run's checkpoints: its iteration; "best", the one with the highest mean
             return when it was evaluated; or "latest" (None is the same), the newest good one.
         seed: of a run of several seeds, the one to load; None takes the first.
@@ -244,6 +245,8 @@ def load(
         ValueError: if there is no such run, policy or checkpoint, or it is damaged.
     """
     objects = {"env": env, "network": network, "optimizer": optimizer, "core": core}
+    if str(path).startswith(zoo.PREFIX):
+        return _load_from_zoo(str(path), step=step, seed=seed, **objects)
     place = files.as_path(path)
     if checkpoint.is_checkpoint(place):
         return _load_alone(place, step, seed, **objects)
@@ -266,6 +269,15 @@ def load(
     if num_seeds > 1:
         state = members.member(state, 0 if seed is None else seed - first)
     return Policy(config, state, restored.step)
+
+
+def _load_from_zoo(name: str, **choices: Any) -> Policy:
+    """Load a policy that comes with the package."""
+    excess = [what for what, value in choices.items() if value not in (None, "latest")]
+    if excess:
+        raise ValueError(f"{name} is a single policy of its own: leave {', '.join(excess)} out")
+    config, state = zoo.pretrained.read(name)
+    return Policy(config, state, int(state.iteration))
 
 
 def _load_alone(path: Path, step: int | str | None, seed: int | None, **objects: Any) -> Policy:
