@@ -30,12 +30,14 @@ MAY_IMPORT = {
     "components": ["config", "envs", "lazy", "ops", "types"],
     "agents": ["components", "config", "envs", "ops", "types"],
     "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
+    "figures": ["lazy"],
     "running": [
         "agents",
         "checkpoint",
         "config",
         "envs",
         "fields",
+        "figures",
         "files",
         "lazy",
         "ops",
@@ -54,7 +56,7 @@ MAY_IMPORT = {
         "training",
         "types",
     ],
-    "report": ["files", "lazy", "ops", "running", "sweeps"],
+    "report": ["figures", "files", "lazy", "ops", "running", "sweeps"],
     "cli": ["config", "envs", "files", "report", "running", "sweeps", "training"],
 }
 # Third-party packages that have one room; None means everywhere.
@@ -101,7 +103,7 @@ ROOMS = {
     "filelock": ["files.locking"],
     "msgspec": ["files.schema"],
     "rich": ["running.progress"],
-    "matplotlib": ["running.curve", "report.drawing"],
+    "matplotlib": ["figures.canvas"],
     "tensorboardX": ["running.loggers", "report.export"],
     "wandb": ["running.loggers"],
     "mlflow": ["running.loggers"],
@@ -125,7 +127,8 @@ PACKAGES = {  # that have another name
     "mlflow": "mlflow-skinny",
     "orbax": "orbax-checkpoint",
 }
-REGISTRY = {"", "agents"}  # the package's own front door, and the registry
+# The package's own front door, the registry, and the colours of the agents.
+REGISTRY = {"", "agents", "figures.looks"}
 SPECIAL_CASES = {"agents.ddpg": "agents.td3"}  # agents that are another one with other defaults
 
 

@@ -10,15 +10,16 @@ once, and who has only copied the actions, state by state, walks into it.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.theory.soft import inverse, soft_values
 
 jax.config.update("jax_enable_x64", True)
 
-BLUE, ORANGE, BLACK = "tab:blue", "tab:orange", "black"
+BLUE, ORANGE, BLACK = looks.BLUE, looks.ORANGE, "black"
 BEFORE = (
     "S.ww....",
     "..ww.mm.",
@@ -128,7 +129,7 @@ def main():
     path, weights = jax.jit(newton_path)(mdp, feature, counts)
     keys = jax.random.split(jax.random.key(0), SEEDS)
     learned = np.asarray(jax.jit(lambda keys: jax.lax.map(study, keys))(keys)).swapaxes(0, 1)
-    figure, axes = new_figure(3, 2, width=4.2, height=3.4)
+    figure, axes = new_figure(2, 3, width=4.2, height=3.4)
     often = solve.visitation(mdp, expert)
     title = f"visits of the walker, temperature {TEMPERATURE}"
     draw_field(axes[0], BEFORE, jnp.log10(often), title, "Blues", (-4, 0))

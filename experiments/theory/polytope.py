@@ -11,9 +11,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from figures import new_figure, save
 from simplex import path
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates import neighbours
 
@@ -28,7 +29,7 @@ METHODS = {
     "policy gradient, rate 2": (partial(neighbours.policy_gradient_step, learning_rate=2.0), 2000),
     "PPO, clip 0.2": (partial(neighbours.ppo_step, learning_rate=1.0, num_steps=30), 200),
 }
-COLORS = ("tab:green", "tab:blue", "tab:red", "tab:orange")
+COLORS = (looks.GREEN, looks.BLUE, looks.PURPLE, looks.VERMILLION)
 
 
 def problem():

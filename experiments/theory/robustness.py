@@ -11,15 +11,16 @@ best plan against an adversary that changes the rewards, within what a temperatu
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.soft import robustness, soft_values
 
 jax.config.update("jax_enable_x64", True)
 
-BLUE, ORANGE, BLACK = "tab:blue", "tab:orange", "black"
+BLUE, ORANGE, BLACK = looks.BLUE, looks.ORANGE, "black"
 OPEN = ("....#....", "S........", "....#....", "....#...G", ".........")
 CLOSED = ("....#....", "S...#....", "....#....", "....#...G", ".........")
 GAMMA, SHOWN = 0.97, 0.05
@@ -97,7 +98,7 @@ def draw_returns(axes, hard, softs, known):
 def main():
     """Draw, and print the numbers shown."""
     hard, softs, noisy, known, worst = (np.asarray(x) for x in jax.jit(plans)())
-    figure, axes = new_figure(3, 2, width=4.4, height=3.2)
+    figure, axes = new_figure(2, 3, width=4.4, height=3.2)
     both = worlds()
     for which, (axis, rows, name) in enumerate(
         zip(axes[:2], (OPEN, CLOSED), ("open", "closed"), strict=True)

@@ -8,8 +8,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates import neighbours
 
@@ -74,8 +75,8 @@ def draw_simplex(axis, name, step, num_steps):
     walk = jax.jit(jax.vmap(partial(path, problem, step, num_steps)))
     paths = walk(STARTS[:, None, :])[:, :, 0]
     for line in paths:
-        axis.plot(*(line @ CORNERS).T, color="tab:red", lw=1.2, alpha=0.9)
-        axis.plot(*(line[:1] @ CORNERS).T, "o", color="tab:red", ms=4)
+        axis.plot(*(line @ CORNERS).T, color=looks.VERMILLION, lw=1.2, alpha=0.9)
+        axis.plot(*(line[:1] @ CORNERS).T, "o", color=looks.VERMILLION, ms=4)
     best = paths[:, :, 0] > 0.95
     reached = jnp.where(best.any(1), jnp.argmax(best, axis=1), -1)
     print(f"{name:40s} steps until p(best arm) > .95 from the four starts: {reached}")
@@ -112,7 +113,7 @@ def draw_square(axis):
     start = jnp.array([[0.9, 0.1], [0.92, 0.08]])
     best = float(jnp.vdot(problem.start, solve.policy_iteration(problem).value))
     for color, (name, (step, num_steps)) in zip(
-        ("tab:blue", "tab:orange", "tab:green"), METHODS.items(), strict=True
+        (looks.PURPLE, looks.BLUE, looks.VERMILLION), METHODS.items(), strict=True
     ):
         line = jax.jit(partial(path, problem, step, num_steps))(start)
         objectives = jax.jit(jax.vmap(objective))(line)

@@ -11,15 +11,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.soft import soft_values
 
 NUM, STATES, ACTIONS = 200, 10, 4
 GAMMA, TEMPERATURE = 0.9, 0.2
 GAMMAS = (0.5, 0.9, 0.99)
-COLORS = ("tab:green", "tab:orange", "tab:blue")
+COLORS = (looks.GREEN, looks.ORANGE, looks.BLUE)
 SWEEPS, IMPROVEMENTS = 60, 8
 FLOOR = 1e-13
 
@@ -52,7 +53,7 @@ def distances(mdp):
 def draw_gaps(axis, temperatures, result):
     """Draw the median and range over MDPs of both gaps, under the bound."""
     names = ["soft - hard value", "reward lost by the soft-optimal policy"]
-    for column, (name, color) in enumerate(zip(names, ("tab:blue", "tab:orange"), strict=True)):
+    for column, (name, color) in enumerate(zip(names, (looks.BLUE, looks.ORANGE), strict=True)):
         low, middle, high = np.quantile(result[:, :, column], [0.0, 0.5, 1.0], axis=1)
         axis.plot(temperatures, middle, color=color, label=name, lw=1.8)
         axis.fill_between(temperatures, np.maximum(low, 1e-12), high, color=color, alpha=0.2, lw=0)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jaxrl_pg import components as components
     from jaxrl_pg import config as config
     from jaxrl_pg import envs as envs
+    from jaxrl_pg import figures as figures
     from jaxrl_pg import files as files
     from jaxrl_pg import ops as ops
     from jaxrl_pg import report as report
@@ -94,6 +95,7 @@ _ROOMS = (
     "components",
     "config",
     "envs",
+    "figures",
     "files",
     "ops",
     "report",

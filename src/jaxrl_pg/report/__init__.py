@@ -3,7 +3,7 @@
     report.html     everything, in one file that needs no network
     table.md        the tables
     table.tex       the same for LaTeX
-    *.png           the figures
+    *.png, *.pdf    the figures
 
 Nothing here starts JAX.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from jaxrl_pg.report.summary import summarise
 
 __all__ = ["write"]
 
+_MAX_NAMED = 4  # folders in the name of a comparison
 _FIGURES = ("curves", "profiles", "improvement", "sensitivity")
 
 
@@ -37,7 +39,8 @@ def write(
     Args:
         run_dirs: folders of sweeps (results.csv) and of single runs (metrics.jsonl); runs that
             differ in nothing but the seed become one setting.
-        out: the folder to write into, made if absent; `report` in the first of `run_dirs` if None.
+        out: the folder to write into, made if absent. If None, the report about one folder is
+            `report` in it, and one that compares several is `reports/<name>_vs_<name>` here.
         jsonl: write `agents/<id>.jsonl` as well, the rows of each run.
         tensorboard: write `tensorboard/<id>/` as well, each run's curves and hyper-parameters.
 
@@ -49,7 +52,7 @@ def write(
             cannot be written.
     """
     merged, sources = load(run_dirs)
-    folder = _folder(out, Path(sources[0].path))
+    folder = _folder(out, [Path(source.path) for source in sources])
     results = summarise(merged, sources)
     title = " and ".join(source.name for source in sources[:4])
     title += f" and {len(sources) - 4} more" if len(sources) > 4 else ""
@@ -59,8 +62,10 @@ def write(
     sheets, drawn = tables.sheets(results), figures(results)
     for key in _FIGURES:  # an earlier report may have more of them
         files.remove_file(folder / f"{key}.png")
+        files.remove_file(folder / f"{key}.pdf")
     for figure in drawn:
         files.write_atomic(folder / f"{figure.key}.png", figure.png)
+        files.write_atomic(folder / f"{figure.key}.pdf", figure.pdf)
     files.write_atomic(folder / "table.md", tables.markdown(sheets, title))
     files.write_atomic(folder / "table.tex", tables.latex(sheets, title))
     if jsonl:
@@ -72,13 +77,34 @@ def write(
     return path
 
 
-def _folder(out: str | os.PathLike[str] | None, first: Path) -> Path:
-    """Make the folder to write into: the one given, or `report` in the first of the sources."""
-    folder = Path(out).expanduser() if out is not None else first / "report"
+def _folder(out: str | os.PathLike[str] | None, compared: Sequence[Path]) -> Path:
+    """Make the folder to write into: the one given, that of the one run, or one beside all."""
+    within = None
+    if out is not None:
+        folder = Path(out).expanduser()
+    elif len(compared) == 1:
+        within = compared[0]
+        folder = within / "report"
+    else:
+        folder = Path("reports") / _comparison(compared)
     try:
-        files.make_folder(folder, within=None if out is not None else first)
+        files.make_folder(folder, within=within)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(None, "no permission to write there")
     except OSError as error:
         raise ValueError(f"cannot write {folder} ({error.strerror}): give another --out") from None
     return folder
+
+
+def _comparison(compared: Sequence[Path]) -> str:
+    """Return a name for the comparison of some folders, the same for the same folders.
+
+    A checksum of the paths is added where the folders' names do not say which they are.
+    """
+    names = [path.absolute().name for path in compared]
+    name = "_vs_".join(names)
+    if len(set(names)) == len(names) <= _MAX_NAMED and len(name.encode()) <= files.MAX_BYTES:
+        return name
+    paths = "\n".join(str(path.resolve()) for path in compared)
+    first = names[0].encode()[: files.MAX_BYTES // 2].decode(errors="ignore")
+    return f"{first}_and_{len(names) - 1}_more-{zlib.crc32(paths.encode()):08x}"
