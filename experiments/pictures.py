@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -34,16 +35,16 @@ def new_figure(
 
 def mark(axes: Axes) -> None:
     """Give every line of several colours a marker by its colour, in the legend too."""
-    lines = [x for x in axes.lines if x.get_color() in MARKERS and len(x.get_xdata()) > 8]
-    if len({line.get_color() for line in lines}) < 2:
+    long = [line for line in axes.lines if len(line.get_xdata()) > 8]
+    colours = {to_hex(line.get_color()) for line in long} & MARKERS.keys()
+    if len(colours) < 2:
         return
-    for line in lines:
-        if line.get_marker() == "None":
-            line.set(marker=MARKERS[line.get_color()], markersize=4, markevery=0.13)
     legend = axes.get_legend()
-    for line in legend.get_lines() if legend else []:
-        if line.get_marker() == "None" and line.get_color() in {x.get_color() for x in lines}:
-            line.set(marker=MARKERS[line.get_color()], markersize=4, markevery=[1])
+    for line in [*long, *(legend.get_lines() if legend else [])]:
+        colour = to_hex(line.get_color())
+        if line.get_marker() == "None" and colour in colours:
+            where = 0.13 if line in long else [0]
+            line.set(marker=MARKERS[colour], markersize=4, markevery=where)
 
 
 def save(figure: Figure, path: Path, dpi: int = DPI) -> None:

@@ -74,7 +74,7 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
     )
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
-    for name, config in configs.items():
+    for i, (name, config) in enumerate(configs.items()):
         logs, c = train_all(config, keys)
         ratio = np.exp(np.asarray(logs, np.float64)).ravel()
         outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
@@ -84,7 +84,7 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
         ends = f"{low:.4f} | {high:.4f} | {ratio.min():.4f} | {ratio.max():.4f}"
         print(f"| {name} | {shown} | {100 * outside:.2f}% | {ends} |", flush=True)
         share, _ = np.histogram(np.log(ratio), edges)
-        shown_as = {"color": styles[name].colour, "linestyle": styles[name].dash, "lw": 1.6}
+        shown_as = {"color": styles[name].colour, "linestyle": looks.DASHES[i % 4], "lw": 1.6}
         axis.stairs(np.maximum(share / ratio.size, 1e-7), edges, label=name, **shown_as)
     axis.axvspan(*np.log(BAND), color="0.5", alpha=0.15, lw=0, label="PPO's band")
     ticks = [0.3, 0.5, 0.8, 1.0, 1.2, 2.0, 3.0]

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from figures import new_figure, save
+from figures import MARKERS, new_figure, save
 from jaxrl_pg.figures import looks
 from jaxrl_pg.theory.bounds import improvement_bounds, sharp
 from jaxrl_pg.theory.mdp import MDP
@@ -95,7 +95,9 @@ def draw_tightness(axis, ratios):
         at = np.arange(len(GAMMAS)) + 0.14 * (shift - 2)
         low, middle, high = (1 / np.quantile(ratios[name], q, axis=1) for q in (0.9, 0.5, 0.1))
         error = np.stack([middle - low, high - middle])
-        axis.errorbar(at, middle, error, fmt="o", ms=3.5, color=color, lw=1.2, label=label)
+        axis.errorbar(
+            at, middle, error, fmt=MARKERS[color], ms=3.5, color=color, lw=1.2, label=label
+        )
         axis.plot(at, 1 / ratios[name].max(axis=1), "_", color=color, ms=7)
     axis.axhline(1.0, color="k", lw=0.8)
     axis.set_yscale("log")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 import pictures
-from pictures import new_figure
+from pictures import MARKERS, new_figure
 
-__all__ = ["FOLDER", "new_figure", "save"]
+__all__ = ["FOLDER", "MARKERS", "new_figure", "save"]
 
 FOLDER = Path(__file__).parents[2] / "docs" / "theory"
 

@@ -13,6 +13,7 @@ system, never is. The bytes hold no date, so that equal figures are equal files.
 from __future__ import annotations
 
 import io
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,13 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 def pdf(figure: Figure) -> bytes:
     """Return the figure as PDF, for a paper."""
-    return _written(figure, "pdf", metadata={"CreationDate": None})
+    fonts = logging.getLogger("fontTools")  # it warns of dates in matplotlib's own fonts
+    level = fonts.level
+    fonts.setLevel(logging.ERROR)
+    try:
+        return _written(figure, "pdf", metadata={"CreationDate": None})
+    finally:
+        fonts.setLevel(level)
 
 
 def svg(figure: Figure) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "BLUE",
     "COLOURS",
     "DASHED",
+    "DASHES",
     "DASH_DOTTED",
     "DOTTED",
     "GREEN",
@@ -46,7 +47,7 @@ SOLID = "-"
 DASHED = (0, (4.0, 1.4))  # in units of the line's width
 DOTTED = (0, (1.0, 1.1))
 DASH_DOTTED = (0, (5.0, 1.4, 1.0, 1.4))
-_DASHES: tuple[Dash, ...] = (SOLID, DASHED, DOTTED, DASH_DOTTED)
+DASHES: tuple[Dash, ...] = (SOLID, DASHED, DOTTED, DASH_DOTTED)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _ALIKE = 3  # lines of one method that dash and marker tell apart
 
@@ -153,5 +154,5 @@ def _in_turn() -> Iterator[Look]:
     number = 0
     for turn in range(len(_MARKERS)):
         for colour in COLOURS:
-            yield Look(colour, _DASHES[turn % len(_DASHES)], _MARKERS[number % len(_MARKERS)])
+            yield Look(colour, DASHES[turn % len(DASHES)], _MARKERS[number % len(_MARKERS)])
             number += 1
