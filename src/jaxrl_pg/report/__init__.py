@@ -10,6 +10,7 @@ Nothing here starts JAX.
 
 from __future__ import annotations
 
+import html
 import os
 import shlex
 import zlib
@@ -18,11 +19,12 @@ from pathlib import Path
 
 from jaxrl_pg import files
 from jaxrl_pg.report import export, pages, tables
+from jaxrl_pg.report.curves import Curves
 from jaxrl_pg.report.drawing import figures
-from jaxrl_pg.report.sources import load
+from jaxrl_pg.report.sources import Source, load
 from jaxrl_pg.report.summary import summarise
 
-__all__ = ["write"]
+__all__ = ["Curves", "Shown", "show", "write"]
 
 _MAX_NAMED = 4  # folders in the name of a comparison
 _FIGURES = ("curves", "profiles", "improvement", "sensitivity")
@@ -54,8 +56,7 @@ def write(
     merged, sources = load(run_dirs)
     folder = _folder(out, [Path(source.path) for source in sources])
     results = summarise(merged, sources)
-    title = " and ".join(source.name for source in sources[:4])
-    title += f" and {len(sources) - 4} more" if len(sources) > 4 else ""
+    title = _title(sources)
     command = shlex.join(["jaxrl-pg", "report", *(source.path for source in sources)])
     command += f" --out {shlex.quote(str(folder))}" if out is not None else ""
     runs = export.runs(merged) if jsonl or tensorboard else []
@@ -75,6 +76,44 @@ def write(
     path = folder / "report.html"
     files.write_atomic(path, pages.page(title, results, drawn, sheets, command))
     return path
+
+
+class Shown:
+    """A report that a notebook shows below its cell; nothing is written."""
+
+    def __init__(self, title: str, page: str) -> None:
+        """Keep the page."""
+        self.title, self.page = title, page
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own, so that its style stays there.
+        return (
+            f'<iframe title="{html.escape(self.title)}" srcdoc="{html.escape(self.page)}" '
+            'style="width: 100%; height: 44rem; border: 1px solid #dfe3e8"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        """Say what it is about."""
+        return f"<report about {self.title}>"
+
+
+def show(run_dirs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> Shown:
+    """Make the report about a folder, or about several, to be looked at in a notebook.
+
+    Raises:
+        ValueError: as `write` does.
+    """
+    several = [run_dirs] if isinstance(run_dirs, str | os.PathLike) else run_dirs
+    merged, sources = load(several)
+    results, title = summarise(merged, sources), _title(sources)
+    command = shlex.join(["jaxrl-pg", "report", *(source.path for source in sources)])
+    page = pages.page(title, results, figures(results), tables.sheets(results), command)
+    return Shown(title, page)
+
+
+def _title(sources: Sequence[Source]) -> str:
+    more = f" and {len(sources) - 4} more" if len(sources) > 4 else ""
+    return " and ".join(source.name for source in sources[:4]) + more
 
 
 def _folder(out: str | os.PathLike[str] | None, compared: Sequence[Path]) -> Path:
