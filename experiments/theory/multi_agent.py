@@ -1,7 +1,7 @@
 """Draw agents that share a reward: improving in turn never lowers J, all at once can.
 
-Left: the two-agent game [[0, 1], [1, -2]] after one update of both, against C. Middle: the same
-update again and again. Right: a crowd of n agents rewarded by -(k - n/2 - 2)^2 for k acting, after
+First: the two-agent game [[0, 1], [1, -2]] after one update of both, against C. Second: the same
+update again and again. Third: a crowd of n agents rewarded by -(k - n/2 - 2)^2 for k acting, after
 one update with the paper's constant at gamma 0.5. `make theory-multi_agent`.
 """
 

@@ -68,7 +68,7 @@ def draw_paths(axis, some, name, step, num_steps, color):
         lost = max(lost, float(jnp.max(values[:-1] - values[1:])))
         left = (best - values) / (best - values[0])
         counts.append(int(jnp.argmax(jnp.all(left < 0.01, axis=1))))
-        axis.plot(*values.T, color=color, marker=".", ms=3, lw=1)
+        axis.plot(*values.T, color=color, gid="plain", marker=".", ms=3, lw=1)
         axis.plot(*values[:1].T, "o", color="k", ms=5)
     axis.plot(*best, "*", color="k", ms=10)
     print(f"{name:20s} steps: {counts}; the most a state lost in a step: {lost:.1e}")

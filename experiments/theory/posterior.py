@@ -80,7 +80,9 @@ def draw_walks(axis, law, mdp, rows, seed):
     row, column = np.divmod(np.asarray(paths.state), len(rows[0]))
     shift = np.random.default_rng(seed).uniform(-0.3, 0.3, (2, WALKS, 1))
     for i in range(WALKS):
-        axis.plot(column[i] + shift[0, i], row[i] + shift[1, i], lw=1.2, alpha=0.75, zorder=2)
+        axis.plot(
+            column[i] + shift[0, i], row[i] + shift[1, i], lw=1.2, alpha=0.75, zorder=2, gid="plain"
+        )
 
 
 def draw_falloff(axis):

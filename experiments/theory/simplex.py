@@ -76,7 +76,7 @@ def draw_simplex(axis, name, step, num_steps, color):
     walk = jax.jit(jax.vmap(partial(path, problem, step, num_steps)))
     paths = walk(STARTS[:, None, :])[:, :, 0]
     for line in paths:
-        axis.plot(*(line @ CORNERS).T, color=color, lw=1.2, alpha=0.9)
+        axis.plot(*(line @ CORNERS).T, color=color, lw=1.2, alpha=0.9, gid="plain")
         axis.plot(*(line[:1] @ CORNERS).T, "o", color=color, ms=4)
     best = paths[:, :, 0] > 0.95
     reached = jnp.where(best.any(1), jnp.argmax(best, axis=1), -1)

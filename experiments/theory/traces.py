@@ -120,7 +120,7 @@ def main():
         i, j = np.unravel_index(np.nanargmin(found), found.shape)
         ends = f"{np.nanmin(found[0]):.4f}, {np.nanmin(found[-1]):.4f}"
         print(f"{name}: {found[i, j]:.4f} at {DECAYS[i]}, {RATES[j]:.3f}; {ends}")
-    axes[0].legend(fontsize=7)
+    axes[2].legend(loc="upper right", ncols=2)
     draw_stays(axes[3:5])
     axes[5].set(xlabel="$\\lambda$", ylabel="error, best step size", title="The best of each")
     axes[5].legend()

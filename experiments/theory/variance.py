@@ -135,7 +135,7 @@ def main():
     names = [f"{LABELS[x]}\nbelow {LABELS[y]}" for x, y in PAIRS]
     axes[1].barh(names, 100 * often, color=looks.PURPLE)
     for i, share in enumerate(often):
-        text = {"va": "center", "ha": "right", "color": "w", "fontsize": 8}
+        text = {"va": "center", "ha": "right", "color": "k", "fontsize": 8}
         axes[1].text(100 * share - 1, i, f"{share:.1%}", **text)
     axes[1].invert_yaxis()
     axes[1].tick_params(axis="y", labelsize=7)
