@@ -94,12 +94,12 @@ def draw_distances(axis, result):
     axis.plot([], color="grey", ls=":", lw=1.0, label=r"$\gamma^k$ times the first distance")
     axis.set(
         yscale="log",
-        ylim=(FLOOR, 1e6),
+        ylim=(FLOOR, 1e12),
         xlabel="iteration",
         ylabel="distance to the soft-optimal Q (median)",
         title="Soft policy iteration is done in a few",
     )
-    axis.legend(loc="upper right", ncols=2, fontsize=6.5)
+    axis.legend(loc="upper right", ncols=2, fontsize=7.5)
 
 
 def iterations_needed(distance, tolerance=1e-10):
