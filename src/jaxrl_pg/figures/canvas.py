@@ -54,7 +54,6 @@ STYLE: dict[str, Any] = {
     "axes.spines.top": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 11,
-    "figure.constrained_layout.use": True,
     "figure.facecolor": _PAPER,
     "font.family": ["DejaVu Sans"],
     "font.size": 10,
@@ -144,7 +143,6 @@ def panels(figure: Figure) -> list[str]:
     """
     from matplotlib.transforms import Bbox
 
-    figure.set_layout_engine("none")  # nothing moves while parts of the figure are hidden
     inches = figure.dpi_scale_trans.inverted()
     found: list[Any] = [axes.get_tightbbox() for axes in figure.axes]
     boxes = [box.transformed(inches).padded(0.04) for box in found]
@@ -184,6 +182,7 @@ def _written(figure: Figure, kind: str, **how: Any) -> bytes:
     file = io.BytesIO()
     with style():  # fonts and identifiers are chosen when a figure is written
         figure.savefig(file, format=kind, **how)
+        figure.set_layout_engine(None)  # it is laid out once, which takes as long as drawing
     return file.getvalue()
 
 
