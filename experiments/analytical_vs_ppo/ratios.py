@@ -68,6 +68,9 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
     """Train each of the configs, print the table of their ratios, and draw the histograms."""
     figure, (axis,) = pictures.new_figure(1, 1, 7.4, 4.0)
     styles = looks.assign({name: _method(name, config) for name, config in configs.items()})
+    # A line of a histogram has no markers: where all are solid, they get a dash each.
+    own = [look.dash for look in styles.values()]
+    dashes = own if len(set(own)) > 1 else looks.DASHES
     edges = np.linspace(np.log(0.3), np.log(3), 121)
     print(
         "| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | minimum | maximum |"
@@ -84,7 +87,7 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
         ends = f"{low:.4f} | {high:.4f} | {ratio.min():.4f} | {ratio.max():.4f}"
         print(f"| {name} | {shown} | {100 * outside:.2f}% | {ends} |", flush=True)
         share, _ = np.histogram(np.log(ratio), edges)
-        shown_as = {"color": styles[name].colour, "linestyle": looks.DASHES[i % 4], "lw": 1.6}
+        shown_as = {"color": styles[name].colour, "linestyle": dashes[i % len(dashes)], "lw": 1.6}
         axis.stairs(np.maximum(share / ratio.size, 1e-7), edges, label=name, **shown_as)
     axis.axvspan(*np.log(BAND), color="0.5", alpha=0.15, lw=0, label="PPO's band")
     ticks = [0.3, 0.5, 0.8, 1.0, 1.2, 2.0, 3.0]
