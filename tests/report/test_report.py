@@ -39,8 +39,9 @@ VOID = {"meta", "link", "img"}
 
 
 @pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch):
+def _few_resamples(monkeypatch, tmp_path):
     monkeypatch.setattr(summary, "_NUM_RESAMPLES", 100)
+    monkeypatch.chdir(tmp_path)  # where a comparison of several folders is written
 
 
 def rows_of(env, finals, study="main", agent="ppo", steps=(100, 200), **hyper):
