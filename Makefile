@@ -24,7 +24,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory record variance versus dist clean
+.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory figures record variance versus dist clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -146,6 +146,9 @@ theory: $(addprefix theory-,$(FIGURES)) ## the theory: every figure of docs/theo
 
 theory-%: install
 	$(BIN)/python experiments/theory/$*.py
+
+figures: install ## draw the figures that stand on recorded results
+	$(BIN)/python experiments/draw.py $(ARGS)
 
 record: install ## keep the results of a finished study, and write its tables: make record RUN=runs/...
 	@test -n "$(RUN)" || { echo 'say which: make record RUN=runs/...'; exit 2; }

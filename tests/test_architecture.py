@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "lazy": [],
     "files": ["lazy"],
     "fields": [],
-    "config": ["fields"],
+    "config_text": ["fields"],
+    "config": ["config_text", "fields"],
     "types": ["config"],
     "ops": ["lazy"],
     "checkpoint": ["files", "lazy"],
@@ -43,6 +44,7 @@ MAY_IMPORT = {
     ],
     "watch": ["config", "envs", "fields", "files", "lazy", "training", "types"],
     "zoo": ["agents", "config", "lazy", "training", "types"],
+    "figures": ["lazy"],
     "running": [
         "agents",
         "checkpoint",
@@ -50,6 +52,7 @@ MAY_IMPORT = {
         "envs",
         "export",
         "fields",
+        "figures",
         "files",
         "lazy",
         "ops",
@@ -70,7 +73,7 @@ MAY_IMPORT = {
         "training",
         "types",
     ],
-    "report": ["files", "lazy", "ops", "running", "sweeps"],
+    "report": ["figures", "files", "lazy", "ops", "running", "sweeps"],
     "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch", "zoo"],
 }
 # Third-party packages that have one room; None means everywhere.
@@ -80,6 +83,7 @@ ROOMS = {
         "checkpoint",
         "cli",
         "config",
+        "config_text",
         "envs.adapters.envpool",
         "envs.adapters.gymnasium",
         "envs.adapters.craftax",
@@ -126,7 +130,7 @@ ROOMS = {
     "safetensors": ["export.folder"],
     "onnx": ["export.onnx_graph"],
     "rich": ["running.progress"],
-    "matplotlib": ["running.curve", "report.drawing", "watch.canvas", "watch.colors"],
+    "matplotlib": ["figures.canvas", "watch.canvas", "watch.colors"],
     "PIL": ["watch.canvas", "watch.movie"],
     "tensorboardX": ["running.loggers", "report.export"],
     "wandb": ["running.loggers"],
@@ -152,7 +156,8 @@ PACKAGES = {  # that have another name
     "orbax": "orbax-checkpoint",
     "PIL": "pillow",
 }
-REGISTRY = {"", "agents"}  # the package's own front door, and the registry
+# The package's own front door, the registry, and the colours of the agents.
+REGISTRY = {"", "agents", "figures.looks"}
 SPECIAL_CASES = {"agents.ddpg": "agents.td3"}  # agents that are another one with other defaults
 
 

@@ -11,12 +11,12 @@ import sys
 import tomllib
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+sys.path.append(str(Path(__file__).parents[1]))
+import pictures
 
+from jaxrl_pg.figures import canvas, looks
 from jaxrl_pg.sweeps import results
 
 FOLDER = Path(__file__).parent
@@ -72,24 +72,23 @@ def blocks(chosen: dict[tuple[str, str], results.Setting]) -> list[str]:
 def draw(settings: list[results.Setting]) -> None:
     """Draw the scores of each value of a knob: mean, worst and best over learning rates."""
     envs = list(dict.fromkeys(setting.env for setting in settings))
-    mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
-    figure, axes = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
-    for axis, env in zip(axes.flat, envs, strict=True):
-        for agent, colour in zip(KNOBS, ("#2f6db3", "#c8501e"), strict=True):
+    figure, axes = pictures.new_figure(2, 4)
+    for axis, env in zip(axes, envs, strict=True):
+        for agent in KNOBS:
+            look = looks.look_of(agent)
             its_own = [s for s in settings if s.env == env and s.agent == agent]
             values = sorted({s.hyper[KNOBS[agent]] for s in its_own})
             scores = [[score(s) for s in its_own if s.hyper[KNOBS[agent]] == v] for v in values]
             places = np.arange(len(values))
-            axis.plot(places, np.mean(scores, axis=1), "o-", color=colour, label=agent)
+            axis.plot(places, np.mean(scores, axis=1), label=agent, **look.line())
             low, high = np.min(scores, axis=1), np.max(scores, axis=1)
-            axis.fill_between(places, low, high, color=colour, alpha=0.15, lw=0)
+            axis.fill_between(places, low, high, color=look.colour, alpha=0.2, lw=0)
         axis.set_title(env)
         axis.set_xticks(places, [f"{i + 1}." for i in places])
     figure.supxlabel("value of the knob: clip_eps 0.05, 0.1, 0.2, 0.4; kl_target 0.03, 0.1, 0.3, 1")
     figure.supylabel("mean return over training")
-    axes[0, 0].legend(frameon=False)
-    figure.savefig(FOLDER / "sensitivity.png", dpi=110)
-    plt.close(figure)
+    canvas.add_legend(figure)
+    pictures.save(figure, FOLDER / "sensitivity.png")
 
 
 def main() -> None:

@@ -7,20 +7,21 @@ Writes `ratios.png` and prints a table.
     .venv/bin/python experiments/analytical_vs_ppo/ratios.py
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+sys.path.append(str(Path(__file__).parents[1]))
+import pictures
 
 from jaxrl_pg import analytical, ppo
 from jaxrl_pg.components import on_policy
 from jaxrl_pg.config import BaseConfig, agent_of
+from jaxrl_pg.figures import looks
 from jaxrl_pg.types import TrainState
 
 FOLDER = Path(__file__).parent
@@ -65,15 +66,18 @@ def train_all(config: BaseConfig, keys: jax.Array) -> tuple[jax.Array, jax.Array
 
 def show(configs: dict[str, BaseConfig], path: Path) -> None:
     """Train each of the configs, print the table of their ratios, and draw the histograms."""
-    mpl.rcParams.update({"axes.grid": True, "grid.alpha": 0.3, "font.size": 9})
-    figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure, (axis,) = pictures.new_figure(1, 1, 7.4, 4.0)
+    styles = looks.assign({name: _method(name, config) for name, config in configs.items()})
+    # A line of a histogram has no markers: where all are solid, they get a dash each.
+    own = [look.dash for look in styles.values()]
+    dashes = own if len(set(own)) > 1 else looks.DASHES
     edges = np.linspace(np.log(0.3), np.log(3), 121)
     print(
         "| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | minimum | maximum |"
     )
     print("|---|---|---|---|---|---|---|")
     keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
-    for name, config in configs.items():
+    for i, (name, config) in enumerate(configs.items()):
         logs, c = train_all(config, keys)
         ratio = np.exp(np.asarray(logs, np.float64)).ravel()
         outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
@@ -83,7 +87,8 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
         ends = f"{low:.4f} | {high:.4f} | {ratio.min():.4f} | {ratio.max():.4f}"
         print(f"| {name} | {shown} | {100 * outside:.2f}% | {ends} |", flush=True)
         share, _ = np.histogram(np.log(ratio), edges)
-        axis.stairs(np.maximum(share / ratio.size, 1e-7), edges, label=name, lw=1.4)
+        shown_as = {"color": styles[name].colour, "linestyle": dashes[i % len(dashes)], "lw": 1.6}
+        axis.stairs(np.maximum(share / ratio.size, 1e-7), edges, label=name, **shown_as)
     axis.axvspan(*np.log(BAND), color="0.5", alpha=0.15, lw=0, label="PPO's band")
     ticks = [0.3, 0.5, 0.8, 1.0, 1.2, 2.0, 3.0]
     axis.set_xticks(np.log(ticks), [f"{x:g}" for x in ticks])
@@ -91,9 +96,13 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
     axis.set_ylim(1e-7, 1)
     axis.set_xlabel("probability of the action taken, after an iteration over before")
     axis.set_ylabel("share of the actions")
-    axis.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
-    print(f"wrote {path.parent.name}/{path.name}")
+    axis.legend()
+    pictures.save(figure, path)
+
+
+def _method(name: str, config: BaseConfig) -> str:
+    """Return whose look a line has: that of a relative with a name, or of the agent."""
+    return name if looks.known(name) else agent_of(config).name
 
 
 if __name__ == "__main__":

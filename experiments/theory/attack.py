@@ -16,15 +16,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import FOLDER, new_figure, save
 
+from figures import FOLDER, new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory.bounds import counterexample, improvement_bounds, sharp
 from jaxrl_pg.theory.bounds.improvement_bounds import EXP_EULER
 from jaxrl_pg.theory.mdp import MDP
 
 GAMMAS = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 STATES, ACTIONS, STARTS, STEPS = 8, 2, 100, 3000
-COLORS = {"random": "tab:blue", "chain": "tab:orange"}
+COLORS = {"random": looks.BLUE, "chain": looks.ORANGE}
 
 
 def quotient(gamma, parameters):
@@ -118,10 +119,10 @@ def draw(chains, horizon, ends):
     figure, (left, right) = new_figure(2, width=4.8, height=3.6)
     far = np.logspace(np.log10(1.3), 6, 60)
     rising = jax.jit(jax.vmap(best_rising))(jnp.asarray(1.0 - 1.0 / far))
-    left.axhline(EXP_EULER, color="tab:green", label=r"proved: $e^{0.5772} = 1.7811$")
+    left.axhline(EXP_EULER, color=looks.GREEN, label=r"proved: $e^{0.5772} = 1.7811$")
     left.axhline(np.sqrt(2), color="0.5", ls=":", label=r"$\sqrt{2}$, the limit of even chances")
     left.semilogx(horizon, chains, "k", label="best chains")
-    left.semilogx(far, rising, "tab:red", ls="--", label="closed family")
+    left.semilogx(far, rising, looks.VERMILLION, ls="--", label="closed family")
     for kind, color in COLORS.items():
         at = [1.0 / (1.0 - gamma) for gamma in GAMMAS]
         top = ends[kind].max(axis=1)
@@ -133,7 +134,7 @@ def draw(chains, horizon, ends):
         for i, row in enumerate(ends[kind]):
             spread = np.linspace(-0.1, 0.1, STARTS)
             right.plot(i + shift + spread, np.sort(row), ".", color=color, ms=2)
-    right.axhline(EXP_EULER, color="tab:green")
+    right.axhline(EXP_EULER, color=looks.GREEN)
     right.set_xticks(range(len(GAMMAS)), [f"{gamma:g}" for gamma in GAMMAS])
     right.set(ylim=(0.0, 1.9), xlabel=r"discount $\gamma$", ylabel="quotient at the end")
     right.set_title(f"{STARTS} ascents each, {STATES} states, {ACTIONS} actions")

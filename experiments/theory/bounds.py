@@ -10,19 +10,20 @@ Right: bound / gap on random MDPs, the median and the tightest; at 1 a bound is 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import MARKERS, new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory.bounds import improvement_bounds, sharp
 from jaxrl_pg.theory.mdp import MDP
 
 GAMMAS = (0.3, 0.5, 0.7, 0.9, 0.95, 0.99)
 NUM, STATES, ACTIONS = 4000, 10, 4
 NAMES = {
-    "paper": ("printed, expected KL", "tab:orange"),
-    "shift": ("shift of states, largest TV", "tab:purple"),
-    "trpo": ("TRPO, largest KL", "tab:blue"),
-    "ours": ("ours, expected KL", "tab:green"),
-    "cpo": ("CPO, expected TV", "tab:red"),
+    "paper": ("printed, expected KL", looks.ORANGE),
+    "shift": ("shift of states, largest TV", looks.PURPLE),
+    "trpo": ("TRPO, largest KL", looks.BLUE),
+    "ours": ("ours, expected KL", looks.GREEN),
+    "cpo": ("CPO, expected TV", looks.VERMILLION),
 }
 
 
@@ -63,19 +64,19 @@ def draw_constants(axis):
     axis.loglog(
         horizon,
         improvement_bounds.paper_constant(gammas, one),
-        "tab:orange",
+        looks.ORANGE,
         label="printed, times expected KL",
     )
     axis.loglog(
         horizon,
         improvement_bounds.expected_kl_constant(gammas, one),
-        "tab:green",
+        looks.GREEN,
         label="ours, times expected KL",
     )
     trpo = improvement_bounds.trpo_constant(gammas, one)
-    axis.loglog(horizon, trpo, "tab:blue", ls="--", label="TRPO, times largest KL")
+    axis.loglog(horizon, trpo, looks.BLUE, ls="--", label="TRPO, times largest KL")
     cpo = 2.0 * gammas * horizon
-    axis.loglog(horizon, cpo, "tab:red", ls="-.", label="CPO, times expected TV")
+    axis.loglog(horizon, cpo, looks.VERMILLION, ls="-.", label="CPO, times expected TV")
     axis.loglog(horizon, best, "k", label="needed by the worst chains")
     axis.axvline(2.0, color="0.4", ls=":", lw=1)
     axis.text(2.1, 0.25, r"printed for $\gamma\geq 1/2$", fontsize=8, color="0.3")
@@ -94,7 +95,9 @@ def draw_tightness(axis, ratios):
         at = np.arange(len(GAMMAS)) + 0.14 * (shift - 2)
         low, middle, high = (1 / np.quantile(ratios[name], q, axis=1) for q in (0.9, 0.5, 0.1))
         error = np.stack([middle - low, high - middle])
-        axis.errorbar(at, middle, error, fmt="o", ms=3.5, color=color, lw=1.2, label=label)
+        axis.errorbar(
+            at, middle, error, fmt=MARKERS[color], ms=3.5, color=color, lw=1.2, label=label
+        )
         axis.plot(at, 1 / ratios[name].max(axis=1), "_", color=color, ms=7)
     axis.axhline(1.0, color="k", lw=0.8)
     axis.set_yscale("log")

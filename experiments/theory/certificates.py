@@ -10,8 +10,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.bounds.improvement_bounds import EXP_EULER
 from jaxrl_pg.theory.updates import constants, improvement, neighbours
@@ -24,6 +25,12 @@ NUM_GROUPS = 2
 ALIASED = jnp.repeat(jnp.eye(NUM_GROUPS), NUM_STATES // NUM_GROUPS, axis=0)  # shared logits
 NUM_MDPS = 300
 SCALES = jnp.logspace(-3, 1.75, 39)
+AGENTS = {
+    "analytical": "analytical",
+    "natural": "natural_gradient",
+    "ppo": "ppo",
+    "a2c": "actor_critic",
+}
 METHODS = {
     "analytical, c = 10": ("analytical", 10.0),
     "analytical, c = 1": ("analytical", 1.0),
@@ -78,14 +85,15 @@ def draw_progress(axis, batch):
     """Draw the median over MDPs of each method's progress; print how often J fell."""
     subset = jax.tree.map(lambda x: x[:50], batch)
     run = jax.jit(jax.vmap(progress, (0, None, None, None)), static_argnums=(1, 3))
+    styles = looks.assign({name: AGENTS[kind] for name, (kind, _) in METHODS.items()})
     for name, (kind, setting) in METHODS.items():
         shares = run(subset, kind, setting, 200)
         lost = int(jnp.sum(jnp.diff(shares, axis=1) < -1e-9))
         median = jnp.median(shares, axis=0)
         when = int(jnp.argmax(median >= 0.99)) if median[-1] >= 0.99 else -1
         print(f"{name:30s} iterations to 99%: {when:4d}, J fell in {lost} of 10000 steps")
-        style = "-" if kind == "analytical" else "--"
-        axis.plot(jnp.arange(1, 201), median, style, label=name)
+        drawn = {"label": name, "markevery": 0.13, **styles[name].line()}
+        axis.plot(jnp.arange(1, 201), median, **drawn)
     axis.set(
         xscale="log",
         xlabel="iteration (1: the uniform policy)",
@@ -238,6 +246,7 @@ def draw_shared(axis):
     result = {name: run(subset, kind, setting) for name, (kind, setting) in cases.items()}
     falls = jnp.min(jnp.diff(result["A2C"], axis=1), axis=1)
     chosen = int(jnp.argmin(falls))
+    styles = looks.assign({name: AGENTS[kind] for name, (kind, _) in cases.items()})
     for name, objectives in result.items():
         change = jnp.diff(objectives, axis=1)
         lost = jnp.mean(change < -1e-6)
@@ -246,13 +255,13 @@ def draw_shared(axis):
             f"on the MDP shown in {int(jnp.sum(change[chosen] < -1e-6))} of 59"
         )
         line = objectives[chosen]
-        (drawn,) = axis.plot(line, label=name)
+        axis.plot(line, label=name, markevery=0.13, **styles[name].line())
         where = jnp.flatnonzero(change[chosen] < -1e-6) + 1
-        axis.plot(where, line[where], "v", color=drawn.get_color(), ms=4)
+        axis.plot(where, line[where], "x", color=looks.INK, ms=5)
     axis.set(
         xlabel="iteration",
         ylabel="J",
-        title="One row of logits for five states:\nJ falls (triangles), a larger C helps",
+        title="One row of logits for five states:\nJ falls (crosses), a larger C helps",
     )
     axis.legend()
 
@@ -302,7 +311,7 @@ def draw_noise(axis, batch):
 def main():
     """Draw all panels."""
     batch = random_mdps(NUM_MDPS, GAMMA)
-    figure, axes = new_figure(3, 2, width=4.4, height=3.5)
+    figure, axes = new_figure(2, 3, width=4.4, height=3.5)
     draw_progress(axes[0], batch)
     draw_promise(axes[1], batch)
     draw_broken(axes[2])

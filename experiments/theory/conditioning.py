@@ -8,8 +8,9 @@ prediction in the same order; and a stimulus that adds nothing to what is known 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory.learning import conditioning
 
 jax.config.update("jax_enable_x64", True)
@@ -70,7 +71,9 @@ def draw_traces(axis, taught, omitted):
     rows = [(f"trial {n}", taught.error[n - 1]) for n in PROBES] + [("omitted", omitted.error[0])]
     for i, (name, row) in enumerate(rows):
         base = -1.6 * i
-        axis.plot(times, np.asarray(row) + base, color="tab:red" if "om" in name else "tab:blue")
+        axis.plot(
+            times, np.asarray(row) + base, color=looks.VERMILLION if "om" in name else looks.BLUE
+        )
         axis.axhline(base, color="0.8", lw=0.6, zorder=0)
         axis.text(NUM_TIMES - 0.5, base + 0.12, name, ha="right", fontsize=8)
     for time in (ONSET, REWARD_AT):

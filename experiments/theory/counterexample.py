@@ -9,8 +9,9 @@ MDP and on chains optimised for each discount. Right: the two sides of the bound
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory.bounds import improvement_bounds, sharp
 from jaxrl_pg.theory.bounds.counterexample import expected_kl_counterexample
 
@@ -41,15 +42,15 @@ def draw(gammas, eight, chains, gap, printed, ours):
     """Draw both panels."""
     figure, (left, right) = new_figure(2, width=4.6, height=3.4)
     end = last_failure(gammas, chains)
-    left.axvspan(0.5, end, color="tab:red", alpha=0.25, lw=0)
-    left.plot(gammas, chains, "tab:red", label="chains of 48 states, optimised")
-    left.plot(gammas, eight, "tab:blue", label="eight-state counterexample")
+    left.axvspan(0.5, end, color=looks.VERMILLION, alpha=0.25, lw=0)
+    left.plot(gammas, chains, looks.VERMILLION, label="chains of 48 states, optimised")
+    left.plot(gammas, eight, looks.BLUE, label="eight-state counterexample")
     left.axhline(1.0, color="k", lw=0.8)
     left.text(0.395, 1.04, "above: bound false", fontsize=8)
     left.annotate(
         f"false within the stated\nrange: 0.5 to {end:.3f}",
         *((end, 1.2), (0.545, 1.35)),
-        arrowprops={"arrowstyle": "->", "color": "tab:red"},
+        arrowprops={"arrowstyle": "->", "color": looks.VERMILLION},
         fontsize=8,
     )
     left.axvline(0.5, color="0.4", ls=":", lw=1)
@@ -59,11 +60,11 @@ def draw(gammas, eight, chains, gap, printed, ours):
     left.legend(loc="upper right")
     right.semilogy(gammas, gap, "k", label=r"$|J(\pi')-L|$")
     right.semilogy(
-        gammas, printed, "tab:orange", label=r"printed, $C=\gamma^2\epsilon/(1-\gamma)^3$"
+        gammas, printed, looks.ORANGE, label=r"printed, $C=\gamma^2\epsilon/(1-\gamma)^3$"
     )
-    right.semilogy(gammas, ours, "tab:green", label=r"proved, $C=1.78\epsilon/(1-\gamma)$")
-    right.axvspan(gammas[0], last_failure(gammas, eight), color="tab:blue", alpha=0.12, lw=0)
-    right.text(0.31, 1e1, "printed bound\nbelow the gap", fontsize=8, color="tab:blue")
+    right.semilogy(gammas, ours, looks.GREEN, label=r"proved, $C=1.78\epsilon/(1-\gamma)$")
+    right.axvspan(gammas[0], last_failure(gammas, eight), color=looks.BLUE, alpha=0.12, lw=0)
+    right.text(0.31, 1e1, "printed bound\nbelow the gap", fontsize=8, color=looks.BLUE)
     right.set(xlim=(gammas[0], gammas[-1]), xlabel=r"discount $\gamma$")
     right.set(title="Both sides on the eight-state MDP", ylabel="value")
     right.legend(loc="lower right")

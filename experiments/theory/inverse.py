@@ -10,15 +10,16 @@ once, and who has only copied the actions, state by state, walks into it.
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import MARKERS, new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.theory.soft import inverse, soft_values
 
 jax.config.update("jax_enable_x64", True)
 
-BLUE, ORANGE, BLACK = "tab:blue", "tab:orange", "black"
+BLUE, ORANGE, BLACK = looks.BLUE, looks.ORANGE, "black"
 BEFORE = (
     "S.ww....",
     "..ww.mm.",
@@ -107,7 +108,9 @@ def draw_field(axis, rows, values, title, color_map, limits):
     axis.imshow(shown, cmap=color_map, vmin=limits[0], vmax=limits[1])
     for row, line in enumerate(rows):
         for column, tile in enumerate(line):
-            axis.text(column, row, tile.strip("."), ha="center", va="center", fontsize=8)
+            dark = shown[row, column] > 0.3 * limits[0] + 0.7 * limits[1]
+            place = {"ha": "center", "va": "center", "fontsize": 8, "color": "w" if dark else "k"}
+            axis.text(column, row, tile.strip("."), **place)
     axis.set(xticks=[], yticks=[], title=title)
     axis.grid(False)
 
@@ -115,7 +118,7 @@ def draw_field(axis, rows, values, title, color_map, limits):
 def band(axis, x, rows, color, label):
     """Draw the median over seeds with the middle half."""
     low, middle, high = np.quantile(rows, (0.25, 0.5, 0.75), axis=1)
-    axis.plot(x, middle, "o-", ms=3, color=color, label=label)
+    axis.plot(x, middle, marker=MARKERS[color], ms=4, color=color, label=label)
     axis.fill_between(x, low, high, color=color, alpha=0.2, lw=0)
 
 
@@ -128,7 +131,7 @@ def main():
     path, weights = jax.jit(newton_path)(mdp, feature, counts)
     keys = jax.random.split(jax.random.key(0), SEEDS)
     learned = np.asarray(jax.jit(lambda keys: jax.lax.map(study, keys))(keys)).swapaxes(0, 1)
-    figure, axes = new_figure(3, 2, width=4.2, height=3.4)
+    figure, axes = new_figure(2, 3, width=4.2, height=3.4)
     often = solve.visitation(mdp, expert)
     title = f"visits of the walker, temperature {TEMPERATURE}"
     draw_field(axes[0], BEFORE, jnp.log10(often), title, "Blues", (-4, 0))

@@ -1,7 +1,7 @@
 """Draw agents that share a reward: improving in turn never lowers J, all at once can.
 
-Left: the two-agent game [[0, 1], [1, -2]] after one update of both, against C. Middle: the same
-update again and again. Right: a crowd of n agents rewarded by -(k - n/2 - 2)^2 for k acting, after
+First: the two-agent game [[0, 1], [1, -2]] after one update of both, against C. Second: the same
+update again and again. Third: a crowd of n agents rewarded by -(k - n/2 - 2)^2 for k acting, after
 one update with the paper's constant at gamma 0.5. `make theory-multi_agent`.
 """
 
@@ -9,8 +9,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.bounds.improvement_bounds import paper_constant
 from jaxrl_pg.theory.updates import constants, multi_agent
@@ -18,7 +19,7 @@ from jaxrl_pg.theory.updates import constants, multi_agent
 jax.config.update("jax_enable_x64", True)
 
 GAMMA = 0.5
-TOGETHER, IN_TURN, BEFORE = "tab:red", "tab:blue", "0.4"
+TOGETHER, IN_TURN, BEFORE = looks.VERMILLION, looks.BLUE, "0.4"
 
 
 def game():
@@ -115,7 +116,7 @@ def draw_crowd(axis):
         )
     axis.plot(counts, changes[:, 2], "o-", color=IN_TURN, label="in turn", ms=4)
     axis.plot(
-        counts, changes[:, 1], "s-", color="tab:green", label="at once, eps of joint actions", ms=4
+        counts, changes[:, 1], "s-", color=looks.GREEN, label="at once, eps of joint actions", ms=4
     )
     axis.plot(
         counts, changes[:, 0], "v-", color=TOGETHER, label="at once, eps of the agents' own", ms=4
@@ -132,7 +133,8 @@ def draw_crowd(axis):
 
 def main():
     """Draw the three panels."""
-    figure, axes = new_figure(3)
+    figure, axes = new_figure(2, 2)
+    axes[3].set_visible(False)
     draw_game(axes[0])
     draw_iterations(axes[1])
     draw_crowd(axes[2])

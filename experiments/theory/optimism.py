@@ -10,14 +10,15 @@ deterministic to random: what acting on either posterior loses of the best expec
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.soft import inference
 
 SAFE, RISKY = 0, 1
-BLUE, ORANGE, BLACK = "tab:blue", "tab:orange", "black"
+BLUE, ORANGE, BLACK = looks.BLUE, looks.ORANGE, "black"
 NUM, STATES, ACTIONS, HORIZON, TEMPERATURE = 1000, 8, 3, 5, 0.2
 
 

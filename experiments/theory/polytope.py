@@ -11,9 +11,10 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from figures import new_figure, save
 from simplex import path
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates import neighbours
 
@@ -28,7 +29,7 @@ METHODS = {
     "policy gradient, rate 2": (partial(neighbours.policy_gradient_step, learning_rate=2.0), 2000),
     "PPO, clip 0.2": (partial(neighbours.ppo_step, learning_rate=1.0, num_steps=30), 200),
 }
-COLORS = ("tab:green", "tab:blue", "tab:red", "tab:orange")
+COLORS = (looks.GREEN, looks.BLUE, looks.PURPLE, looks.VERMILLION)
 
 
 def problem():
@@ -67,7 +68,7 @@ def draw_paths(axis, some, name, step, num_steps, color):
         lost = max(lost, float(jnp.max(values[:-1] - values[1:])))
         left = (best - values) / (best - values[0])
         counts.append(int(jnp.argmax(jnp.all(left < 0.01, axis=1))))
-        axis.plot(*values.T, color=color, marker=".", ms=3, lw=1)
+        axis.plot(*values.T, color=color, gid="plain", marker=".", ms=3, lw=1)
         axis.plot(*values[:1].T, "o", color="k", ms=5)
     axis.plot(*best, "*", color="k", ms=10)
     print(f"{name:20s} steps: {counts}; the most a state lost in a step: {lost:.1e}")

@@ -11,15 +11,16 @@ the variational policy, which has to live with the slips as they come, takes the
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.soft import inference, posterior
 
 jax.config.update("jax_enable_x64", True)
 
-BLUE, ORANGE, GREEN, BLACK = "tab:blue", "tab:orange", "tab:green", "black"
+BLUE, ORANGE, GREEN, BLACK = looks.BLUE, looks.ORANGE, looks.GREEN, "black"
 FIELD = ("......", "S.##..", "..##..", ".....G")
 RIDGE = ("......", ".####.", "S....G", "#HHHH#")
 STEPS, SHORT, COLD, HOT, SLIP = 40, 13, 0.3, 1.0, 0.2
@@ -79,7 +80,9 @@ def draw_walks(axis, law, mdp, rows, seed):
     row, column = np.divmod(np.asarray(paths.state), len(rows[0]))
     shift = np.random.default_rng(seed).uniform(-0.3, 0.3, (2, WALKS, 1))
     for i in range(WALKS):
-        axis.plot(column[i] + shift[0, i], row[i] + shift[1, i], lw=1.2, alpha=0.75, zorder=2)
+        axis.plot(
+            column[i] + shift[0, i], row[i] + shift[1, i], lw=1.2, alpha=0.75, zorder=2, gid="plain"
+        )
 
 
 def draw_falloff(axis):
@@ -123,7 +126,7 @@ def draw_visits(axis, law, rows, title):
 
 def main():
     """Draw, and print the numbers shown."""
-    figure, axes = new_figure(4, 2, width=3.9)
+    figure, axes = new_figure(2, 4)
     plain = world(FIELD, 0.0)
     for axis, temperature in zip(axes[:2], (COLD, HOT), strict=True):
         draw_field(axis, FIELD)

@@ -11,15 +11,16 @@ best plan against an adversary that changes the rewards, within what a temperatu
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, solve
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.soft import robustness, soft_values
 
 jax.config.update("jax_enable_x64", True)
 
-BLUE, ORANGE, BLACK = "tab:blue", "tab:orange", "black"
+BLUE, ORANGE, BLACK = looks.BLUE, looks.ORANGE, "black"
 OPEN = ("....#....", "S........", "....#....", "....#...G", ".........")
 CLOSED = ("....#....", "S...#....", "....#....", "....#...G", ".........")
 GAMMA, SHOWN = 0.97, 0.05
@@ -72,7 +73,9 @@ def draw_visits(axis, rows, mdp, title):
     axis.imshow(np.log10(np.maximum(often, 1e-6)), cmap="Blues", vmin=-4, vmax=0)
     for row, line in enumerate(rows):
         for column, tile in enumerate(line):
-            axis.text(column, row, tile.strip("."), ha="center", va="center", fontsize=9)
+            color = "w" if often[row, column] > 0.1 else looks.INK
+            place = {"ha": "center", "va": "center", "fontsize": 9, "color": color}
+            axis.text(column, row, tile.strip("."), **place)
     axis.set(xticks=[], yticks=[], title=title)
     axis.grid(False)
 
@@ -83,7 +86,8 @@ def draw_returns(axes, hard, softs, known):
         axes[0].semilogx(TEMPERATURES, softs[:, which], color=color, label=f"soft, gate {name}")
         axes[0].axhline(hard[which], color=color, ls="--", lw=1, label=f"hard, gate {name}")
     axes[0].set(xlabel="temperature of the plan", ylabel="J", title="Planned for the open gate")
-    axes[0].legend()
+    axes[0].set_ylim(-0.05, 1.05)
+    axes[0].legend(loc="upper center", ncols=2)
     for chance, shade in zip(CHANCES, np.linspace(0.9, 0.2, len(CHANCES)), strict=True):
         mean = (1 - chance) * softs[:, 0] + chance * softs[:, 1]
         color = str(1 - shade)
@@ -97,7 +101,7 @@ def draw_returns(axes, hard, softs, known):
 def main():
     """Draw, and print the numbers shown."""
     hard, softs, noisy, known, worst = (np.asarray(x) for x in jax.jit(plans)())
-    figure, axes = new_figure(3, 2, width=4.4, height=3.2)
+    figure, axes = new_figure(2, 3, width=4.4, height=3.2)
     both = worlds()
     for which, (axis, rows, name) in enumerate(
         zip(axes[:2], (OPEN, CLOSED), ("open", "closed"), strict=True)

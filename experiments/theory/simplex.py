@@ -8,8 +8,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.updates import neighbours
 
@@ -29,6 +30,7 @@ METHODS = {
         400,
     ),
 }
+COLORS = looks.PURPLE, looks.BLUE, looks.VERMILLION
 
 
 def pull():
@@ -56,7 +58,7 @@ def lattice(count):
     return inner / inner.sum(1, keepdims=True)
 
 
-def draw_simplex(axis, name, step, num_steps):
+def draw_simplex(axis, name, step, num_steps, color):
     """Draw arrows of one step and paths from four starts; print the steps until p(best) > 0.95."""
     problem = pull()
     points = lattice(12)
@@ -74,8 +76,8 @@ def draw_simplex(axis, name, step, num_steps):
     walk = jax.jit(jax.vmap(partial(path, problem, step, num_steps)))
     paths = walk(STARTS[:, None, :])[:, :, 0]
     for line in paths:
-        axis.plot(*(line @ CORNERS).T, color="tab:red", lw=1.2, alpha=0.9)
-        axis.plot(*(line[:1] @ CORNERS).T, "o", color="tab:red", ms=4)
+        axis.plot(*(line @ CORNERS).T, color=color, lw=1.2, alpha=0.9, gid="plain")
+        axis.plot(*(line[:1] @ CORNERS).T, "o", color=color, ms=4)
     best = paths[:, :, 0] > 0.95
     reached = jnp.where(best.any(1), jnp.argmax(best, axis=1), -1)
     print(f"{name:40s} steps until p(best arm) > .95 from the four starts: {reached}")
@@ -111,9 +113,7 @@ def draw_square(axis):
     axis.figure.colorbar(filled, ax=axis, label="J")
     start = jnp.array([[0.9, 0.1], [0.92, 0.08]])
     best = float(jnp.vdot(problem.start, solve.policy_iteration(problem).value))
-    for color, (name, (step, num_steps)) in zip(
-        ("tab:blue", "tab:orange", "tab:green"), METHODS.items(), strict=True
-    ):
+    for color, (name, (step, num_steps)) in zip(COLORS, METHODS.items(), strict=True):
         line = jax.jit(partial(path, problem, step, num_steps))(start)
         objectives = jax.jit(jax.vmap(objective))(line)
         done = objectives > 0.99 * best
@@ -131,14 +131,14 @@ def draw_square(axis):
         title="Two states: staying pays .25, beyond pays 1\nfrom a policy that stays",
     )
     axis.grid(False)
-    axis.legend(loc="lower right", facecolor="white", frameon=True)
+    axis.legend(loc="lower right", facecolor="white", frameon=True, framealpha=1.0)
 
 
 def main():
     """Draw the four panels."""
     figure, axes = new_figure(2, 2, width=4.6, height=3.9)
-    for axis, (name, (step, num_steps)) in zip(axes, METHODS.items(), strict=False):
-        drawn = draw_simplex(axis, name, step, num_steps)
+    for axis, color, (name, (step, num_steps)) in zip(axes, COLORS, METHODS.items(), strict=False):
+        drawn = draw_simplex(axis, name, step, num_steps, color)
         figure.colorbar(drawn, ax=axis, label="length of a step", shrink=0.7, extend="max")
     draw_square(axes[3])
     save(figure, "simplex")

@@ -12,8 +12,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.builders import cliff_walk
@@ -27,9 +28,9 @@ EPSILON, RATE, GAMMA = 0.1, 0.25, 0.99
 START, GOAL, SHAPE = 36, 47, (4, 12)
 LEGEND = f"percent of {SEEDS} seeds' greedy paths; start left, goal right"
 BACKUPS = {
-    "SARSA": (td_control.sarsa, "tab:blue"),
-    "expected SARSA": (td_control.expected_sarsa, "tab:green"),
-    "Q-learning": (td_control.q_learning, "tab:red"),
+    "SARSA": (td_control.sarsa, looks.BLUE),
+    "expected SARSA": (td_control.expected_sarsa, looks.GREEN),
+    "Q-learning": (td_control.q_learning, looks.VERMILLION),
 }
 
 
@@ -117,8 +118,8 @@ def band(axis, time, rows, color, label):
 def main():
     """Draw, and print the numbers shown."""
     limits, time = exact(), STEPS * np.arange(1, RECORDS + 1) / 1_000
-    figure, axes = new_figure(3, 2, width=4.4, height=3.2)
-    figure.set_size_inches(13.2, 5.6)
+    figure, places = new_figure(2, 3, width=4.6, height=3.0)
+    axes = places[::2] + places[1::2]  # curves to the left, maps to the right
     print(f"{'':16} {'online return':>14} {'greedy J':>10} {'rms TD error':>17}")
     for i, (name, (backup, color)) in enumerate(BACKUPS.items()):
         course = learn(backup)

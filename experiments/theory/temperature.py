@@ -11,15 +11,16 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory.soft import soft_values
 
 NUM, STATES, ACTIONS = 200, 10, 4
 GAMMA, TEMPERATURE = 0.9, 0.2
 GAMMAS = (0.5, 0.9, 0.99)
-COLORS = ("tab:green", "tab:orange", "tab:blue")
+COLORS = (looks.GREEN, looks.ORANGE, looks.BLUE)
 SWEEPS, IMPROVEMENTS = 60, 8
 FLOOR = 1e-13
 
@@ -52,7 +53,7 @@ def distances(mdp):
 def draw_gaps(axis, temperatures, result):
     """Draw the median and range over MDPs of both gaps, under the bound."""
     names = ["soft - hard value", "reward lost by the soft-optimal policy"]
-    for column, (name, color) in enumerate(zip(names, ("tab:blue", "tab:orange"), strict=True)):
+    for column, (name, color) in enumerate(zip(names, (looks.BLUE, looks.ORANGE), strict=True)):
         low, middle, high = np.quantile(result[:, :, column], [0.0, 0.5, 1.0], axis=1)
         axis.plot(temperatures, middle, color=color, label=name, lw=1.8)
         axis.fill_between(temperatures, np.maximum(low, 1e-12), high, color=color, alpha=0.2, lw=0)
@@ -93,12 +94,12 @@ def draw_distances(axis, result):
     axis.plot([], color="grey", ls=":", lw=1.0, label=r"$\gamma^k$ times the first distance")
     axis.set(
         yscale="log",
-        ylim=(FLOOR, 1e6),
+        ylim=(FLOOR, 1e12),
         xlabel="iteration",
         ylabel="distance to the soft-optimal Q (median)",
         title="Soft policy iteration is done in a few",
     )
-    axis.legend(loc="upper right", ncols=2, fontsize=6.5)
+    axis.legend(loc="upper right", ncols=2, fontsize=7.5)
 
 
 def iterations_needed(distance, tolerance=1e-10):

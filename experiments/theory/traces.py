@@ -11,8 +11,9 @@ unbiased, and better in the end. The walk is that of Sutton and Barto 2018, figu
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory.learning import monte_carlo, traces
 from jaxrl_pg.theory.learning.traces import Episode
 
@@ -87,7 +88,7 @@ def draw_stays(axes):
     """Draw bias and error of the two kinds of Monte Carlo, and print some of them."""
     found, truth, number = stays(), 1 / (1 - STAY), np.arange(1, NUM + 1)
     error = np.sqrt(np.mean(np.square(found - truth), axis=1))
-    for row, name, color in ((0, "first visits", "tab:blue"), (1, "every visit", "tab:orange")):
+    for row, name, color in ((0, "first visits", looks.BLUE), (1, "every visit", looks.ORANGE)):
         axes[0].semilogx(number, found[row].mean(axis=0) - truth, color=color, label=name)
         axes[1].loglog(number, error[row], color=color, label=name)
     bias = -2 / (number + 1) * STAY / (2 * (1 - STAY))
@@ -107,7 +108,7 @@ def draw_stays(axes):
 
 def main():
     """Draw, and print the numbers shown."""
-    figure, axes = new_figure(3, 2, width=4.2, height=3.2)
+    figure, axes = new_figure(2, 3, width=4.2, height=3.2)
     print("kind: best error, at lambda and step size; the same of TD(0) and of lambda 1")
     for axis, (name, trace) in zip(axes, KINDS.items(), strict=False):
         found = walk_errors(trace)
@@ -119,7 +120,7 @@ def main():
         i, j = np.unravel_index(np.nanargmin(found), found.shape)
         ends = f"{np.nanmin(found[0]):.4f}, {np.nanmin(found[-1]):.4f}"
         print(f"{name}: {found[i, j]:.4f} at {DECAYS[i]}, {RATES[j]:.3f}; {ends}")
-    axes[0].legend(fontsize=7)
+    axes[2].legend(loc="upper right", ncols=2)
     draw_stays(axes[3:5])
     axes[5].set(xlabel="$\\lambda$", ylabel="error, best step size", title="The best of each")
     axes[5].legend()

@@ -10,8 +10,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from figures import new_figure, save
 
+from figures import new_figure, save
+from jaxrl_pg.figures import looks
 from jaxrl_pg.theory import builders, mdp, solve
 from jaxrl_pg.theory.learning import estimators
 
@@ -112,7 +113,7 @@ def lambdas(problem, logits, grid, wrong):
 def draw_bars(axis, variance):
     """Draw the total variances in the order of the list."""
     values = [float(getattr(variance, name)) for name in LABELS]
-    colors = ["tab:blue"] * 7 + ["tab:green"] * 2 + ["tab:red"]
+    colors = [looks.BLUE] * 7 + [looks.GREEN] * 2 + [looks.VERMILLION]
     axis.barh(list(LABELS.values()), values, color=colors)
     axis.set(xscale="log", xlim=(0.04, 8), xlabel="total variance of one trajectory's estimate")
     for i, value in enumerate(values):
@@ -132,18 +133,19 @@ def main():
     figure, axes = new_figure(2, 2, width=5.2, height=3.4)
     draw_bars(axes[0], result.variance)
     names = [f"{LABELS[x]}\nbelow {LABELS[y]}" for x, y in PAIRS]
-    axes[1].barh(names, 100 * often, color="tab:purple")
+    axes[1].barh(names, 100 * often, color=looks.PURPLE)
     for i, share in enumerate(often):
-        text = {"va": "center", "ha": "right", "color": "w", "fontsize": 8}
+        text = {"va": "center", "ha": "right", "color": "k", "fontsize": 8}
         axes[1].text(100 * share - 1, i, f"{share:.1%}", **text)
     axes[1].invert_yaxis()
     axes[1].tick_params(axis="y", labelsize=7)
     axes[1].grid(False, axis="y")
     axes[1].set(xlim=(0, 100), xlabel="percent of 10,000 random MDPs")
     axes[1].set_title("Rules of thumb, not laws: less variance how often")
+    colors = looks.BLUE, looks.VERMILLION, looks.GREEN
     for i, (name, style) in enumerate((("raw", "-"), ("option_1", "-"), ("option_2", "--"))):
         label = "no discount" if name == "raw" else LABELS[name]
-        axes[2].plot(gammas, turned[:, i], style, label=label, color=f"C{(0, 3, 2)[i]}")
+        axes[2].plot(gammas, turned[:, i], style, label=label, color=colors[i])
     axes[2].set(xlabel=r"discount $\gamma$", ylabel="degrees from the gradient")
     axes[2].set_title("Only option 2 is the gradient of the discounted return")
     axes[2].legend()

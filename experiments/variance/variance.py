@@ -7,6 +7,7 @@ the least noisy unbiased estimators over all batches of 32. Writes `variance.png
 beside this file.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -15,16 +16,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import matplotlib as mpl
 import numpy as np
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+sys.path.append(str(Path(__file__).parents[1]))
+import pictures
 
 import jaxrl_pg
 from jaxrl_pg import actor_critic, reinforce
 from jaxrl_pg.components import normalize, on_policy, optim, rollout
 from jaxrl_pg.envs import from_mdp
+from jaxrl_pg.figures import canvas, looks
 from jaxrl_pg.ops import returns
 from jaxrl_pg.theory import mdp, solve
 from jaxrl_pg.theory.learning import estimators
@@ -276,28 +277,24 @@ def study(problem: Problem) -> dict[int, dict[str, Row]]:
 
 def draw(studies: dict[str, dict[int, dict[str, Row]]]) -> None:
     """Draw variance, signal-to-noise ratio and cosine against the batch size, one row a problem."""
-    style = {
-        "axes.grid": True,
-        "grid.alpha": 0.3,
-        "font.size": 9,
-        "figure.constrained_layout.use": True,
-    }
-    mpl.rcParams.update(style)
-    figure, axes = plt.subplots(len(studies), 3, figsize=(12, 4 * len(studies)), squeeze=False)
-    colours = plt.get_cmap("tab20")(np.linspace(0, 1, len(KINDS)))
-    for row, (title, rows) in zip(axes, studies.items(), strict=True):
-        for axis, name in zip(row, ("variance", "snr", "cosine"), strict=True):
-            for colour, kind in zip(colours, KINDS, strict=True):
+    figure, axes = pictures.new_figure(2, 3, 4.8, 3.9)
+    styles = {}
+    for objective, dash in ((SUM, looks.SOLID), (DISCOUNTED, looks.DASHED)):
+        names = [name for name, kind in KINDS.items() if kind.objective == objective]
+        turns = zip(names, looks.assign(dict.fromkeys(names, "")).values(), strict=True)
+        styles |= {name: look._replace(dash=dash) for name, look in turns}
+    columns = dict(zip(studies, (axes[::2], axes[1::2]), strict=True))
+    for title, rows in studies.items():
+        for axis, name in zip(columns[title], ("variance", "snr", "cosine"), strict=True):
+            for kind in KINDS:
                 values = [getattr(rows[n][kind], name) for n in SIZES]
-                line = "-" if KINDS[kind].objective == SUM else "--"
-                axis.plot(SIZES, values, line, marker="o", ms=3, color=colour, label=kind)
+                axis.plot(SIZES, values, label=kind, **styles[kind].line())
             axis.set_xscale("log", base=2)
             axis.set_yscale("linear" if name == "cosine" else "log")
             axis.set_xlabel("episodes in a batch")
             axis.set_title(f"{title}: {LABELS[name]}")
-    axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    figure.savefig(FOLDER / "variance.png", dpi=130)
-    plt.close(figure)
+    canvas.add_legend(figure)
+    pictures.save(figure, FOLDER / "variance.png")
 
 
 LABELS = {

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxrl_pg import config as config
     from jaxrl_pg import envs as envs
     from jaxrl_pg import export as export
+    from jaxrl_pg import figures as figures
     from jaxrl_pg import files as files
     from jaxrl_pg import ops as ops
     from jaxrl_pg import report as report
@@ -98,6 +99,7 @@ _ROOMS = (
     "config",
     "envs",
     "export",
+    "figures",
     "files",
     "ops",
     "report",

@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, dataclass_t
 import jax
 import numpy as np
 
+from jaxrl_pg.config_text import ListsFields, short_repr
 from jaxrl_pg.fields import (
     Fraction,
     Positive,
@@ -77,7 +78,10 @@ class PytreeDataclass:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Make a dataclass and a pytree of the subclass."""
         super().__init_subclass__(**kwargs)
-        data: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+        about = cls.__dict__.get("__doc__") or cls.__name__
+        data: Any = dataclasses.dataclass(frozen=True, kw_only=True, repr=False)(cls)
+        data.__doc__ = ListsFields(about)
+        data.__repr__ = cls.__dict__.get("__repr__", short_repr)  # before that of a mixin
         init = data.__init__
 
         @functools.wraps(init)

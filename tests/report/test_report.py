@@ -39,8 +39,9 @@ VOID = {"meta", "link", "img"}
 
 
 @pytest.fixture(autouse=True)
-def _few_resamples(monkeypatch):
+def _few_resamples(monkeypatch, tmp_path):
     monkeypatch.setattr(summary, "_NUM_RESAMPLES", 100)
+    monkeypatch.chdir(tmp_path)  # where a comparison of several folders is written
 
 
 def rows_of(env, finals, study="main", agent="ppo", steps=(100, 200), **hyper):
@@ -335,15 +336,19 @@ def test_latex_is_plain_and_escaped(tmp_path):
 
 def test_figures_are_files_and_old_ones_go(written, tmp_path):
     found = {path.name for path in written.parent.iterdir()}
-    pictures = {f"{key}.png" for key in ("curves", "profiles", "improvement", "sensitivity")}
+    keys = ("curves", "profiles", "improvement", "sensitivity")
+    begins = {"png": b"\x89PNG\r\n", "pdf": b"%PDF"}
+    pictures = {f"{key}.{kind}": begin for kind, begin in begins.items() for key in keys}
     assert found == {*pictures, "report.html", "table.md", "table.tex"}
-    for name in pictures:
-        assert (written.parent / name).read_bytes().startswith(b"\x89PNG\r\n")
+    for name, begin in pictures.items():
+        assert (written.parent / name).read_bytes().startswith(begin)
     (tmp_path / "sensitivity.png").write_bytes(b"old")
+    (tmp_path / "sensitivity.pdf").write_bytes(b"old")
     (tmp_path / "mine.png").write_bytes(b"kept")
     report.write([sweep(tmp_path / "x", rows_of("Pole", [1, 2]))], tmp_path)
-    names = {path.name for path in tmp_path.glob("*.png")}
-    assert names == {"curves.png", "profiles.png", "mine.png"}  # one setting: nothing to compare
+    names = {path.name for path in tmp_path.glob("*.p*")}
+    drawn = {"curves.png", "curves.pdf", "profiles.png", "profiles.pdf"}
+    assert names == {*drawn, "mine.png"}  # one setting: nothing to compare
 
 
 def test_names_that_are_markup_stay_text(tmp_path):
@@ -359,6 +364,38 @@ def test_names_that_are_markup_stay_text(tmp_path):
     text = (path.parent / "table.md").read_text()
     assert r"a\|b\</td>" in text
     assert r"\_c\*d\*" in text
+
+
+def test_of_one_seed_nothing_is_said_but_its_return(tmp_path):
+    rows = [*rows_of("Pole", [3], study="a"), *rows_of("Pole", [5], study="b", agent="sac")]
+    path = report.write([sweep(tmp_path / "x", rows)])
+    assert {file.stem for file in path.parent.glob("*.png")} == {"curves"}
+    (header, *lines), *others = [markdown_rows(path.parent / "table.md")]
+    assert header == ["environment", "study", "agent", "return", "steps"]
+    assert [line[3] for line in lines] == ["5.00", "3.00"]
+    assert not others
+    page = Page(path.read_text())
+    assert "one seed, no interval" in page.text
+    for word in ("IQM", "95% interval", "Probability of improvement"):
+        assert word not in page.cells
+    # Beside settings of several seeds, one seed is left out where an interval is needed.
+    more = [*rows, *rows_of("Pole", [7, 8, 9], study="c", agent="td3")]
+    path = report.write([sweep(tmp_path / "y", more)])
+    assert {file.stem for file in path.parent.glob("*.png")} == {"curves", "profiles"}
+    assert len(re.findall("(?m)^## ", (path.parent / "table.md").read_text())) == 1
+
+
+def test_a_comparison_lands_beside_the_runs_it_compares(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    a, b = (sweep(tmp_path / "runs" / name, rows_of("Pole", [1])) for name in "ab")
+    same = sweep(tmp_path / "runs" / "other" / "a", rows_of("Pole", [2]))
+    monkeypatch.setattr(report, "figures", lambda results: [])
+    assert report.write([a]) == a / "report" / "report.html"
+    assert report.write([a, b]) == Path("reports", "a_vs_b", "report.html")
+    # Folders of the same name: a checksum says which they are, whatever else is compared.
+    assert re.fullmatch(r"reports/a_and_1_more-[0-9a-f]{8}/.*", str(report.write([a, same])))
+    assert not (b / "report").exists()
+    assert report.write([a, b], tmp_path / "mine") == tmp_path / "mine" / "report.html"
 
 
 # --- axes ---------------------------------------------------------------------------------------
@@ -451,6 +488,12 @@ class Page(html.parser.HTMLParser):
         return cells[width + cells.index(name) :: width]
 
 
+def tag_of_panel(tags, at):
+    """Return how many images follow the tag at a place."""
+    after = [tag for tag, _ in tags[at + 1 :]]
+    return next((i for i, tag in enumerate(after) if tag != "img"), len(after))
+
+
 def test_the_page_stands_alone(written):
     page = Page(written.read_text())
     for tag, attrs in page.tags:
@@ -465,11 +508,17 @@ def test_the_page_stands_alone(written):
     links = {attrs["href"][1:] for tag, attrs in page.tags if tag == "a"}
     assert links <= ids
     assert {"curves", "sensitivity", "settings", "sources"} <= links
-    pictures = [attrs["src"] for tag, attrs in page.tags if tag == "img"]
-    names = ("curves", "profiles", "improvement", "sensitivity")
-    for data, name in zip(pictures, names, strict=True):
-        png = base64.b64decode(data.removeprefix("data:image/png;base64,"), validate=True)
-        assert png == (written.parent / f"{name}.png").read_bytes()
+    begins = "data:image/svg+xml;base64,"
+    for picture in [attrs["src"] for tag, attrs in page.tags if tag == "img"]:
+        svg = base64.b64decode(picture.removeprefix(begins), validate=True).decode()
+        assert "prefers-color-scheme:dark" in svg
+        drawn = re.findall(r"(?:fill|stroke): ([^;\"]+)", svg)
+        assert "#1d2126" not in drawn  # ink is dark on paper, and light in the dark
+    # Two environments have a panel each in every figure; profiles and chances one for both.
+    figures = [(attrs["class"], i) for i, (tag, attrs) in enumerate(page.tags) if tag == "figure"]
+    assert [kind for kind, _ in figures] == ["panels"] * 4
+    panels = [tag_of_panel(page.tags, at) for _, at in figures]
+    assert panels == [2, 3, 3, 2]
 
 
 def test_the_page_says_how_it_was_made(written):
@@ -527,7 +576,7 @@ def browse(path, tmp_path):
 PROBE = """<script>
 const names = performance.getEntriesByType("resource").map((entry) => entry.name);
 console.log("requested", names.filter((name) => !name.startsWith("data:")).length);
-console.log("pictures", Array.from(document.images).filter((x) => x.naturalWidth > 500).length);
+console.log("pictures", Array.from(document.images).filter((x) => x.naturalWidth > 30).length);
 for (const name of CLICKS) {
   Array.from(document.querySelectorAll("#table-settings button"))
     .find((x) => x.textContent === name).click();
@@ -559,7 +608,7 @@ def test_clicks_sort_and_reverse_and_nothing_is_fetched(written, tmp_path):
     assert page.column("table-settings", "environment") == ["Hill", "Hill", "Pole", "Pole"]
     assert page.column("table-settings", "IQM") == ["-250.0", "-100.0", "4.5", "10.5"]
     said = [re.search(r'"(.*)", source', line).group(1) for line in console]
-    assert said == ["requested 0", "pictures 4", "address #sort=settings.environment"]
+    assert said == ["requested 0", "pictures 14", "address #sort=settings.environment"]
 
 
 # --- weight -------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ class ReportFlags:
     """Write figures, tables and a page about sweeps and runs."""
 
     out: str | None = None
-    """the folder to write into; `report` in the first one unless given"""
+    """the folder to write into; else `report` in the one RUN, or `reports/A_vs_B` of several"""
     jsonl: bool = False
     """write a file of rows for each agent as well"""
     tensorboard: bool = False

@@ -45,12 +45,12 @@ def make(name: str) -> Any:
     """Make an environment by the path of its class; the same name is the same object.
 
     Args:
-        name: `python:module:Class`, with `?option=value&...` for the class's arguments. A function
-            that returns an environment will do as well, and so will an environment.
+        name: `python:module:Class`, with `?option=value&...` for the class's arguments. An
+            environment will do as well.
 
     Raises:
         ValueError: in one line, for a module that is not there or cannot be imported, for a name
-            that it does not have, or for arguments that the class does not take.
+            that it does not have or that is no environment's, or for arguments that the class does not take.
     """
     path, mark, query = name.partition("?")
     module_name, colon, attribute = path.removeprefix(f"{PREFIX}:").partition(":")
@@ -67,8 +67,13 @@ def make(name: str) -> Any:
             there = nearest(attribute, classes) if classes else "it has no class"
             raise ValueError(f"env={name!r}: {module_name} has no {attribute!r}: {there}")
         found, options = getattr(module, attribute), _options(name, query) if mark else {}
-        is_environment = not isinstance(found, type) and hasattr(found, "step_env")
-        if is_environment or not callable(found):
+        if not (hasattr(found, "step_env") and hasattr(found, "reset_env")):
+            # Nothing else is called: the name may stand in a folder that somebody else has made.
+            raise ValueError(
+                f"env={name!r}: {attribute} has no reset_env and step_env: give an environment's "
+                "class"
+            )
+        if not isinstance(found, type):
             if options:
                 raise ValueError(f"env={name!r}: {attribute} is an object and takes no options")
             return found

@@ -18,7 +18,7 @@ from jaxrl_pg.files.folders import (
 )
 from jaxrl_pg.files.growing import GrowingFile
 from jaxrl_pg.files.locking import LOCK_NAMES, Lock, lock, require_writable, unwritable
-from jaxrl_pg.files.names import as_path, file_name, is_leftover
+from jaxrl_pg.files.names import MAX_BYTES, as_path, file_name, is_leftover
 from jaxrl_pg.files.opening import (
     Identity,
     identity,
@@ -34,6 +34,7 @@ from jaxrl_pg.lazy import submodule
 
 __all__ = [
     "LOCK_NAMES",
+    "MAX_BYTES",
     "GrowingFile",
     "HeldFolder",
     "Identity",

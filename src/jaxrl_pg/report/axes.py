@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from jaxrl_pg.figures import canvas, looks
+from jaxrl_pg.figures.looks import Look
 from jaxrl_pg.report import statistics
 from jaxrl_pg.report.escaping import one_line
 from jaxrl_pg.report.summary import Summary, curve, improvement, interval
 
 __all__ = [
-    "PALETTE",
     "Styles",
     "draw_chances",
     "draw_curves",
@@ -22,35 +23,24 @@ __all__ = [
     "wrapped",
 ]
 
-Styles = dict[str, dict[str, Any]]
+Styles = Mapping[str, Look]  # by label
 
 _WIDE = 30  # numbers that span more than this get a logarithmic axis
 
-PALETTE = (
-    "#c8501e",
-    "#2f6db3",
-    "#3a9a5b",
-    "#8d5fb8",
-    "#d99a1c",
-    "#1fa3a8",
-    "#c2477f",
-    "#6b6b6b",
-)
-
 
 def draw_curves(summaries: Sequence[Summary], env: str, styles: Styles, axes: Any) -> None:
-    """Draw the learning curve of each setting, with its band."""
+    """Draw the learning curve of each setting, with its band where it has several seeds."""
     for summary in summaries:
-        style, band, steps = styles[summary.label], curve(summary), summary.setting.timesteps
-        marker = "o" if len(steps) <= 25 else ""
-        axes.plot(steps, band.value, marker=marker, ms=3, lw=1.8, **style)
+        look, band, steps = styles[summary.label], curve(summary), summary.setting.timesteps
+        every = max(1, len(steps) // 8)
+        axes.plot(steps, band.value, markevery=every, label=wrapped(summary.label), **look.line())
         if len(steps) == 1:
-            axes.vlines(steps, band.low, band.high, color=style["color"], lw=1.2)
+            axes.vlines(steps, band.low, band.high, color=look.colour, lw=1.2)
         else:
-            axes.fill_between(steps, band.low, band.high, color=style["color"], alpha=0.16, lw=0)
+            axes.fill_between(steps, band.low, band.high, color=look.colour, alpha=0.2, lw=0)
     _finish(axes, env, "environment steps", "return")
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter(_short)
+    canvas.in_steps(axes.xaxis)
 
 
 def draw_profiles(
@@ -66,11 +56,18 @@ def draw_profiles(
     margin = 0.04 * (high - low) or 0.05 * max(1.0, abs(high))
     levels = np.linspace(low - margin, high + margin, 201)
     for label, scores in lines:
-        style = styles[label]
+        look = styles[label]
         band = interval(scores, lambda some: statistics.profile(some, levels))
-        axes.plot(levels, band.value, lw=1.8, drawstyle="steps-post", **style)
+        axes.plot(
+            levels,
+            band.value,
+            markevery=len(levels) // 8,
+            drawstyle="steps-post",
+            label=wrapped(label),
+            **look.line(),
+        )
         axes.fill_between(
-            levels, band.low, band.high, step="post", color=style["color"], alpha=0.14, lw=0
+            levels, band.low, band.high, step="post", color=look.colour, alpha=0.2, lw=0
         )
     _finish(axes, title, xlabel, "share of seeds above")
     axes.set_ylim(-0.02, 1.04)
@@ -85,13 +82,11 @@ def draw_chances(lines: Sequence[tuple[str, list[np.ndarray]]], title: str, axes
     pairs = [(a, b) for i, a in enumerate(lines) for b in lines[i + 1 :]]
     for row, ((first, x), (second, y)) in enumerate(pairs):
         chance = improvement(x, y)
-        axes.hlines(row, chance.low, chance.high, color=PALETTE[1], lw=9, alpha=0.3)
-        axes.plot(chance.value, row, "o", color=PALETTE[1], ms=7, clip_on=False, zorder=3)
+        axes.hlines(row, chance.low, chance.high, color=looks.BLUE, lw=9, alpha=0.35)
+        axes.plot(chance.value, row, "o", color=looks.BLUE, ms=7, clip_on=False, zorder=3)
         words = f"{first} > {second}"
-        axes.annotate(
-            wrapped(words, 60), (0.01, row), (0, 9), textcoords="offset points", fontsize=9
-        )
-    axes.axvline(0.5, color="0.4", lw=1, ls=":")
+        axes.annotate(wrapped(words), (0.01, row), (0, 9), textcoords="offset points", fontsize=9)
+    axes.axvline(0.5, color=looks.INK, lw=1, ls=":")
     _finish(axes, title, "probability", "")
     axes.set_xlim(0, 1)
     axes.set_ylim(len(pairs) - 0.4, -0.9)
@@ -103,22 +98,22 @@ def _draw_chance_table(
     lines: Sequence[tuple[str, list[np.ndarray]]], title: str, axes: Any
 ) -> None:
     chances = np.array([[float(statistics.improvement(x, y)) for _, y in lines] for _, x in lines])
-    axes.imshow(chances, cmap="RdBu", vmin=0, vmax=1, aspect="auto")
+    axes.pcolormesh(chances, cmap="RdBu", vmin=0, vmax=1)
+    axes.invert_yaxis()
     for (row, column), chance in np.ndenumerate(chances):
         if row != column:
             color = "white" if abs(chance - 0.5) > 0.3 else "black"
-            axes.text(
-                column, row, f"{chance:.2f}", ha="center", va="center", fontsize=8, color=color
-            )
-    names = [wrapped(label, 26) for label, _ in lines]
-    axes.set_yticks(
-        range(len(names)), [f"{name}  {i}" for i, name in enumerate(names, 1)], fontsize=8
-    )
-    axes.set_xticks(range(len(names)), [str(i) for i in range(1, len(names) + 1)], fontsize=8)
+            place = {"ha": "center", "va": "center", "fontsize": 9, "color": color}
+            axes.text(column + 0.5, row + 0.5, f"{chance:.2f}", **place)
+    names = [wrapped(label, 24) for label, _ in lines]
+    places = np.arange(len(names)) + 0.5
+    axes.set_yticks(places, [f"{name}  {i}" for i, name in enumerate(names, 1)], fontsize=9)
+    axes.set_xticks(places, [str(i) for i in range(1, len(names) + 1)], fontsize=9)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(one_line(title), loc="left", fontsize=11, parse_math=False)
-    axes.set_xlabel("probability that row > column", fontsize=9)
+    axes.grid(False)
+    axes.set_title(one_line(title), parse_math=False)
+    axes.set_xlabel("probability that row > column")
 
 
 def draw_sensitivity(summaries: Sequence[Summary], env: str, name: str, axes: Any) -> None:
@@ -128,17 +123,19 @@ def draw_sensitivity(summaries: Sequence[Summary], env: str, name: str, axes: An
     belongs to one setting and other hyper-parameters differ too, as in a random search.
     """
     agents = sorted({s.setting.agent for s in summaries})
-    dash = "-" if all(_is_number(s.setting.hyper.get(name)) for s in summaries) else ""
+    scale = all(_is_number(s.setting.hyper.get(name)) for s in summaries)
     positions, ticks = _positions([s.setting.hyper.get(name) for s in summaries])
-    for i, agent in enumerate(agents):
+    styles = looks.assign({agent: agent for agent in agents})
+    for agent in agents:
         its_own = [s for s in summaries if s.setting.agent == agent]
         values = [s.setting.hyper.get(name) for s in its_own]
         if len(set(values)) < 2:
             continue
-        color = PALETTE[i % len(PALETTE)]
+        look = styles[agent]
         at = [positions[value] for value in values]
         scores = [float(s.iqm.value) for s in its_own]
-        axes.plot(at, scores, "o", color=color, ms=3.5, alpha=0.45, label=None, mew=0)
+        dots = {"color": look.colour, "ms": 3.5, "alpha": 0.45, "mew": 0}
+        axes.plot(at, scores, look.marker, **dots)
         every_value = sorted(set(values), key=lambda value: positions[value])
         others = [other for other in its_own[0].setting.hyper if other != name]
         others_vary = any(_varies(other, its_own) for other in others)
@@ -151,13 +148,13 @@ def draw_sensitivity(summaries: Sequence[Summary], env: str, name: str, axes: An
             )
             for value in every_value
         ]
-        style = {"color": color, "label": wrapped(agent), "linestyle": dash}
+        style = {**look.line(), "label": wrapped(agent)} | ({} if scale else {"linestyle": ""})
         _draw_line([positions[value] for value in every_value], bands, style, axes)
     _finish(axes, env, name, "final return")
     if ticks is None:
         _set_scale(sorted(positions.values()), axes)
     else:
-        axes.set_xticks(list(positions.values()), [wrapped(x) for x in ticks], fontsize=9)
+        axes.set_xticks(list(positions.values()), [wrapped(x) for x in ticks])
         axes.set_xlim(-0.5, len(ticks) - 0.5)
 
 
@@ -172,7 +169,7 @@ def _set_scale(numbers: Sequence[float], axes: Any) -> None:
         axes.set_xscale("log")
         places = np.log(places)
     if len(places) <= 8 and np.diff(places).min() > 0.09 * (places[-1] - places[0]):
-        axes.set_xticks(numbers, [f"{x:.3g}" for x in numbers], fontsize=9)
+        axes.set_xticks(numbers, [f"{x:.3g}" for x in numbers])
         axes.set_xticks([], minor=True)
 
 
@@ -188,8 +185,7 @@ def _draw_line(
 ) -> None:
     values = np.array([float(band.value) for band in bands])
     reach = np.array([[band.value - band.low, band.high - band.value] for band in bands]).T
-    reach = np.nan_to_num(np.maximum(reach, 0))
-    axes.errorbar(at, values, reach, marker="o", ms=5, lw=1.8, elinewidth=1.4, capsize=3, **style)
+    axes.errorbar(at, values, np.maximum(reach, 0), elinewidth=1.4, capsize=3, **style)
 
 
 def _positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str] | None]:
@@ -206,19 +202,10 @@ def _positions(values: Sequence[Any]) -> tuple[dict[Any, float], list[str] | Non
     return {x: float(i) for i, x in enumerate(ordered)}, names
 
 
-def _short(count: float, _: int) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= size:
-            return f"{count / size:g}{unit}"
-    return f"{count:g}"
-
-
 def _finish(axes: Any, title: str, xlabel: str, ylabel: str) -> None:
-    axes.set_title(one_line(title), loc="left", fontsize=11, parse_math=False)
+    axes.set_title(one_line(title), parse_math=False)
     axes.set_xlabel(one_line(xlabel), parse_math=False)
     axes.set_ylabel(ylabel)
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
 
 
 def wrapped(label: str, width: int = 46) -> str:

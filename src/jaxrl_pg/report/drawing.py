@@ -1,23 +1,18 @@
-"""The figures of a report, as PNG: curves, profiles, probabilities of improvement, sensitivity.
-
-The only part of the report that knows matplotlib, which is imported when a figure is drawn.
-"""
+"""The figures of a report: curves, profiles, probabilities of improvement, sensitivity."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from jaxrl_pg.figures import canvas, looks
 from jaxrl_pg.report.axes import (
-    PALETTE,
     Styles,
     draw_chances,
     draw_curves,
     draw_profiles,
     draw_sensitivity,
-    wrapped,
 )
 from jaxrl_pg.report.summary import Results, Summary
 
@@ -26,8 +21,7 @@ __all__ = ["Figure", "figures"]
 _MAX_SETTINGS = 8  # drawn in one set of axes
 _MAX_AXES = 24
 _COLUMNS = 3
-_DPI = 150
-_DASHES = ("-", "--", ":", "-.")
+_ALONE = 5.0, 3.6  # inches of axes that have a figure for themselves
 
 Draw = Callable[[Any], None]
 
@@ -36,41 +30,57 @@ class Figure(NamedTuple):
     """A drawn figure.
 
     Attributes:
-        key: short name; that of the file without .png.
+        key: short name; that of its files without .png and .pdf.
         title: title, one line.
         note: what is drawn.
-        png: the file's bytes.
-        width: width in CSS pixels.
+        png: the bytes of the PNG, all axes and the legend together.
+        pdf: the same as PDF.
+        panels: each set of axes as SVG, for a page, which lays them out as it is wide.
+        legend: the label and the sample line, as SVG, of each line; empty if there is one only.
     """
 
     key: str
     title: str
     note: str
     png: bytes
-    width: int
+    pdf: bytes
+    panels: list[str]
+    legend: list[tuple[str, str]]
 
 
 def figures(results: Results) -> list[Figure]:
-    """Draw every figure for which the results suffice."""
+    """Draw every figure for which the results suffice.
+
+    One seed has a curve and a return, and nothing else can be said of it: no interval, no profile,
+    no probability that it improves on another.
+    """
     styles = _styles(results)
+    curves = (
+        "Interquartile mean over seeds of the evaluations' mean return; the band is its 95% "
+        "stratified-bootstrap interval. A setting with one seed has none."
+    )
+    if not results.has_intervals:
+        curves = "Mean return of the evaluations of one seed: another seed may do otherwise."
     drawn = [
         _figure(
             "curves",
             "Learning curves",
-            "Interquartile mean over seeds of the evaluations' mean return; the band is its 95% "
-            f"stratified-bootstrap interval.{_best_only(results)}",
+            curves + _best_only(results),
             [partial(draw_curves, some, env, styles) for env, some in _drawn(results).items()],
+            styles,
         )
     ]
-    drawn.append(
-        _figure(
-            "profiles",
-            "Performance profiles",
-            "The share of seeds whose final return lies above each level, with 95% bands: higher "
-            f"is better everywhere.{_best_only(results)}",
-            _profile_axes(results, styles),
+    if results.has_intervals:
+        drawn.append(
+            _figure(
+                "profiles",
+                "Performance profiles",
+                "The share of seeds whose final return lies above each level, with 95% bands: "
+                f"higher is better everywhere.{_best_only(results)}",
+                _profile_axes(results, styles),
+                styles,
+            )
         )
-    )
     chances = _improvement_axes(results)
     if chances:
         drawn.append(
@@ -80,6 +90,7 @@ def figures(results: Results) -> list[Figure]:
                 "How likely a seed of one setting returns more than a seed of another, ties "
                 f"counting half; 0.5 is no difference.{_best_only(results)}",
                 chances,
+                {},
                 height=0.55 if max(map(len, results.by_env.values())) == 2 else 1.0,
             )
         )
@@ -90,8 +101,10 @@ def figures(results: Results) -> list[Figure]:
                 "sensitivity",
                 "Sensitivity",
                 "Final return by hyper-parameter. The line is the interquartile mean over all "
-                "seeds of all settings with that value, with its 95% interval; dots are settings.",
+                "seeds of all settings with that value, with its 95% interval where these are "
+                "several; dots are settings.",
                 sensitive,
+                looks.assign({s.setting.agent: s.setting.agent for s in results.summaries}),
                 columns=min(_COLUMNS, len(results.by_env)) if len(results.by_env) > 1 else _COLUMNS,
             )
         )
@@ -103,45 +116,25 @@ def _figure(
     title: str,
     note: str,
     draws: Sequence[Draw],
+    styles: Styles,
     columns: int = _COLUMNS,
     height: float = 1.0,
 ) -> Figure:
     """Lay out a set of axes for each drawing, and one legend for all of them."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Canvas
-
     if len(draws) > _MAX_AXES:
         note += f" Shown are the first {_MAX_AXES} of {len(draws)}."
         draws = draws[:_MAX_AXES]
     columns = min(columns, len(draws))
     lines = -(-len(draws) // columns)
-    size = {1: (7.2, 4.4), 2: (5.4, 3.9), 3: (4.2, 3.3)}[columns]
-    inches = size[0] * columns, size[1] * lines * height
-    figure = Canvas(dpi=_DPI, layout="constrained")
-    legend: dict[str, Any] = {}
-    for number, draw in enumerate(draws, start=1):
-        axes = figure.add_subplot(lines, columns, number)
-        axes.spines[["top", "right"]].set_visible(False)
-        draw(axes)
-        handles, labels = axes.get_legend_handles_labels()
-        legend.update((x, h) for x, h in zip(labels, handles, strict=True) if x not in legend)
-    high = inches[1]
-    if len(legend) > 1:
-        longest = max(len(line) for label in legend for line in label.split("\n"))
-        across = max(1, min(len(legend), int(inches[0] * 11 / (longest + 6))))
-        high += 0.19 * -(-len(legend) // across) * max(x.count("\n") + 1 for x in legend)
-        figure.legend(
-            legend.values(),
-            legend,
-            loc="outside lower center",
-            ncols=across,
-            frameon=False,
-            fontsize=9,
-        )
-    figure.set_size_inches(inches[0], high)
-    file = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(file)
-    return Figure(key, title, note, file.getvalue(), round(96 * inches[0]))
+    width, one_high = _ALONE if len(draws) == 1 else canvas.PANEL
+    with canvas.style():
+        figure = canvas.new(columns, lines, (width, one_high * height))
+        for number, draw in enumerate(draws, start=1):
+            draw(figure.add_subplot(lines, columns, number))
+        shown = canvas.add_legend(figure)
+        legend = [(label, canvas.swatch(look)) for label, look in styles.items()] if shown else []
+    png, pdf = canvas.png(figure), canvas.pdf(figure)
+    return Figure(key, title, note, png, pdf, canvas.panels(figure), legend)
 
 
 def _drawn(results: Results) -> dict[str, list[Summary]]:
@@ -159,26 +152,38 @@ def _best_only(results: Results) -> str:
 
 
 def _styles(results: Results) -> Styles:
-    """Return a colour and a dash for every label, the same in every figure."""
-    labels = dict.fromkeys(s.label for some in _drawn(results).values() for s in some)
-    labels |= dict.fromkeys(across.label for across in results.across)
-    return {
-        label: {
-            "color": PALETTE[i % len(PALETTE)],
-            "linestyle": _DASHES[i // len(PALETTE) % len(_DASHES)],
-            "label": wrapped(label),
-        }
-        for i, label in enumerate(labels)
-    }
+    """Return the look of every label, the same in every figure."""
+    methods = {s.label: _method(s) for some in _drawn(results).values() for s in some}
+    return looks.assign(methods | {x.label: methods.get(x.label, x.label) for x in results.across})
+
+
+def _method(summary: Summary) -> str:
+    """Return whose look a setting has: that of a study such as `V-MPO`, or of its agent."""
+    return summary.label if looks.known(summary.label) else summary.setting.agent
+
+
+def _seeded(some: Sequence[Summary]) -> list[tuple[str, list[Any]]]:
+    """Return label and scores of the settings with several seeds."""
+    return [(s.label, [s.scores]) for s in some if len(s.scores) > 1]
+
+
+def _across(results: Results) -> list[tuple[str, list[Any]]]:
+    """Return label and scores of those settings that have several seeds in every environment."""
+    return [
+        (across.label, across.scores)
+        for across in results.across[:_MAX_SETTINGS]
+        if all(len(task) > 1 for task in across.scores)
+    ]
 
 
 def _profile_axes(results: Results, styles: Styles) -> list[Draw]:
     draws: list[Draw] = []
     for env, some in _drawn(results).items():
-        lines = [(s.label, [s.scores]) for s in some]
-        draws.append(partial(draw_profiles, lines, env, "final return", styles))
-    if results.across:
-        lines = [(across.label, across.scores) for across in results.across[:_MAX_SETTINGS]]
+        lines = _seeded(some)
+        if lines:
+            draws.append(partial(draw_profiles, lines, env, "final return", styles))
+    lines = _across(results)
+    if lines:
         name = "all environments"
         draws.append(partial(draw_profiles, lines, name, "normalised final return", styles))
     return draws
@@ -187,10 +192,10 @@ def _profile_axes(results: Results, styles: Styles) -> list[Draw]:
 def _improvement_axes(results: Results) -> list[Draw]:
     draws: list[Draw] = []
     for env, some in _drawn(results).items():
-        if len(some) > 1:
-            draws.append(partial(draw_chances, [(s.label, [s.scores]) for s in some], env))
-    if len(results.across) > 1:
-        lines = [(across.label, across.scores) for across in results.across[:_MAX_SETTINGS]]
+        if len(_seeded(some)) > 1:
+            draws.append(partial(draw_chances, _seeded(some), env))
+    lines = _across(results)
+    if len(lines) > 1:
         draws.append(partial(draw_chances, lines, "all environments"))
     return draws
 

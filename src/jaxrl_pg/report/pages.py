@@ -82,23 +82,33 @@ def _in_short(results: Results) -> str:
 
 def _best(results: Results, sheet: Sheet) -> str:
     """Write a card for each environment: its best setting, which is first in the sheet."""
-    at, reach = sheet.header.index("IQM"), sheet.header.index("95% interval")
+    at = sheet.header.index("IQM" if results.has_intervals else "return")
     cards = []
     for env, summaries in list(results.by_env.items())[:_MAX_CARDS]:
         row = next(row for row in sheet.rows if row[0].text == env)
+        known = results.has_intervals and len(summaries[0].scores) > 1
+        reach = row[sheet.header.index("95% interval")].text if known else "one seed, no interval"
         cards.append(
             f"<div><small>{in_html(env)}</small><b>{in_html(row[at].text)}</b>"
-            f"<small>{in_html(row[reach].text)}</small><small>{in_html(summaries[0].label)}</small></div>"
+            f"<small>{in_html(reach)}</small><small>{in_html(summaries[0].label)}</small></div>"
         )
     return f'<div class="best">{"".join(cards)}</div>'
 
 
 def _figure(figure: Figure) -> str:
-    data = base64.b64encode(figure.png).decode()
+    lines = "".join(f"<li>{_image(svg)}{in_html(label)}</li>" for label, svg in figure.legend)
+    legend = f'<ul class="legend">{lines}</ul>' if lines else ""
+    panels = "".join(_image(svg, figure.title) for svg in figure.panels)
+    alone = " alone" if len(figure.panels) == 1 else ""
     return (
-        f'<p class="soft">{in_html(figure.note)}</p><figure><img width="{figure.width}" '
-        f'alt="{in_html(figure.title)}" src="data:image/png;base64,{data}"></figure>'
+        f'<p class="soft">{in_html(figure.note)}</p>'
+        f'<figure class="panels{alone}">{panels}</figure>{legend}'
     )
+
+
+def _image(svg: str, words: str = "") -> str:
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{in_html(words)}" src="data:image/svg+xml;base64,{data}">'
 
 
 def _sheet(sheet: Sheet) -> str:

@@ -24,9 +24,14 @@ a { color: var(--accent); text-decoration: none; } a:hover { text-decoration: un
   padding: .8rem 1rem; overflow-wrap: anywhere; }
 .best b { display: block; font-size: 1.55rem; font-variant-numeric: tabular-nums; }
 .best small { display: block; color: var(--soft); }
-figure { margin: .6rem 0 1rem; }
-img { display: block; max-width: 100%; height: auto; background: #fff; border-radius: 8px;
-  border: 1px solid var(--line); padding: .6rem; }
+.panels { display: grid; gap: .8rem; margin: .6rem 0 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); }
+.panels.alone { grid-template-columns: minmax(0, 42rem); }
+.panels img { display: block; width: 100%; height: auto; }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; margin: 0 0 1rem; padding: 0;
+  list-style: none; font-size: .9rem; }
+.legend li { overflow-wrap: anywhere; }
+.legend img { height: 1em; margin-right: .45rem; vertical-align: -.12em; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 8px; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
@@ -44,6 +49,8 @@ pre { background: var(--card); border: 1px solid var(--line); border-radius: 8px
 code { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.2rem; margin: .5rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 40rem) { body { padding: 1.2rem .9rem 3rem; } h1 { font-size: 1.4rem; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .5rem; } }
 @media print { nav { display: none; } body { max-width: none; } }
 """
 

@@ -96,6 +96,11 @@ class Results(NamedTuple):
         """Every setting, environment by environment."""
         return [summary for some in self.by_env.values() for summary in some]
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any setting has two seeds: of one seed each, only its return can be said."""
+        return any(len(summary.scores) > 1 for summary in self.summaries)
+
 
 def summarise(merged: Table, sources: list[Source]) -> Results:
     """Summarise a table and its sources, from `sources.load`."""

@@ -52,7 +52,7 @@ class Sheet(NamedTuple):
 def sheets(results: Results) -> list[Sheet]:
     """Make every table: settings, all environments together, best against the rest."""
     result = [_settings_sheet(results)]
-    if results.across:
+    if results.across and results.has_intervals:
         result.append(_across_sheet(results.across))
     pairs = _pairs_sheet(results)
     return [*result, pairs] if pairs.rows else result
@@ -100,6 +100,13 @@ def _settings_sheet(results: Results) -> Sheet:
     }
     counts = {name: values for name, values in counts.items() if any(values)}
     shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
+    note = (
+        "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
+        "stratified-bootstrap interval, mean, standard deviation, worst and best seed."
+    )
+    if not results.has_intervals:
+        shown = ["return"]
+        note = "Mean return of the last evaluation of one seed: another seed may do otherwise."
     rows: list[list[Cell]] = []
     for env, summaries_here in results.by_env.items():
         digits = decimals([s.scores for s in summaries_here])
@@ -112,7 +119,11 @@ def _settings_sheet(results: Results) -> Sheet:
                     *(Cell(values[i]) for values in optional.values()),
                     Cell(setting.agent),
                     *(_hyper_cell(setting.hyper.get(name)) for name in results.varying),
-                    *_score_cells(summary, digits, best=rank == 0 and len(summaries_here) > 1),
+                    *(
+                        _score_cells(summary, digits, best=rank == 0 and len(summaries_here) > 1)
+                        if results.has_intervals
+                        else [_number_cell(summary.iqm.value, digits)]
+                    ),
                     *(Cell(str(values[i]), values[i]) for values in counts.values()),
                     Cell(f"{setting.timesteps[-1]:,}", float(setting.timesteps[-1])),
                 ]
@@ -120,8 +131,7 @@ def _settings_sheet(results: Results) -> Sheet:
     return Sheet(
         "settings",
         "Final returns",
-        "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
-        "stratified-bootstrap interval, mean, standard deviation, worst and best seed.",
+        note,
         ["environment", *optional, "agent", *results.varying, *shown, *counts, "steps"],
         rows,
     )
@@ -164,7 +174,7 @@ def _across_sheet(across: Sequence[Across]) -> Sheet:
 def _pairs_sheet(results: Results) -> Sheet:
     rows = []
     for env, summaries in results.by_env.items():
-        scored = [s for s in summaries if len(s.scores)]
+        scored = [s for s in summaries if len(s.scores) > 1]
         for other in scored[1 : 1 + _MAX_PAIRS]:
             best = scored[0]
             chance = improvement([best.scores], [other.scores])

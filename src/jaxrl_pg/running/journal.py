@@ -204,7 +204,8 @@ class Journal(AbstractContextManager["Journal"]):
         """
         self._stack.close()
         rows = self._folder.rows()
-        save_curve(rows, self._folder.curve_path, title(self._config))
+        agent = configs.agent_of(self._config).name
+        save_curve(rows, self._folder.curve_path, title(self._config), agent)
         if self._callback.error is not None:
             raise self._callback.error
         return rows

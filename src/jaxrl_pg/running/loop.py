@@ -10,11 +10,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_pg import agents, envs
 from jaxrl_pg import config as configs
@@ -26,44 +24,16 @@ from jaxrl_pg.running.interrupt import Interrupt
 from jaxrl_pg.running.journal import DivergedError
 from jaxrl_pg.running.loggers import Logger, require_extra
 from jaxrl_pg.running.options import Options, with_changes
+from jaxrl_pg.running.result import Result
 from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.session import Session
 from jaxrl_pg.running.together import journal_of
-from jaxrl_pg.running.trained_policy import Policy
-from jaxrl_pg.training import devices, members, seeding
+from jaxrl_pg.training import devices, seeding
 from jaxrl_pg.training.arguments import require_config
 from jaxrl_pg.types import TrainState
 
 __all__ = ["DivergedError", "Options", "Result", "resume", "run"]
-
-
-class Result(NamedTuple):
-    """What `run` and `resume` return.
-
-    Attributes:
-        state: the final train state; of several seeds, with an axis for them first (but for
-            `iteration`).
-        metrics: every row of the run so far by key: `[iterations]`, and `eval/...` `[evaluations]`.
-        config: the agent's config.
-        run_dir: the run's folder.
-    """
-
-    state: TrainState[Any]
-    metrics: dict[str, np.ndarray]
-    config: BaseConfig
-    run_dir: Path
-
-    @property
-    def policy(self) -> Policy:
-        """The trained policy: `action = result.policy(obs, key)`.
-
-        Of a run of several seeds it is the first one's; `load(run_dir, seed=...)` gives the others.
-        """
-        state = self.state._replace(memory=())  # a policy replays nothing
-        if jnp.ndim(state.key) == 1:
-            state = members.member(state, 0)
-        return Policy(self.config, state, int(self.state.iteration))
 
 
 def run(

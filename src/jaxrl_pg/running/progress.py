@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Self
 
+from jaxrl_pg.running import notebook
 from jaxrl_pg.running.rows import Row, known_return
 
 if TYPE_CHECKING:  # imported only where a live line is drawn
@@ -16,7 +17,7 @@ __all__ = ["Progress"]
 
 
 class Progress:
-    """Shows on stderr how training goes: one live line on a terminal, plain lines elsewhere."""
+    """Shows how training goes: a live line on a terminal or in a notebook, else lines on stderr."""
 
     def __init__(
         self, total: int, *, start: int = 0, quiet: bool = False, interval: float = 5.0
@@ -31,7 +32,7 @@ class Progress:
         """
         self.total, self.done, self.quiet, self.interval = total, start, quiet, interval
         self.returns: dict[str, float | None] = {"train": None, "eval": None}
-        self._live: Live | None = None
+        self._live: Live | notebook.Line | None = None
         self._shown: tuple[float, int] | None = None  # time and timesteps of the last plain line
         self._began = time.monotonic()
         self._marks = deque([(self._began, start)], maxlen=32)  # (time, timesteps): the speed
@@ -44,6 +45,10 @@ class Progress:
         self._marks[0] = (self._began, self.done)
         if not self.quiet and sys.stderr.isatty():
             self._live = _live(self)
+        elif not self.quiet and notebook.in_notebook():
+            self._live = notebook.Line(
+                lambda: self._status(_short), lambda: self.done / max(self.total, 1)
+            )
         if self._live is not None:
             self._live.start(refresh=True)
         return self
@@ -75,6 +80,8 @@ class Progress:
             if value is not None:
                 self.returns[kind] = value
         due = self._shown is None or time.monotonic() - self._shown[0] >= self.interval
+        if isinstance(self._live, notebook.Line):
+            self._live.refresh()  # rich's live line does so by itself
         if self._live is None and (due or "eval/return_mean" in row):
             self._print_plain()
 
