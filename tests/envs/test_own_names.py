@@ -45,12 +45,11 @@ def here(tmp_path, monkeypatch):
     own.make.cache_clear()
 
 
-def test_a_class_a_function_or_an_object_is_an_environment(here):
+def test_a_class_or_an_object_is_an_environment(here):
     core = envs.make("python:our_maze:Maze").core
     assert (core.size, core.colour) == (4, "red")
     assert envs.make("python:our_maze:Maze").core is core  # static: one program
     assert envs.make("python:our_maze:Maze?size=5&colour=blue").core.colour == "blue"
-    assert envs.make("python:our_maze:make").core.size == 7
     assert envs.make("python:our_maze:maze").core.size == 9
 
 
@@ -75,7 +74,10 @@ def test_a_class_a_function_or_an_object_is_an_environment(here):
         ("python:our_maze:Maze?siz=3", r"Maze\(siz\) cannot be made \(TypeError: .*'siz'"),
         ("python:our_maze:Maze?size", r"write arguments as name=value, joined by &"),
         ("python:our_maze:maze?size=3", r"maze is an object and takes no options"),
-        ("python:our_maze:Nothing", r"is no environment \(missing: default_params, reset_env"),
+        ("python:our_maze:Nothing", r"Nothing has no reset_env and step_env: give an env"),
+        # A folder's config.json may say so: nothing but an environment's class is called.
+        ("python:our_maze:make", r"make has no reset_env and step_env: give an environment's"),
+        ("python:os:system?command=echo", r"system has no reset_env and step_env: give an env"),
         ("our_maze:Maze", r"unknown suite 'our_maze' .*a class of your own is python:our_maze:"),
     ],
 )

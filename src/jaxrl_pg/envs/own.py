@@ -50,7 +50,8 @@ def make(name: str) -> Any:
 
     Raises:
         ValueError: in one line, for a module that is not there or cannot be imported, for a name
-            that it does not have or that is no environment's, or for arguments that the class does not take.
+            that it does not have or that is no environment's, or for arguments that the class does
+            not take.
     """
     path, mark, query = name.partition("?")
     module_name, colon, attribute = path.removeprefix(f"{PREFIX}:").partition(":")
