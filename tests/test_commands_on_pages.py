@@ -11,7 +11,7 @@ from jaxrl_pg.cli import arguments, commands
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("docs", "experiments", "examples", "notebooks")
 FOUND = [ROOT / "README.md", *(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md"))]
-SHELL = re.compile(r"^```(?:bash|sh|)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`((?:make|jaxrl-pg [^\s`]+) [^`\n]+)`")  # and not the bare name of a command
 ANY_FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 RULE = re.compile(r"^([\w%-]+):(?!=)", re.MULTILINE)
@@ -28,7 +28,8 @@ def commands_in(text):
 
     A variable of the shell is 0, and what a page leaves out (`...`) ends a command.
     """
-    lines = "\n".join(SHELL.findall(text)).replace("\\\n", " ").splitlines()
+    shell = (body for language, body in FENCED.findall(text) if language in ("bash", "sh", ""))
+    lines = "\n".join(shell).replace("\\\n", " ").splitlines()
     lines += SPAN.findall(ANY_FENCE.sub("", text))
     for line in lines:
         line = re.sub(r"\$\{?\w+\}?", "0", line)

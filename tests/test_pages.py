@@ -180,8 +180,9 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
     assert not broken
 
 
-def test_the_readme_shows_every_room_and_no_other():
-    tree = next(b for _, b in FENCED.findall(README.read_text(encoding="utf-8")) if "src/" in b)
+def test_contributing_shows_every_room_and_no_other():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = next(b for _, b in FENCED.findall(page) if b.startswith("src/"))
     shown = set(re.findall(r"^  (\w+)(?:/|\.py) ", tree, re.MULTILINE))
     packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
     modules = {path.stem for path in SOURCE.glob("*.py") if path.stem != "__init__"}

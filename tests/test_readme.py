@@ -20,7 +20,7 @@ def python_of(page):
     return [body for name, body in FENCED.findall(page.read_text()) if name == "python"]
 
 
-TRAINING, THEORY, GAME = python_of(ROOT / "README.md")
+TRAINING, THEORY = python_of(ROOT / "README.md")
 
 
 @pytest.fixture(scope="module")
@@ -34,46 +34,39 @@ def trained(tmp_path_factory):
 
 def test_each_block_stands_alone_and_is_short():
     """A block needs no other: none of their names is used before the block itself defines it."""
-    for block in (TRAINING, THEORY, GAME):
+    for block in (TRAINING, THEORY):
         assert block.startswith(("import ", "from "))
-        assert block.count("\n") <= 35
+        assert block.count("\n") <= 11
 
 
-def test_a_population_has_the_axes_that_the_block_says(trained):
+def test_a_population_has_the_axis_that_the_block_says(trained):
     names, _ = trained
     returns = names["metrics"]["train/return_mean"]
-    assert returns.shape == (2, 4, names["config"].num_iterations)
-    # Rates differ and so do seeds: no axis repeats one program's result.
-    final = np.asarray(names["metrics"]["loss/total"])[..., -1]
-    assert len(np.unique(final)) == 8
+    assert returns.shape == (4, names["config"].num_iterations)
+    # Seeds differ: no axis repeats one program's result.
+    assert len(np.unique(np.asarray(names["metrics"]["loss/total"])[..., -1])) == 4
 
 
 def test_a_run_learns_the_same_as_train(trained):
     names, here = trained
     rows = run_folder.RunFolder.open(here / "runs" / "demo").rows()
     losses = [row["loss/total"] for row in rows if "loss/total" in row]
-    assert len(losses) == names["result"].config.num_iterations == 30  # 60,000 / 2,048
+    assert len(losses) == names["config"].num_iterations == 30  # 60,000 / 2,048
     _, metrics = jax.jit(names["jaxrl_pg"].train)(names["config"], jax.random.key(0))
-    np.testing.assert_allclose(losses[:15], metrics["loss/total"], rtol=1e-5)
+    np.testing.assert_allclose(losses, metrics["loss/total"], rtol=1e-5)
 
 
-def test_policies_act_and_are_evaluated(trained):
-    names, here = trained
-    assert names["actions"].shape == names["values"].shape == (16,)
-    assert names["returns"].shape == (128,)
-    assert np.mean(names["returns"]) > 300  # it has learned, in so few steps
-    assert (here / "policies" / "demo").is_dir()
+def test_its_policy_has_learned(trained):
+    returns = trained[0]["returns"]
+    assert returns.shape == (128,)
+    assert np.mean(returns) > 300  # in so few steps
 
 
-def test_the_theory_and_the_game_run(tmp_path, monkeypatch):
+def test_the_theory_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(THEORY, "README.md", "exec"), names)
     assert names["best"].policy.shape == (16, 4)
-    pytest.importorskip("jaxmarl")
-    names = {}
-    exec(compile(GAME, "README.md", "exec"), names)
-    assert names["config"].factors == (5, 5, 5)
 
 
 def test_the_page_on_the_theory_runs():

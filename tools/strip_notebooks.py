@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 KEPT = ("kernelspec", "language_info")  # of a notebook's metadata
+OF_CELLS = ("tags", "tiny")  # of a cell's: what tests run in place of its numbers
 LANGUAGE = ("name",)  # of language_info; the rest changes with the Python that ran it
 
 
@@ -23,7 +24,7 @@ def strip(notebook: dict[str, Any]) -> dict[str, Any]:
         metadata["language_info"] = {name: language[name] for name in LANGUAGE if name in language}
     cells = []
     for cell in notebook["cells"]:
-        kept = {"tags": cell["metadata"]["tags"]} if cell.get("metadata", {}).get("tags") else {}
+        kept = {name: x for name, x in cell.get("metadata", {}).items() if name in OF_CELLS and x}
         ran = {"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {}
         cells.append({**cell, "metadata": kept, **ran})
     return {**notebook, "cells": cells, "metadata": metadata}
