@@ -369,4 +369,6 @@ def _critic_loss(
     return value_loss + q_loss, {"loss/value": value_loss, "loss/q": q_loss}
 
 
-AGENT = Agent("multi_agent", Config, init, iterate, act, value, None, adopt, written, "discrete")
+AGENT = Agent(
+    "multi_agent", Config, init, iterate, act, value, None, adopt, written, actions="discrete"
+)
