@@ -1,7 +1,7 @@
 """The help: what is read off the source is what the classes say, and it comes without JAX."""
 
-import os
 import inspect
+import os
 import subprocess
 import sys
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import jaxrl_pg
 from jaxrl_pg import agents, cli, report
-from jaxrl_pg.cli import commands
+from jaxrl_pg.cli import preparing
 from jaxrl_pg.config import BaseConfig, to_dict
 from jaxrl_pg.sweeps import sweep
 
@@ -105,7 +105,7 @@ def _nothing_is_done():
         raise Called(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commands, "_prepare", lambda *_: None)
+        patch.setattr(preparing, "prepare", lambda *_: None)
         patch.setattr(jaxrl_pg, "run", called)
         patch.setattr(jaxrl_pg, "resume", called)
         patch.setattr(sweep, "sweep", called)
