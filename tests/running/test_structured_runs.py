@@ -59,7 +59,7 @@ def test_a_part_that_is_no_finite_number_is_named(value, said):
     obs = {"far": value, "action_mask": np.ones((3, 2), bool)}
     actor = ActorState((), obs, np.zeros(3), np.zeros(3, int), np.zeros(3))
     for given in (actor, jax.tree.map(jnp.asarray, actor)):
-        assert first_fault(TrainState((), given, (), (), 0)) == said
+        assert first_fault(TrainState((), given, (), jax.random.key(0), 0)) == said
 
 
 def test_a_row_of_a_replay_names_the_environment_that_it_is_from():
@@ -67,5 +67,5 @@ def test_a_row_of_a_replay_names_the_environment_that_it_is_from():
     obs = {"far": np.zeros(3), "near": np.zeros(3)}
     actor = ActorState((), obs, np.zeros(3), np.zeros(3, int), np.zeros(3))
     memory = {"obs": {"far": np.array([0.0, 0.0, 0.0, 0.0, np.nan, 0.0])}}
-    said = first_fault(TrainState((), actor, memory, (), 0))
+    said = first_fault(TrainState((), actor, memory, jax.random.key(0), 0))
     assert said == "memory['obs']['far'] holds nan in row 4, from environment 1"
