@@ -1,5 +1,6 @@
 """`make install`: extras in any form, and a word about those that are not there."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,9 +14,14 @@ pytestmark = pytest.mark.skipif(MAKE is None, reason="no make here")
 
 
 def dry_run(tmp_path, *words):
-    """Return what make would do, in an environment that is not made yet."""
+    """Return what make would do, in an environment that is not made yet.
+
+    Where `make test` runs the tests, its own flags would make this one name its folder.
+    """
     command = [MAKE, "-n", *words, f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}"]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    above = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
+    env = {name: value for name, value in os.environ.items() if name not in above}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize(
