@@ -31,7 +31,7 @@ def record(folder: Path) -> str:
     if facts is None:
         raise ValueError(f"{folder} has no sweep.json: give the folder of a finished sweep")
     name = files.file_name(facts["name"], "the study's name")
-    study = experiment.load(tables.FOLDER / f"{name}.toml")
+    study = experiment.load(tables.experiment_file(name))
     rows = parts.finished_rows(folder, study)
     lacking = [point.id for point in study.points if point.id not in rows]
     if lacking:

@@ -98,6 +98,18 @@ def recorded(name: str) -> Study:
     return Study(name, facts, by_env, sorted(every, key=lambda one: rank[_names(one.setting)]))
 
 
+def experiment_file(name: str) -> Path:
+    """Return the file of an experiment, which may be in a folder of its study.
+
+    Raises:
+        ValueError: if there is none of that name, or several.
+    """
+    found = sorted(FOLDER.rglob(f"{name}.toml"))
+    if len(found) != 1:
+        raise ValueError(f"experiments/ has {len(found)} files {name}.toml: one is needed")
+    return found[0]
+
+
 def _names(setting: results.Setting) -> str:
     """What tells a setting of a study from the others."""
     return repr((setting.study, setting.agent, setting.env, setting.hyper))
@@ -454,7 +466,11 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def chance(first: Summary, second: Summary) -> str:
     """Write how likely a seed of the first returns more; bold where the interval is without 1/2."""
-    interval = summary.improvement([first.scores], [second.scores])
+    return bold_unless_half(summary.improvement([first.scores], [second.scores]))
+
+
+def bold_unless_half(interval: Interval) -> str:
+    """Write a probability; bold where its interval is without 1/2."""
     text = tables.estimate(interval, 2)
     return text if holds_half(interval) else f"**{text}**"
 
