@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import kin_tables
+import numpy as np
 import pictures
 import tables
 
@@ -65,6 +67,17 @@ def draw_agents(name: str, path: Path) -> None:
     draw_curves(panels, looks.assign({agent: agent for agent in agents}), path)
 
 
+def draw_kin(path: Path) -> None:
+    """Draw the curves of `kin`: the update, its kin and PPO, each as tuned."""
+    study = tables.recorded("kin")
+    panels = {
+        env: [one._replace(label=kin_tables.KIN[one.setting.study]) for one in some]
+        for env, some in study.by_env.items()
+    }
+    styles = {kin_tables.KIN[name]: looks.METHODS[name] for name in kin_tables.KIN}
+    draw_curves(panels, styles, path, columns=3)
+
+
 def draw_craftax(path: Path) -> None:
     """Draw the curves of `craftax`: one seed with a memory, and one without."""
     (some,) = tables.recorded("craftax").by_env.values()
@@ -83,6 +96,33 @@ def draw_learning_rates(path: Path) -> None:
     pictures.save(figure, path)
 
 
+def draw_knobs(path: Path) -> None:
+    """Draw the mean return over training against each agent's one knob, from `kin_tuning`.
+
+    Lines are means over the learning rates, bands go from the worst rate to the best. Values are
+    numbered: `clip_eps` 0.05, 0.1, 0.2, 0.4, 0.8; `kl_target` 0.03, 0.1, 0.3, 1, 3.
+    """
+    study = tables.recorded("kin_tuning")
+    figure, places = pictures.new_figure(4, 2, 3.2, 2.6)
+    for place, env in zip(places, study.by_env, strict=True):
+        for agent, knob in tables.KNOBS.items():
+            look, scores = looks.look_of(agent), {}
+            for one in study.by_env[env]:
+                if one.setting.study == agent:
+                    mean = float(one.setting.returns.mean())
+                    scores.setdefault(one.setting.hyper[knob], []).append(mean)
+            by_value = [scores[value] for value in sorted(scores)]
+            where = np.arange(len(by_value))
+            place.plot(where, np.mean(by_value, axis=1), label=agent, **look.line())
+            low, high = np.min(by_value, axis=1), np.max(by_value, axis=1)
+            place.fill_between(where, low, high, color=look.colour, alpha=0.2, lw=0)
+        place.set_title(env)
+        place.set_xticks(where, [f"{i + 1}." for i in where])
+    figure.supylabel("mean return over training")
+    canvas.add_legend(figure)
+    pictures.save(figure, path)
+
+
 FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "analytical_vs_ppo": (
         "analytical_vs_ppo/curves.png",
@@ -93,6 +133,8 @@ FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {
         lambda path: draw_agents("brax_locomotion", path),
     ),
     "craftax": ("craftax.png", draw_craftax),
+    "kin": ("kin/curves.png", draw_kin),
+    "kin_tuning": ("analytical_vs_ppo/sensitivity.png", draw_knobs),
     "pg_ladder": ("pg_ladder.png", draw_ladder),
     "ppo_learning_rate": ("ppo_learning_rate.png", draw_learning_rates),
 }

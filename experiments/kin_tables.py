@@ -108,6 +108,8 @@ def _compared(study: Study, pairs: Sequence[tuple[str, str]]) -> list[list[str]]
     rows = [[_task(env), *(tables.chance(x, y) for x, y in both)] for env, both in by_env.items()]
     together = []
     for several in zip(*by_env.values(), strict=True):
-        interval = summary.improvement([x.scores for x, _ in several], [y.scores for _, y in several])
+        interval = summary.improvement(
+            [x.scores for x, _ in several], [y.scores for _, y in several]
+        )
         together.append(tables.bold_unless_half(interval))
     return [*rows, [TOGETHER, *together]]

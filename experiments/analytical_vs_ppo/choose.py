@@ -1,10 +1,11 @@
-"""Choose settings from the results of `analytical_vs_ppo_tuning`, and write `analytical_vs_ppo`.
+"""Choose settings from the results of a tuning of PPO and the update, and write what follows.
+
+    .venv/bin/python experiments/analytical_vs_ppo/choose.py runs/analytical_vs_ppo_tuning
+    .venv/bin/python experiments/analytical_vs_ppo/choose.py runs/minatar_tuning
 
 Each agent gets, in each environment, the setting with the highest return averaged over all
 evaluations and seeds of the tuning, so that learning early counts too. The experiment that this
-script writes has twenty other seeds. `sensitivity.png` shows the effect of each agent's one knob.
-
-    .venv/bin/python experiments/analytical_vs_ppo/choose.py [runs/analytical_vs_ppo_tuning]
+script writes has other seeds.
 """
 
 import sys
@@ -13,17 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[1]))
-import pictures
-
-from jaxrl_pg.figures import canvas, looks
 from jaxrl_pg.sweeps import results
 
-FOLDER = Path(__file__).parent
-TUNING = FOLDER.parent / "analytical_vs_ppo_tuning.toml"
-CHOSEN = FOLDER.parent / "analytical_vs_ppo.toml"
+EXPERIMENTS = Path(__file__).parents[1]
 KNOBS = {"ppo": "clip_eps", "analytical": "kl_target"}
-HEADER = """\
+VERSUS = """\
 # The analytical update or PPO, tuned alike?
 #
 # Each with the setting that `analytical_vs_ppo_tuning` found best for it in each environment, on
@@ -31,6 +26,19 @@ HEADER = """\
 num_evals = 10
 seeds = {seeds}
 """
+MINATAR = """\
+# What do PPO and the analytical update reach on MinAtar in ten million steps?
+#
+# With the setting that `minatar_tuning` found best for each game in one million, on seeds that the
+# tuning has not seen. Written by analytical_vs_ppo/choose.py.
+num_evals = 10
+seeds = {seeds}
+"""
+# What a tuning is followed by: a header, its seeds, and for how many steps, if not as many.
+STUDIES: dict[str, tuple[str, list[int], int | None]] = {
+    "analytical_vs_ppo": (VERSUS, list(range(100, 120)), None),
+    "minatar": (MINATAR, list(range(100, 105)), 10_000_000),
+}
 
 
 def score(setting: results.Setting) -> float:
@@ -55,56 +63,36 @@ def written(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else f"{value:g}"
 
 
-def blocks(chosen: dict[tuple[str, str], results.Setting]) -> list[str]:
+def blocks(
+    tuning: Path, chosen: dict[tuple[str, str], results.Setting], steps: int | None
+) -> list[str]:
     """Return the lines of the studies: the tuning's, with the grid replaced by what was best."""
     lines = []
-    for study in tomllib.loads(TUNING.read_text())["study"]:
+    for study in tomllib.loads(tuning.read_text())["study"]:
         envs = study["env"] if isinstance(study["env"], list) else [study["env"]]
         for env in envs:
             hyper = chosen[study["agent"], env].hyper
             fixed = study.get("fixed", {}) | {name: hyper[name] for name in study["grid"]}
             lines += ["", "[[study]]", f'name = "{study["name"]}"', f'agent = "{study["agent"]}"']
-            lines += [f'env = "{env}"', f"total_timesteps = {study['total_timesteps']:_}"]
+            lines += [f'env = "{env}"', f"total_timesteps = {steps or study['total_timesteps']:_}"]
             lines += ["[study.fixed]", *(f"{name} = {written(x)}" for name, x in fixed.items())]
     return lines
 
 
-def draw(settings: list[results.Setting]) -> None:
-    """Draw the scores of each value of a knob: mean, worst and best over learning rates."""
-    envs = list(dict.fromkeys(setting.env for setting in settings))
-    figure, axes = pictures.new_figure(2, 4)
-    for axis, env in zip(axes, envs, strict=True):
-        for agent in KNOBS:
-            look = looks.look_of(agent)
-            its_own = [s for s in settings if s.env == env and s.agent == agent]
-            values = sorted({s.hyper[KNOBS[agent]] for s in its_own})
-            scores = [[score(s) for s in its_own if s.hyper[KNOBS[agent]] == v] for v in values]
-            places = np.arange(len(values))
-            axis.plot(places, np.mean(scores, axis=1), label=agent, **look.line())
-            low, high = np.min(scores, axis=1), np.max(scores, axis=1)
-            axis.fill_between(places, low, high, color=look.colour, alpha=0.2, lw=0)
-        axis.set_title(env)
-        axis.set_xticks(places, [f"{i + 1}." for i in places])
-    figure.supxlabel("value of the knob: clip_eps 0.05, 0.1, 0.2, 0.4; kl_target 0.03, 0.1, 0.3, 1")
-    figure.supylabel("mean return over training")
-    canvas.add_legend(figure)
-    pictures.save(figure, FOLDER / "sensitivity.png")
-
-
 def main() -> None:
-    """Choose, write, draw."""
+    """Choose, and write."""
     runs = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/analytical_vs_ppo_tuning")
-    settings = results.settings(results.read(runs / "results.csv"))
-    chosen = best(settings)
+    name = runs.name.removesuffix("_tuning")
+    header, seeds, steps = STUDIES[name]
+    chosen = best(results.settings(results.read(runs / "results.csv")))
     for (agent, env), setting in chosen.items():
         knob = KNOBS[agent]
         rate = setting.hyper["learning_rate"]
         print(f"{env} {agent}: learning_rate={rate:g}, {knob}={setting.hyper[knob]:g}")
-    CHOSEN.write_text(
-        "\n".join([HEADER.format(seeds=list(range(100, 120))), *blocks(chosen)[1:], ""])
-    )
-    draw(settings)
-    print(f"wrote {CHOSEN.name} and {FOLDER.name}/sensitivity.png")
+    lines = blocks(EXPERIMENTS / f"{runs.name}.toml", chosen, steps)[1:]
+    path = EXPERIMENTS / f"{name}.toml"
+    path.write_text("\n".join([header.format(seeds=seeds), *lines, ""]))
+    print(f"wrote {path.name}")
 
 
 if __name__ == "__main__":
