@@ -70,11 +70,10 @@ def draw_agents(name: str, path: Path) -> None:
 def draw_kin(path: Path) -> None:
     """Draw the curves of `kin`: the update, its kin and PPO, each as tuned."""
     study = tables.recorded("kin")
-    panels = {
-        env: [one._replace(label=kin_tables.KIN[one.setting.study]) for one in some]
-        for env, some in study.by_env.items()
-    }
-    styles = {kin_tables.KIN[name]: looks.METHODS[name] for name in kin_tables.KIN}
+    panels, styles = {}, {}
+    for env, some in study.by_env.items():
+        panels[env] = [one._replace(label=kin_tables.KIN[one.setting.study]) for one in some]
+        styles |= {kin_tables.KIN[x.setting.study]: looks.look_of(x.setting.study) for x in some}
     draw_curves(panels, styles, path, columns=3)
 
 

@@ -3,11 +3,13 @@
 import tomllib
 from collections.abc import Sequence
 
+import numpy as np
 import tables
 from tables import Study
 
 from jaxrl_pg.report import summary
 from jaxrl_pg.report.summary import Summary
+from jaxrl_pg.report.tables import fixed
 
 KIN = {
     "ppo": "PPO",
@@ -67,6 +69,24 @@ def settings(study: Study) -> str:
     knobs = {name: list(grids[name, env])[1] for name in methods}
     header = [f"{KIN[name]}: learning_rate, {knobs[name]}" for name in methods]
     return tables.markdown(["environment", *header], rows)
+
+
+def over_grid(study: Study) -> str:
+    """Give the score of each method's best setting, and the median of all settings of its grid.
+
+    The score is the return averaged over all evaluations and seeds, by which settings are chosen.
+    """
+    methods = _names(study)
+    rows = []
+    for env, some in study.by_env.items():
+        cells = [_task(env)]
+        for method in methods:
+            returns = [one.setting.returns for one in some if one.setting.study == method]
+            found = [float(x.mean()) if np.isfinite(x).all() else -np.inf for x in returns]
+            best, middle = (fixed(x, study.digits(env)) for x in (max(found), np.median(found)))
+            cells.append(f"{best}, {middle}")
+        rows.append(cells)
+    return tables.markdown(["environment", *(KIN[name] for name in methods)], rows)
 
 
 def changes(study: Study) -> str:
