@@ -72,10 +72,10 @@ def _used(job: Job, rung: Rung) -> dict[str, Any]:
     if program.bytes > available():
         return {**row, "error": f"does not fit: there are {available():,} bytes"}
     before = _peak(job.device)
+    if before is None:
+        return {**row, "note": "this device does not count its memory"}
     program.run(program.start(), 1)
     after = _peak(job.device)
-    if after is None:
-        return {**row, "note": "this device does not count its memory"}
     if before == after:
         return {**row, "note": f"below the peak before it, {before:,} bytes"}
     return {**row, "peak_bytes": after}

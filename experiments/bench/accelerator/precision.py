@@ -1,6 +1,7 @@
 """The section `precision`: what products of less precision save, and what they change."""
 
 import dataclasses
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from accelerator.job import Job
 from accelerator.plan import FEW
-from accelerator.programs import Program, Rung, build, measure, with_precision
+from accelerator.programs import LATE, ROUNDS, Program, Rung, build, measure, with_precision
 from accelerator.record import told
 from accelerator.speed import ppo_config, sac_config
 from jaxrl_pg.config import BaseConfig
@@ -42,7 +43,14 @@ def precision_rows(job: Job) -> Iterator[dict[str, Any]]:
             try:
                 with jax.default_matmul_precision("default" if name == "default" else EXACT):
                     program = build(config)
-                found = {n: _params(program, n) for n in (1, FEW)}
+                started = time.time()
+                found = {1: _params(program, 1)}
+                need = (FEW + ROUNDS + 2) * (time.time() - started)
+                if need > max(part.left(), LATE):
+                    why = f"no time: it needs {need:.0f} s, and {part.left():.0f} are left"
+                    yield {**row, "skipped": why}
+                    continue
+                found[FEW] = _params(program, FEW)
                 exact = exact or found
                 apart = {f"after_{n}": _apart(found[n], exact[n]) for n in found}
                 yield {**row, **measure(part, program, rung), **apart}

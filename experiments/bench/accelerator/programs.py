@@ -3,7 +3,7 @@
 import dataclasses
 import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -39,7 +39,7 @@ class Program(NamedTuple):
     """A compiled training program.
 
     Attributes:
-        config: of every member.
+        config: of every member; with one member nothing has an axis of members.
         init: `(config, keys) -> states`.
         advance: `(config, states, num_iterations) -> (states, metrics)`; the states are donated.
         seconds: `lower_s` and `compile_s`, of both together.
@@ -171,10 +171,13 @@ def with_precision(config: BaseConfig, precision: str) -> BaseConfig:
 
 
 def _lower(config: BaseConfig, members: int) -> _Lowered:
-    agent, layout = config.agent, population.layout_here()
+    agent = config.agent
+
+    def each(fn: Callable[[Any], Any], values: Any) -> Any:
+        return population.each(population.layout_here(), fn, values) if members > 1 else fn(values)
 
     def init(config: BaseConfig, keys: jax.Array) -> Any:
-        return population.each(layout, lambda key: agent.init(config, key), keys)
+        return each(lambda key: agent.init(config, key), keys)
 
     def advance(config: BaseConfig, states: Any, num_iterations: jax.Array) -> Any:
         def advance_one(state: Any) -> Any:
@@ -186,7 +189,7 @@ def _lower(config: BaseConfig, members: int) -> _Lowered:
                 (state, metrics),
             )
 
-        return population.each(layout, advance_one, states)
+        return each(advance_one, states)
 
     started = time.perf_counter()
     keys = _keys(members, 0)
@@ -221,7 +224,8 @@ def _require_finite(metrics: Any) -> None:
 
 
 def _keys(members: int, seed: int) -> jax.Array:
-    return jax.random.split(jax.random.key(seed), members)
+    key = jax.random.key(seed)
+    return jax.random.split(key, members) if members > 1 else key
 
 
 def _zeros(shape: Any) -> jax.Array:
