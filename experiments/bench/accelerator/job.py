@@ -86,8 +86,8 @@ class Job(NamedTuple):
 
     @property
     def cpu(self) -> jax.Device:
-        """The CPU of the same process."""
-        return jax.local_devices(backend="cpu")[0]
+        """The CPU of the same process; where a CPU is measured itself, its last device."""
+        return jax.local_devices(backend="cpu")[-1]
 
     @property
     def compilers(self) -> int:
