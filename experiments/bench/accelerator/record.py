@@ -48,13 +48,17 @@ class Record:
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        beside = self.path.with_name(f".{self.path.name}.new")
         beside.write_text(json.dumps(self.data, indent=1, allow_nan=False) + "\n")
         os.replace(beside, self.path)
 
 
 def told(error: BaseException) -> str:
     """An error in one line, without the folders of this machine."""
-    text = " ".join(f"{type(error).__name__}: {error}".split())
-    words = [Path(word).name if word.startswith("/") else word for word in text.split(" ")]
+    return plain(f"{type(error).__name__}: {error}")
+
+
+def plain(text: str) -> str:
+    """A text in one line of at most 300 characters, without the folders of this machine."""
+    words = [Path(word).name if word.startswith("/") else word for word in text.split()]
     return " ".join(words)[:300]

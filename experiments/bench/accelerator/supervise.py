@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 
 from accelerator.plan import SECTIONS
-from accelerator.record import Record
+from accelerator.record import Record, plain
 
 GRACE = 30.0  # seconds that a section may be late before its process is ended
 POLL = 0.2
-_TAIL = 300  # characters of what a process said before it crashed
 
 
 def run(args: argparse.Namespace, script: Path) -> int:
@@ -52,7 +51,7 @@ def _work(args: argparse.Namespace, script: Path, names: list[str], end: float) 
         worker = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
         late = _wait(worker, args.out, end)
         output.seek(0)
-        tail = " ".join(output.read().split())[-_TAIL:]
+        last = plain((output.read().strip().splitlines() or ["it said nothing"])[-1])
     said.unlink()
     if worker.returncode == 0:
         return
@@ -61,7 +60,7 @@ def _work(args: argparse.Namespace, script: Path, names: list[str], end: float) 
     running = [name for name in names if sections.get(name, {}).get("status") == "running"]
     # A process that ends before its first section would end again.
     for name in running or [name for name in names if name not in sections][:1]:
-        why = late or f"its process ended with status {worker.returncode}: {tail}"
+        why = late or f"its process ended with status {worker.returncode}: {last}"
         record.end(name, "cut" if late else "failed", why=why)
 
 
