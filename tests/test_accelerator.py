@@ -209,6 +209,24 @@ def test_a_difference_is_relative_and_an_agent_beyond_the_tolerance_is_told():
     assert smoke.difference((start_params, far, others), (start_params, there, others))["over"]
 
 
+def test_what_a_section_leaves_goes_to_the_later_ones():
+    wanted = ("memory", "checkpoint", "resume")  # 30, 20 and 25 shares; the last in a new process
+    assert plan.seconds_of("memory", wanted, 75 + plan.START) == pytest.approx(30)
+    assert plan.seconds_of("checkpoint", wanted, 90 + plan.START) == pytest.approx(40)
+    assert plan.seconds_of("resume", wanted, 50) == pytest.approx(50)
+    assert plan.seconds_of("memory", wanted, 1) == 0
+
+
+def test_the_page_folds_rows_for_which_there_was_no_time():
+    rows = [{"envs": 4}, *({"envs": n, "skipped": "no time"} for n in (8, 16, 32)), {"envs": 64}]
+    table = page.table(page.COLUMNS["throughput"], page.shortened(rows))
+    assert table.splitlines()[2:] == [
+        "| 4 |  |",
+        "| 8 | no time; nor for the next 2 |",
+        "| 64 |  |",
+    ]
+
+
 def test_every_agent_is_tried_and_every_section_has_its_columns():
     assert set(smoke.CONFIGS) == set(AGENT_NAMES)
     assert set(page.COLUMNS) == set(plan.NAMES)

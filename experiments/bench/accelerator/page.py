@@ -48,7 +48,8 @@ def _run(run: Row) -> str:
         parts.append(f"#### {SECTIONS[name].title}")
         rows = [row for row in section["rows"] if not {"versions", "device", "host"} & row.keys()]
         if rows:
-            parts.append(_table(COLUMNS[name], _merged(rows) if name == "peers" else rows))
+            shown = _merged(rows) if name == "peers" else shortened(rows)
+            parts.append(table(COLUMNS[name], shown))
         if section["status"] != "done":
             parts.append(f"This section is {section['status']}: {section.get('why', 'no word')}.")
     return "\n\n".join(parts)
@@ -101,6 +102,21 @@ def _merged(rows: list[Row]) -> list[Row]:
         others = {name: value for name, value in mine.items() if name != "seconds"}
         merged.append({**row, **others, "here_s": mine.get("seconds")})
     return merged
+
+
+def shortened(rows: list[Row]) -> list[Row]:
+    """Of rows after each other for which there was no time, the first, which counts the others."""
+    shown: list[Row] = []
+    folded = 0
+    for row in rows:
+        if "skipped" in row and shown and "skipped" in shown[-1]:
+            folded += 1
+            text = shown[-1]["skipped"].partition("; ")[0]
+            shown[-1] = {**shown[-1], "skipped": f"{text}; nor for the next {folded}"}
+        else:
+            shown.append(row)
+            folded = 0
+    return shown
 
 
 # --- cells ----------------------------------------------------------------------------------------
@@ -234,7 +250,7 @@ COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
 }
 
 
-def _table(columns: dict[str, Callable[[Row], str]], rows: Iterable[Row]) -> str:
+def table(columns: dict[str, Callable[[Row], str]], rows: Iterable[Row]) -> str:
     """A table without the columns that no row fills."""
     cells = {name: [cell(row).replace("|", "/") for row in rows] for name, cell in columns.items()}
     kept = {name: column for name, column in cells.items() if any(column)}

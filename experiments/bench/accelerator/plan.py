@@ -1,5 +1,7 @@
-"""The sections in the order they run. This module imports nothing else."""
+"""The sections in the order they run, and how they share the time."""
 
+import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -10,7 +12,7 @@ class Section(NamedTuple):
         title: its heading on the page.
         module: the module of this folder with a function of the section's name.
         process: sections of the same name after each other share a process.
-        share: seconds of a whole run it may take; what it leaves goes to the later ones.
+        share: of the time, beside the others' shares; what it leaves goes to the later ones.
         flags: XLA's flags in its process.
     """
 
@@ -38,4 +40,13 @@ SECTIONS = {
     "peers": Section("Beside published figures", "peers", "precision", 50),
 }
 NAMES = tuple(SECTIONS)
+START = 8.0  # seconds to start a process
 FEW = 5  # iterations after which the section `precision` compares parameters
+
+
+def seconds_of(name: str, wanted: Sequence[str], left: float) -> float:
+    """What a section is given of the seconds that are left for it and all later ones."""
+    later = wanted[list(wanted).index(name) :]
+    processes = [process for process, _ in itertools.groupby(SECTIONS[x].process for x in later)]
+    shared = max(0.0, left - START * (len(processes) - 1))
+    return shared * SECTIONS[name].share / sum(SECTIONS[x].share for x in later)

@@ -5,7 +5,7 @@ import importlib
 import time
 
 from accelerator.job import FULL, TINY, Job
-from accelerator.plan import SECTIONS
+from accelerator.plan import SECTIONS, seconds_of
 from accelerator.record import Record, told
 
 
@@ -14,13 +14,12 @@ def run(args: argparse.Namespace) -> None:
     record, end = Record(args.out), time.time() + args.seconds
     sizes = TINY if args.tiny else FULL
     for name in args.now:
-        later = args.sections[args.sections.index(name) :]
-        share = SECTIONS[name].share / sum(SECTIONS[other].share for other in later)
         left = end - time.time()
         if left < 1:
             record.end(name, "skipped", why="no time was left")
             continue
-        run_section(record, name, Job(sizes, time.time() + share * left, args.agents))
+        until = time.time() + seconds_of(name, args.sections, left)
+        run_section(record, name, Job(sizes, until, args.agents))
 
 
 def run_section(record: Record, name: str, job: Job) -> None:
