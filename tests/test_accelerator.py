@@ -19,7 +19,7 @@ BENCH = ROOT / "experiments" / "bench"
 SCRIPT = BENCH / "accelerator.py"
 sys.path.append(str(BENCH))
 
-from accelerator import costs, page, plan, programs, smoke, supervise, work  # noqa: E402
+from accelerator import columns, costs, ladder, page, plan, programs, smoke, supervise, work  # noqa: E402
 from accelerator import job as jobs  # noqa: E402
 from accelerator.record import Record, told  # noqa: E402
 
@@ -174,11 +174,11 @@ def climbed(monkeypatch, members, seconds, most=100):
             raise MemoryError("full")
         return {"steps_per_s": 1.0}
 
-    monkeypatch.setattr(programs, "build_each", lambda rungs, workers: [None] * len(rungs))
-    monkeypatch.setattr(programs, "measure", measure)
+    monkeypatch.setattr(ladder, "build_each", lambda rungs, workers: [None] * len(rungs))
+    monkeypatch.setattr(ladder, "measure", measure)
     config = argparse.Namespace(steps_per_iteration=1)
     rungs = [programs.Rung({"agents": n}, config, n) for n in members]
-    return list(programs.climb(jobs.Job(jobs.FULL, time.time() + seconds), rungs))
+    return list(ladder.climb(jobs.Job(jobs.FULL, time.time() + seconds), rungs))
 
 
 def test_a_ladder_ends_where_memory_does(monkeypatch):
@@ -219,7 +219,7 @@ def test_what_a_section_leaves_goes_to_the_later_ones():
 
 def test_the_page_folds_rows_for_which_there_was_no_time():
     rows = [{"envs": 4}, *({"envs": n, "skipped": "no time"} for n in (8, 16, 32)), {"envs": 64}]
-    table = page.table(page.COLUMNS["throughput"], page.shortened(rows))
+    table = columns.table(columns.COLUMNS["throughput"], page.shortened(rows))
     assert table.splitlines()[2:] == [
         "| 4 |  |",
         "| 8 | no time; nor for the next 2 |",
@@ -229,7 +229,7 @@ def test_the_page_folds_rows_for_which_there_was_no_time():
 
 def test_every_agent_is_tried_and_every_section_has_its_columns():
     assert set(smoke.CONFIGS) == set(AGENT_NAMES)
-    assert set(page.COLUMNS) == set(plan.NAMES)
+    assert set(columns.COLUMNS) == set(plan.NAMES)
 
 
 def test_the_page_is_what_the_results_give():

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 
 from accelerator.job import Job
-from accelerator.programs import Rung, available, build
+from accelerator.ladder import available
+from accelerator.programs import Rung, build
 from accelerator.record import told
 from accelerator.speed import ppo_config, sac_config
 from jaxrl_pg import analytical

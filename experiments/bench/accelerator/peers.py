@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from accelerator.job import Job
-from accelerator.programs import Rung, climb
+from accelerator.ladder import climb
+from accelerator.programs import Rung
 from jaxrl_pg import ppo, sac
 from jaxrl_pg.config import BaseConfig
 

@@ -9,8 +9,9 @@ import jax
 import numpy as np
 
 from accelerator.job import Job
+from accelerator.ladder import LATE, ROUNDS, measure
 from accelerator.plan import FEW
-from accelerator.programs import LATE, ROUNDS, Program, Rung, build, measure, with_precision
+from accelerator.programs import Program, Rung, build, with_precision
 from accelerator.record import told
 from accelerator.speed import ppo_config, sac_config
 from jaxrl_pg.config import BaseConfig

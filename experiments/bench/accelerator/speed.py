@@ -5,7 +5,8 @@ from importlib.util import find_spec
 from typing import Any
 
 from accelerator.job import Job
-from accelerator.programs import Rung, climb
+from accelerator.ladder import climb
+from accelerator.programs import Rung
 from jaxrl_pg import ppo, sac
 
 PPO = {"num_epochs": 4, "num_minibatches": 4, "total_timesteps": 10_000_000}
