@@ -24,7 +24,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax peers envelope theory figures record variance versus dist clean
+.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax bench-accelerator peers envelope theory figures record variance versus dist clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -119,6 +119,9 @@ bench-ajax: ## PPO beside Ajax
 	@PYENV_VERSION=3.12 $(MAKE) install PYTHON=python3.12 VENV=.venv-ajax
 	@.venv-ajax/bin/python -m pip install -q -c constraints/3.12.txt -r experiments/bench/requirements-ajax.txt
 	.venv-ajax/bin/python experiments/bench/bench_ajax.py $(ARGS)
+
+bench-accelerator: install ## a GPU or TPU in nine minutes; make install EXTRAS=gpu first
+	$(BIN)/python experiments/bench/accelerator.py $(ARGS)
 
 PEER_ajax := -c constraints/3.12.txt -r experiments/bench/requirements-ajax.txt
 PEER_jaxnasium := "jaxnasium[algs,gymnax]==0.1.1" "jax<0.12"

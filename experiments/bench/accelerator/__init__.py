@@ -1,0 +1,13 @@
+"""What the command accelerator.py beside this folder runs, a module for each family of sections.
+
+plan        the sections in their order: which process, which share of the time
+supervise   start the processes, and go on after one that crashed or hangs
+record      the file of results, whole after every row
+work        run sections in this process
+job         what a section is given: sizes, device, time left
+programs    compile one config's training
+ladder      measure programs from small to large, as far as time and memory go
+hardware, smoke, speed, costs, states, precision, peers     the sections themselves
+page        docs/accelerators.md from the files of results
+columns     its tables
+"""
