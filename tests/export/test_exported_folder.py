@@ -264,3 +264,12 @@ def test_the_command_line_exports(tmp_path, capsys):
     assert numpy_policy.load(tmp_path / "out").description["iteration"] == 3
     assert main(["export", str(tmp_path / "saved"), "--out", str(tmp_path / "out")]) == 2
     assert "out exists: choose another path" in capsys.readouterr().err
+
+
+def test_the_command_line_exports_a_policy_of_the_zoo_here(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "zoo:CartPole-v1/ppo"]) == 0
+    assert " is in CartPole-v1-ppo\n" in capsys.readouterr().out
+    assert numpy_policy.load("CartPole-v1-ppo").description["env"]["name"] == "CartPole-v1"
+    assert main(["export", "zoo:CartPole-v1/ppo"]) == 2
+    assert "CartPole-v1-ppo exists: choose another path" in capsys.readouterr().err
