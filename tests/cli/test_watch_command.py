@@ -60,6 +60,18 @@ def test_a_file_may_be_named_and_long_episodes_are_cut(run, capsys, tmp_path):
     assert out.read_text().startswith("<!doctype html>")
 
 
+def test_a_policy_of_the_zoo_is_shown_in_a_file_here_and_a_file_that_is_replaced_is_named(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    args = ["zoo:CartPole-v1/ppo", "--max-steps", 2, "--width", 120]
+    for ending in ("", ", which was replaced"):
+        code, said, _ = watch(capsys, *args)
+        assert code == 0
+        assert said.splitlines()[-1].endswith(f"3 frames in CartPole-v1-ppo.gif{ending}")
+        assert [path.name for path in tmp_path.iterdir()] == ["CartPole-v1-ppo.gif"]
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

@@ -22,6 +22,7 @@ from jaxrl_pg import (
     soft_q_learning,
 )
 from jaxrl_pg.config import agent_of
+from jaxrl_pg.running import trained_policy
 from jaxrl_pg.running.trained_policy import Policy
 from jaxrl_pg.training import devices
 from jaxrl_pg.types import TrainState
@@ -157,6 +158,35 @@ def test_a_policy_may_be_traced(policy, obs):
     np.testing.assert_allclose(jax.jit(policy)(obs), policy(obs), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(jax.vmap(policy)(obs), policy(obs), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(jax.jit(policy.value)(obs), policy.value(obs), rtol=1e-5, atol=1e-6)
+
+
+def test_a_second_call_makes_no_environment_and_traces_nothing(policy, obs, monkeypatch):
+    """Both take milliseconds, and acting takes microseconds."""
+    calls = (
+        lambda: policy(obs),
+        lambda: policy(obs[0]),
+        lambda: policy(obs, jax.random.key(2)),
+        lambda: policy.value(obs),
+    )
+    before = [np.asarray(call()) for call in calls]
+
+    def refuse(*_, **__):
+        raise AssertionError
+
+    for place, name in ((jax, "eval_shape"), (envs, "of"), (jax, "make_jaxpr")):
+        monkeypatch.setattr(place, name, refuse)
+    programs = trained_policy._act._cache_size(), trained_policy._value._cache_size()
+    for call, expected in zip(calls, before, strict=True):
+        np.testing.assert_array_equal(call(), expected)
+    assert programs == (trained_policy._act._cache_size(), trained_policy._value._cache_size())
+
+
+def test_a_config_that_is_changed_is_heeded(policy, obs):
+    other = Policy(PENDULUM, policy.state, 0)
+    other(obs)
+    other.config = ppo.Config(**SIZES, env="CartPole-v1")
+    with pytest.raises(ValueError, match=r"obs has shape \(64, 3\): give \(4,\)"):
+        other(obs)
 
 
 @pytest.fixture(scope="module")

@@ -141,8 +141,10 @@ def test_unknown_names_and_what_does_not_belong_are_refused():
         jaxrl_pg.load("zoo:CartPole-v1/ppo", step=3, env="CartPole-v1")
 
 
-def test_evaluate_takes_a_policy_of_the_zoo(capsys):
-    assert commands.main(["evaluate", "zoo:CartPole-v1/ppo", "--num-episodes", "4"]) == 0
-    assert "return 500.00" in capsys.readouterr().out
+def test_evaluate_takes_a_policy_of_the_zoo_and_a_saved_one(capsys, tmp_path):
+    jaxrl_pg.load("zoo:CartPole-v1/ppo").save(tmp_path / "saved")
+    for policy in ("zoo:CartPole-v1/ppo", str(tmp_path / "saved")):
+        assert commands.main(["evaluate", policy, "--num-episodes", "4"]) == 0
+        assert "return 500.00" in capsys.readouterr().out
     assert commands.main(["evaluate", "zoo:CartPole-v2/ppo"]) == 2
     assert "did you mean zoo:CartPole-v1/ppo?" in capsys.readouterr().err

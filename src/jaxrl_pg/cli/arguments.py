@@ -26,7 +26,7 @@ from typing import Any, NamedTuple, NoReturn
 from jaxrl_pg.cli import options, reading, topics, words
 from jaxrl_pg.cli.options import Kind, Option
 
-__all__ = ["RUN", "Help", "Positional", "Source", "groups", "read"]
+__all__ = ["POLICY", "RUN", "Help", "Positional", "Source", "groups", "read"]
 
 Source = type | str  # a dataclass, or `module:name` of one
 
@@ -59,6 +59,7 @@ class Positional(NamedTuple):
 
 
 RUN = Positional("RUN", "the run folder")
+POLICY = Positional("RUN", "the folder of a run or of a saved policy, or zoo:ENV/AGENT")
 
 
 def read(

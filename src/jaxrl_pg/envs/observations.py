@@ -9,17 +9,19 @@ as float32. Of a structure it reads a flat dict of such arrays, and `action_mask
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_pg.envs import structure
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs, ObsShape
 
-__all__ = ["as_rows", "batch", "blank", "frame", "readable", "shapes"]
+__all__ = ["as_rows", "batch", "blank", "checked", "frame", "parts", "readable", "shapes"]
 
 
 def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
@@ -36,21 +38,48 @@ def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
     Raises:
         ValueError: for another type, structure or shape, or an index that does not exist.
     """
-    space = env.core.observation_space(env.params)
-    outer: dict[str, tuple[int, ...]] = {}
+    known = parts(env)
+    arrays, outer = checked(known, obs)
 
     def read(part: structure.Part, value: Any) -> jax.Array:
-        value, outer[part.name] = _checked(part, value)
-        value = _readable(env.spec, part, value)
-        return value.reshape(-1, *shapes(env.spec.obs_shape)[part.name])
+        return _readable(env.spec, part, value).reshape(-1, *wanted[part.name])
 
-    rows = structure.gather(space, obs, read)
+    wanted = shapes(env.spec.obs_shape)
+    return structure.gather_parts(known, arrays, read), outer
+
+
+def parts(env: Env) -> tuple[structure.Part, ...]:
+    """Return the arrays that an environment's observations are made of."""
+    with jax.ensure_compile_time_eval():  # spaces hold arrays, and these are no tracers
+        return tuple(structure.parts(env.core.observation_space(env.params)))
+
+
+def checked(known: Sequence[structure.Part], obs: Any) -> tuple[Any, tuple[int, ...]]:
+    """Take observations of the user's, with any axes in front, as arrays.
+
+    Args:
+        known: from `parts`.
+        obs: as for `as_rows`.
+
+    Returns:
+        An array, or a flat dict of arrays, as the environment gives them; and the axes in front.
+
+    Raises:
+        ValueError: as `as_rows`.
+    """
+    outer: dict[str, tuple[int, ...]] = {}
+
+    def read(part: structure.Part, value: Any) -> Any:
+        array, outer[part.name] = _checked(part, value)
+        return array
+
+    arrays = structure.gather_parts(known, obs, read)
     if len(set(outer.values())) > 1:
         raise ValueError(
             f"the parts of obs have different axes in front, {outer}: give one observation, or a "
             "batch of all parts"
         )
-    return rows, next(iter(outer.values()))
+    return arrays, next(iter(outer.values()))
 
 
 def batch(env: Env, obs: Any) -> Obs:
@@ -133,12 +162,12 @@ def _kept(part: structure.Part, value: jax.Array) -> jax.Array:
     return value if value.dtype in (jnp.bool_, jnp.uint8) else value.astype(jnp.float32)
 
 
-def _checked(part: structure.Part, value: Any) -> tuple[jax.Array, tuple[int, ...]]:
+def _checked(part: structure.Part, value: Any) -> tuple[Any, tuple[int, ...]]:
     """An array of the user's, of a part's own shape, and the axes in front of it."""
     space, obs = part.space, f"obs[{part.name!r}]" if part.name else "obs"
     is_index, shape = gymnax.is_discrete(space), tuple(space.shape)
     try:
-        array = jnp.asarray(value)
+        array = _as_array(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{obs}={value!r:.80} is no array: give {_wanted(space)} or a batch of them"
@@ -157,6 +186,13 @@ def _checked(part: structure.Part, value: Any) -> tuple[jax.Array, tuple[int, ..
         if outside.size:
             raise ValueError(f"{obs}={outside[0]}: give {_wanted(space)} or a batch of them")
     return array, outer
+
+
+def _as_array(value: Any) -> Any:
+    """Return what `jnp.asarray` does; a NumPy array of numbers stays one, which is quicker."""
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return value.astype(jax.dtypes.canonicalize_dtype(value.dtype), copy=False)
+    return value if isinstance(value, jax.Array) else jnp.asarray(value)
 
 
 def _wanted(space: Any) -> str:

@@ -6,13 +6,13 @@ Agents see `{name: array}`. An array called `action_mask` says which actions are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.types import ACTION_MASK, Obs
 
-__all__ = ["Part", "gather", "is_flat", "parts"]
+__all__ = ["Part", "gather", "gather_parts", "is_flat", "parts"]
 
 
 class Part(NamedTuple):
@@ -59,9 +59,14 @@ def gather(space: Any, obs: Any, read: Callable[[Part, Any], Any]) -> Obs:
     Raises:
         ValueError: naming the part that is missing.
     """
-    if is_flat(space):
-        return read(Part("", (), space), obs)
-    return {part.name: read(part, _follow(obs, part)) for part in parts(space)}
+    return gather_parts(parts(space), obs, read)
+
+
+def gather_parts(known: Sequence[Part], obs: Any, read: Callable[[Part, Any], Any]) -> Obs:
+    """Do as `gather`, with the parts of the space, which need not be looked for every time."""
+    if known[0].path == ():
+        return read(known[0], obs)
+    return {part.name: read(part, _follow(obs, part)) for part in known}
 
 
 def _follow(obs: Any, part: Part) -> Any:

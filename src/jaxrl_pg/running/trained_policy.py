@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.training import acting, devices, evaluation, members, priors, seeding
 from jaxrl_pg.training.arguments import require_hidden
-from jaxrl_pg.types import Obs, TrainState
+from jaxrl_pg.types import TrainState
 
 if TYPE_CHECKING:
     from jaxrl_pg.export import folder
@@ -52,6 +51,7 @@ class Policy:
     def __init__(self, config: BaseConfig, state: TrainState[Any], step: int) -> None:
         """Wrap a train state, such as `Policy(config, state, int(state.iteration))`."""
         self.config, self.state, self.step = config, state, step
+        self._known: tuple[BaseConfig | None, Any] = (None, ())
 
     def start(self, num: int) -> Any:
         """Return what the policy's recurrent core remembers when `num` episodes begin.
@@ -78,11 +78,9 @@ class Policy:
         Raises:
             ValueError: if `obs` or `hidden` has another shape or type, or `key` is no random key.
         """
-        rows, outer = self._rows(obs)
-        some_key = jax.random.key(0) if key is None else seeding.require_key(key)
-        hidden = require_hidden(self.config, hidden, math.prod(outer))
-        action, after = _act(self.config, self.state.learner, rows, some_key, key is None, hidden)
-        action = action.reshape(*outer, *action.shape[1:])
+        key = None if key is None else seeding.require_key(key)
+        arrays, hidden = self._checked(obs, hidden)
+        action, after = _act(self.config, self.state.learner, arrays, key, hidden)
         return action if hidden is None else (action, after)
 
     def value(self, obs: Any, hidden: Any = None) -> jax.Array:
@@ -100,9 +98,8 @@ class Policy:
         Raises:
             ValueError: if `obs` or `hidden` has another shape or type.
         """
-        rows, outer = self._rows(obs)
-        hidden = require_hidden(self.config, hidden, math.prod(outer))
-        return _value(self.config, self.state.learner, rows, hidden).reshape(outer)
+        arrays, hidden = self._checked(obs, hidden)
+        return _value(self.config, self.state.learner, arrays, hidden)
 
     def evaluate(
         self, key: jax.Array, num_episodes: int = 128, deterministic: bool = True
@@ -206,9 +203,17 @@ class Policy:
 
         return folder.write(self.config, self.state, self.step, path, onnx)
 
-    def _rows(self, obs: Any) -> tuple[Obs, tuple[int, ...]]:
-        """Return observations as rows that networks read, and the axes they came with."""
-        return envs.as_rows(envs.of(self.config), obs)
+    def _checked(self, obs: Any, hidden: Any) -> tuple[Any, Any]:
+        """Return observations as arrays, and what a core remembers, looked at before any tracing.
+
+        The environment is made once for a config: that takes longer than acting.
+        """
+        config, parts = self._known
+        if config is not self.config:
+            parts = envs.observations.parts(envs.of(self.config))
+            self._known = (self.config, parts)
+        arrays, outer = envs.observations.checked(parts, obs)
+        return arrays, require_hidden(self.config, hidden, math.prod(outer))
 
 
 def load(
@@ -310,17 +315,21 @@ def _policy_part(config: BaseConfig, state: TrainState[Any]) -> TrainState[Any]:
     return state._replace(learner=learner, actor=nothing, memory=nothing, key=nothing)
 
 
-@partial(jax.jit, static_argnums=4)
+@jax.jit
 def _act(
-    config: BaseConfig, learner: Any, obs: Obs, key: jax.Array, deterministic: bool, hidden: Any
+    config: BaseConfig, learner: Any, obs: Any, key: jax.Array | None, hidden: Any
 ) -> tuple[jax.Array, Any]:
-    """Act on a batch of observations; return what a core remembers then, too."""
-    return acting.act(config, learner, obs, key, deterministic, hidden)
+    """Act on observations with any axes in front; return what a core remembers then, too."""
+    rows, outer = envs.as_rows(envs.of(config), obs)
+    some_key = jax.random.key(0) if key is None else key
+    action, after = acting.act(config, learner, rows, some_key, key is None, hidden)
+    return action.reshape(*outer, *action.shape[1:]), after
 
 
 @jax.jit
-def _value(config: BaseConfig, learner: Any, obs: Obs, hidden: Any) -> jax.Array:
-    """Value a batch of observations."""
+def _value(config: BaseConfig, learner: Any, obs: Any, hidden: Any) -> jax.Array:
+    """Value observations with any axes in front."""
+    rows, outer = envs.as_rows(envs.of(config), obs)
     if hidden is None:
-        return agent_of(config).value(config, learner, obs)
-    return agent_of(config).memory.value(config, learner, obs, hidden)
+        return agent_of(config).value(config, learner, rows).reshape(outer)
+    return agent_of(config).memory.value(config, learner, rows, hidden).reshape(outer)

@@ -88,7 +88,8 @@ def require_hidden(config: BaseConfig, hidden: Any, num: int) -> Any:
         ValueError: saying what to give.
     """
     agent = agent_of(config)
-    shapes = jax.eval_shape(lambda: agent.memory.start(config, num)) if agent.memory else ()
+    structure = jax.tree.structure(config)
+    shapes = _hidden_shapes(agent.memory.start, structure, num) if agent.memory else ()
     if not jax.tree.leaves(shapes):
         if hidden is not None:
             raise ValueError(f"hidden={shown(hidden)} and the policy has no core: leave it out")
@@ -151,6 +152,13 @@ def _shapes(init: Any, structure: Any, wide: bool) -> Any:
     """A fresh train state's shapes, which are the same for all configs of one static part."""
     config = jax.tree.unflatten(structure, [1.0] * structure.num_leaves)
     return jax.eval_shape(init, config, jax.eval_shape(jax.random.key, 0))
+
+
+@functools.lru_cache(maxsize=64)
+def _hidden_shapes(start: Any, structure: Any, num: int) -> Any:
+    """The shapes of what a core remembers, for a call that acts is to take microseconds."""
+    config = jax.tree.unflatten(structure, [1.0] * structure.num_leaves)
+    return jax.eval_shape(lambda: start(config, num))
 
 
 def _leaves(tree: Any) -> dict[tuple[Any, ...], Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,6 +57,11 @@ class Entry(NamedTuple):
     def policy(self) -> str:
         """What `jaxrl_pg.load` calls the entry's policy, if it has one."""
         return f"{PREFIX}{self.env}/{self.agent}"
+
+    @property
+    def file_name(self) -> str:
+        """What files made of the entry's policy are called, without an ending."""
+        return re.sub(r"[^\w.-]+", "-", f"{self.env}-{self.agent}")
 
     @property
     def values(self) -> dict[str, Any]:
