@@ -137,8 +137,8 @@ def test_the_id_is_a_hash_of_agent_config_and_seed():
 
 
 def test_another_precision_is_another_run_and_another_program():
-    points = points_of('[grid]\ndtype = ["float32", "bfloat16"]\nmatmul_precision = ["high"]')
-    points += points_of("")
+    grid = '[grid]\ndtype = ["float32", "bfloat16"]\nmatmul_precision = ["high"]'
+    points = [*points_of(grid), *points_of("")]
     assert len({point.id for point in points}) == 3
     assert len({group.id for group in experiment.groups(points)}) == 3
 

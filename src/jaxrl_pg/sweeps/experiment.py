@@ -42,22 +42,22 @@ from jaxrl_pg.config import BaseConfig, nearest, to_dict
 from jaxrl_pg.running import hints, sizes
 from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, hints_of, studies, whole
 
-__all__ = ["Experiment", "Group", "Point", "describe", "groups", "load", "parse"]
+__all__ = ["LATER", "Experiment", "Group", "Point", "describe", "groups", "load", "parse"]
 
 Table = dict[str, Any]
 
 _MAX_BYTES = 1_000_000  # of a file that people write
 _MAX_DEPTH = 32  # parts of a dotted key
 # Fields that came later are no part of an id at these values, so that a sweep that was begun
-# without them goes on: its runs have the ids that they had.
-_LATER = {"dtype": "float32", "matmul_precision": "highest"}
+# without them goes on: its runs have the ids that they had, and its rows these values.
+LATER = {"dtype": "float32", "matmul_precision": "highest"}
 
 
 class Point(NamedTuple):
     """One run of the experiment.
 
     Attributes:
-        id: 12 hex digits of a hash of agent, config (without num_devices, and without `_LATER`
+        id: 12 hex digits of a hash of agent, config (without num_devices, and without `LATER`
             fields at their defaults), seed and init_from.
         study: name of the study it belongs to.
         agent: name of the agent.
@@ -280,7 +280,7 @@ def _point_id(agent: str, config: BaseConfig, seed: int, init_from: str) -> str:
 
 def _settings(values: Table) -> Table:
     """A config's part of an id."""
-    return {name: x for name, x in values.items() if _LATER.get(name) != x}
+    return {name: x for name, x in values.items() if name not in LATER or x != LATER[name]}
 
 
 def _hash(value: Any) -> str:
