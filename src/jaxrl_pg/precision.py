@@ -48,8 +48,8 @@ def compute_dtype(dtype: str) -> Any:
 
 
 def cast(dtype: str, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Return arrays in the type that layers compute in; as they are for float32."""
-    return arrays if dtype == "float32" else tuple(x.astype(dtype) for x in arrays)
+    """Return arrays in the type that a layer computes in; for float32 what is wider stays so."""
+    return widened(arrays) if dtype == "float32" else tuple(x.astype(dtype) for x in arrays)
 
 
 def widened(tree: Any) -> Any:

@@ -146,7 +146,7 @@ class LayerNorm(nn.Module):
         shape = (x.shape[axis],)
         scale = self.param("scale", nn.initializers.ones_init(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), shape)
-        x = x if self.dtype == "float32" else x.astype(jnp.float32)
+        x = precision.widened(x)
         centred = x - jnp.mean(x, axis=axis, keepdims=True)
         deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axis=axis, keepdims=True) + 1e-6)
         scale, bias = (jnp.expand_dims(p, 1 - axis) for p in (scale, bias))
