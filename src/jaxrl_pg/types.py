@@ -199,5 +199,6 @@ class Agent(Generic[ConfigT, LearnerT]):
         for name in ("init", "iterate", "act", "value"):
             object.__setattr__(self, name, precision.of_config(getattr(self, name)))
         if self.memory is not None:
-            act, value = map(precision.of_config, (self.memory.act, self.memory.value))
-            object.__setattr__(self, "memory", self.memory._replace(act=act, value=value))
+            start, act, value = self.memory
+            own = Memory(start, precision.of_config(act), precision.of_config(value))
+            object.__setattr__(self, "memory", own)

@@ -232,7 +232,8 @@ class Torso(nn.Module):
                 x = Impala(self.dtype)(x)
             else:
                 for layer in stack if is_image else ():
-                    x = act(Conv(*layer, dtype=self.dtype)(x))
+                    features, size, stride, padding = (*layer, *(1, 0)[len(layer) - 2 :])
+                    x = act(Conv(features, size, stride, padding, self.dtype)(x))
             return x.reshape(x.shape[0], -1)
 
         if isinstance(obs, dict):
