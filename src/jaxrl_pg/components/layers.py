@@ -228,10 +228,10 @@ class Torso(nn.Module):
             scale = 255.0 if is_image and x.dtype == jnp.uint8 else None
             x = x.astype(jnp.float32)
             x = x if scale is None else x / scale
-            if is_image and stack == "impala":
+            if is_image and isinstance(stack, str):
                 x = Impala(self.dtype)(x)
             else:
-                for layer in stack if is_image else ():
+                for layer in () if not is_image or isinstance(stack, str) else stack:
                     features, size, stride, padding = (*layer, *(1, 0)[len(layer) - 2 :])
                     x = act(Conv(features, size, stride, padding, self.dtype)(x))
             return x.reshape(x.shape[0], -1)
