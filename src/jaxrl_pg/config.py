@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 import jax
@@ -31,7 +32,9 @@ from jaxrl_pg.fields import (
     kinds,
     nearest,
     settle,
+    shown,
 )
+from jaxrl_pg.precision import Dtype, MatmulPrecision
 
 __all__ = [
     "FROM_PYTHON",
@@ -118,8 +121,9 @@ class BaseConfig(PytreeDataclass):
 
     agent: ClassVar[Any] = None
     """the `types.Agent` that the class configures; a subclass has the same"""
-    before: ClassVar[dict[str, Any]] = {}
-    """what a saved config stands for that is older than these fields, where it is no default"""
+    before: ClassVar[dict[str, Any]] = {"matmul_precision": "default"}
+    """what a saved config stands for that is older than these fields, where it is no default; a
+    subclass states its own fields alone"""
 
     env: Any = "CartPole-v1"
     """name (`jaxrl-pg envs` lists them), a class of your own as python:module:Class, or (in Python)
@@ -154,6 +158,11 @@ class BaseConfig(PytreeDataclass):
     """normalise the features of each hidden layer before its activation"""
     residual: bool = False
     """add a hidden layer's input to its output where both are equally wide"""
+    dtype: Dtype = "float32"
+    """type that hidden layers compute in; parameters, heads and losses are float32 in any case"""
+    matmul_precision: MatmulPrecision = "highest"
+    """of float32 products on GPUs and TPUs: float32 (highest), TF32 or 3 passes of bfloat16 (high),
+    or as JAX is set (default); a CPU computes in float32"""
     num_devices: Annotated[int, Positive] = 1
     """devices that the environments are split over"""
 
@@ -169,6 +178,11 @@ class BaseConfig(PytreeDataclass):
             raise ValueError(
                 f"hidden_sizes={self.hidden_sizes} with layer_norm=True: a single feature less its "
                 "own mean is always 0; give wider layers, or layer_norm=False"
+            )
+        if self.dtype != "float32" and self.network is not None:
+            raise ValueError(
+                f"dtype={self.dtype!r} and network={shown(self.network)}: give the layers of your "
+                "own module that dtype, and leave the field out (what they return becomes float32)"
             )
 
     def _require_countable(self) -> None:
@@ -250,14 +264,15 @@ def to_dict(config: BaseConfig) -> dict[str, Any]:
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     """Make a config of what `to_dict` gave: lists become tuples again.
 
-    Fields that it does not have yet are as the class has them in `before`, else at their defaults,
-    so that an older run goes on as it was.
+    Fields that it does not have yet are as its classes have them in `before`, else at their
+    defaults, so that an older run goes on as it was.
 
     Raises:
         ValueError: for fields that the class does not have, or bad values.
     """
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    return cls(**{**getattr(cls, "before", {}), **given})
+    stated = (vars(base).get("before", {}) for base in reversed(cls.__mro__))
+    return cls(**dict(itertools.chain.from_iterable(x.items() for x in (*stated, given))))
 
 
 @functools.cache

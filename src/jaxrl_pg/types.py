@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import jax
 
+from jaxrl_pg import precision
 from jaxrl_pg.config import BaseConfig
 
 __all__ = [
@@ -159,7 +160,8 @@ class Agent(Generic[ConfigT, LearnerT]):
     """The contract of an agent: pure functions over one train state.
 
     Making one tells the config class which agent it configures (`Config.agent`), so that
-    `train(config, key)` works for any agent, in this package or not.
+    `train(config, key)` works for any agent, in this package or not; and what it computes by, here
+    and in its memory, is traced with the config's `matmul_precision`.
 
     Attributes:
         name: what the command line and run folders call it.
@@ -192,5 +194,11 @@ class Agent(Generic[ConfigT, LearnerT]):
     actions: Literal["both", "discrete", "Box"] = "both"
 
     def __post_init__(self) -> None:
-        """Tell the config class whose it is."""
+        """Tell the config class whose it is, and let its functions keep to their precision."""
         self.Config.agent = self
+        for name in ("init", "iterate", "act", "value"):
+            object.__setattr__(self, name, precision.of_config(getattr(self, name)))
+        if self.memory is not None:
+            start, act, value = self.memory
+            own = Memory(start, precision.of_config(act), precision.of_config(value))
+            object.__setattr__(self, "memory", own)

@@ -30,7 +30,7 @@ KINDS = {"discrete": DISCRETE, "box": BOX}
 either_kind = pytest.mark.parametrize("env", KINDS.values(), ids=KINDS.keys())
 
 
-def trained(env, normalize=False, **params):
+def trained(env, normalize=False, dtype="float32", **params):
     """A config and the final state; only numbers differ, so programs are shared."""
     config = ppo.Config(
         env=env,
@@ -46,6 +46,7 @@ def trained(env, normalize=False, **params):
         hidden_sizes=(16, 16),
         normalize_obs=normalize,
         normalize_reward=normalize,
+        dtype=dtype,
     )
     state, metrics = TRAIN(config, jax.random.key(SEED))
     assert all(np.isfinite(x).all() for name, x in metrics.items() if "mean" not in name)
@@ -157,6 +158,16 @@ def test_both_at_once_is_a_termination():
     run = trained(DISCRETE, base=1, length=4, max_steps_in_episode=4, show_time=0.25)
     values = value(run, *[(1.0, 0.25 * t, 1.0) for t in range(4)])
     assert_allclose(values, [discounted(4 - t) for t in range(4)], rtol=0.03)
+
+
+def test_in_bfloat16_values_and_actions_are_learned_too():
+    """Two steps that a cue decides, values 1 + gamma and 1: seen, discounted and acted on."""
+    run = trained(
+        DISCRETE, dtype="bfloat16", base=1, cost=0.25, follow=1, show_cue=1, show_time=1, length=2
+    )
+    first, second = [(0.0, 0.0, 1.0), (2.0, 0.0, 1.0)], [(0.0, 1.0, 1.0), (2.0, 1.0, 1.0)]
+    assert action(run, *first, *second).tolist() == [0, 1, 0, 1]
+    assert_allclose(value(run, *first, *second), [1.9, 1.9, 1.0, 1.0], rtol=0.05)
 
 
 FAR_MINUS, FAR_PLUS = (999.0, 0.0, 1000.0), (1001.0, 0.0, 1000.0)

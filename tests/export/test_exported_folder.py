@@ -133,6 +133,17 @@ def test_jax_reads_its_own_file_for_any_batch(exported, expected, name):
     require_equal(jax.tree.map(np.asarray, found), policy(obs, key, **rest))
 
 
+def test_jax_computes_a_policy_of_bfloat16_in_bfloat16(tmp_path):
+    policy = filled(CONFIGS["box"].replace(dtype="bfloat16"))
+    out = policy.export(tmp_path / "exported")
+    act = jax.export.deserialize(bytearray((out.path / "act.jaxexport").read_bytes()))
+    assert "xbf16>" in act.mlir_module()
+    parts = json.loads((out.path / "policy.json").read_text())["observation"]["parts"]
+    obs = observations(parts, 7, np.random.default_rng(0))
+    # Programs that sum in another order may round a number of 8 bits the other way.
+    np.testing.assert_allclose(act.call(jnp.asarray(obs)), policy(obs), rtol=0, atol=0.05)
+
+
 def test_the_arrays_are_a_safetensors_file(exported):
     _, out, _ = exported["box"]
     plain = numpy_policy.load(out.path)

@@ -136,3 +136,25 @@ def test_an_index_that_does_not_exist_is_refused():
     for wrong in (-1, 5, [0, 7]):
         with pytest.raises(ValueError, match="give whole numbers from 0 to 4"):
             plain(wrong)
+
+
+@pytest.mark.parametrize("name", ["tanh", "minatar", "gru", "deterministic"])
+def test_a_policy_in_bfloat16_is_written_out_in_float32(name):
+    """The same parameters, more exactly: it does what a float32 policy of them does."""
+    agent, values = CASES[name]
+    narrow, wide = (
+        filled(agents.AGENTS[agent].Config(**values, dtype=dtype))
+        for dtype in ("bfloat16", "float32")
+    )
+    document, tensors = folder.described(narrow.config, narrow.state.learner, 3)
+    assert document["config"]["dtype"] == "bfloat16"
+    rng, num = np.random.default_rng(1), max(BATCHES)
+    obs = observations(document["observation"]["parts"], num, rng)
+    rest = {"hidden": np.zeros((num, 5), np.float32)} if name == "gru" else {}
+    plain = numpy_policy.Policy(document, tensors)(obs, **rest)
+    require_equal(plain, wide(obs, **rest))
+    action, expected = (x[0] if rest else x for x in (narrow(obs, **rest), plain))
+    if expected.dtype == np.float32:
+        assert 0 < np.max(np.abs(action - expected)) < 0.02  # of a box from -1 to 1
+    else:
+        assert np.mean(action == expected) > 0.9

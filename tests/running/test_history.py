@@ -38,6 +38,13 @@ def test_the_command_can_be_pasted(monkeypatch, program, shown):
     assert history.facts([])["command"] == shown
 
 
+def test_what_jax_multiplies_with_by_itself_is_kept_where_it_is_set():
+    name = "jax_default_matmul_precision"
+    assert name not in history.facts([])
+    with jax.default_matmul_precision("tensorfloat32"):
+        assert history.facts([])[name] == "tensorfloat32"
+
+
 def test_the_versions_of_a_suite_are_kept(monkeypatch):
     monkeypatch.setattr(history.importlib.metadata, "version", lambda name: f"of {name}")
     found = history.versions(["brax:ant", "CartPole-v1", "python:maze:Maze", object()])

@@ -128,10 +128,19 @@ def test_the_id_is_a_hash_of_agent_config_and_seed():
     point = points_of("[fixed]\nlearning_rate = 1e-4\nnum_devices = 2")[0]
     fields = dataclasses.asdict(point.config)
     assert fields.pop("num_devices") == 2
+    for later in ("dtype", "matmul_precision"):  # of which older sweeps knew nothing
+        fields.pop(later)
     fields["hidden_sizes"] = list(fields["hidden_sizes"])
     text = json.dumps({"agent": "ppo", "config": fields, "seed": 0}, sort_keys=True)
     text = text.replace(", ", ",").replace(": ", ":")
     assert point.id == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def test_another_precision_is_another_run_and_another_program():
+    grid = '[grid]\ndtype = ["float32", "bfloat16"]\nmatmul_precision = ["high"]'
+    points = [*points_of(grid), *points_of("")]
+    assert len({point.id for point in points}) == 3
+    assert len({group.id for group in experiment.groups(points)}) == 3
 
 
 def test_ids_stay_when_the_experiment_grows():

@@ -78,8 +78,13 @@ class Config(EpochsConfig):
     """passes over a rollout that fit the value function"""
 
     def check(self) -> None:
-        """Refuse a shared torso, and a stride that leaves out every row."""
+        """Refuse a shared torso, coarse numbers, and a stride that leaves out every row."""
         super().check()
+        if self.dtype != "float32":
+            raise ValueError(
+                f"dtype={self.dtype!r}: conjugate gradient and the line search follow differences "
+                "that its 8 bits round away; give dtype='float32'"
+            )
         if self.shared_torso:
             raise ValueError(
                 "shared_torso=True: a natural step must move the policy alone; give False"

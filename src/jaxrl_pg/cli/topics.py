@@ -17,7 +17,8 @@ FIELDS = {
     ),
     "network": (
         *("hidden_sizes", "activation", "cnn", "conv_features", "conv_layers", "layer_norm"),
-        *("residual", "shared_torso", "log_std_init", "core", "core_size", "num_critics"),
+        *("residual", "dtype", "matmul_precision", "shared_torso", "log_std_init"),
+        *("core", "core_size", "num_critics"),
     ),
     "optimisation": (
         *("learning_rate", "anneal_lr", "max_grad_norm", "num_epochs", "num_minibatches"),

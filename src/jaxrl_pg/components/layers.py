@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_pg import precision
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.envs import observations
 from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs
@@ -46,6 +47,7 @@ class TorsoFields(NamedTuple):
     layer_norm: bool = False
     residual: bool = False
     cnn: str = "minatar"
+    dtype: str = "float32"
 
 
 def torso_fields(config: BaseConfig) -> TorsoFields:
@@ -71,10 +73,14 @@ def in_columns(spec: EnvSpec) -> bool:
 
 
 class Dense(nn.Module):
-    """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`."""
+    """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`.
+
+    Heads are float32, whatever the features that they read are.
+    """
 
     features: int
     columns: bool
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -82,6 +88,7 @@ class Dense(nn.Module):
         zeros = nn.initializers.zeros_init()
         kernel = self.param("kernel", zeros, (x.shape[0 if self.columns else 1], self.features))
         bias = self.param("bias", zeros, (self.features,))
+        x, kernel, bias = precision.cast(self.dtype, x, kernel, bias)
         return kernel.T @ x + bias[:, None] if self.columns else x @ kernel + bias[None]
 
 
@@ -96,10 +103,12 @@ class Conv(nn.Module):
     kernel_size: int
     stride: int = 1
     padding: int = 0
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the layer's output."""
+        (x,) = precision.cast(self.dtype, x)
         size, stride, pad = self.kernel_size, self.stride, (self.padding, self.padding)
         x = jnp.pad(x, ((0, 0), pad, pad, (0, 0))) if self.padding else x
         height, width = ((n - size) // stride + 1 for n in x.shape[1:3])
@@ -116,14 +125,19 @@ class Conv(nn.Module):
         zeros = nn.initializers.zeros_init()
         kernel = self.param("kernel", zeros, (size, size, x.shape[3], self.features))
         bias = self.param("bias", zeros, (self.features,))
+        kernel, bias = precision.cast(self.dtype, kernel, bias)
         product = patches @ kernel.reshape(-1, self.features)
         return (product + bias[None]).reshape(-1, height, width, self.features)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) of each sample's features, in rows or columns."""
+    """Layer normalisation (Ba et al. 2016) of each sample's features, in rows or columns.
+
+    Means and deviations are float32, whatever the features are.
+    """
 
     columns: bool
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -132,22 +146,24 @@ class LayerNorm(nn.Module):
         shape = (x.shape[axis],)
         scale = self.param("scale", nn.initializers.ones_init(), shape)
         bias = self.param("bias", nn.initializers.zeros_init(), shape)
+        x = precision.widened(x)
         centred = x - jnp.mean(x, axis=axis, keepdims=True)
         deviation = jnp.sqrt(jnp.mean(jnp.square(centred), axis=axis, keepdims=True) + 1e-6)
         scale, bias = (jnp.expand_dims(p, 1 - axis) for p in (scale, bias))
-        return centred / deviation * scale + bias
+        return precision.cast(self.dtype, centred / deviation * scale + bias)[0]
 
 
 class Residual(nn.Module):
     """Two convolutions of 3x3 filters, each after a ReLU, and what went into them added."""
 
     features: int
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return `[N, H, W, features]` for the same."""
-        y = Conv(self.features, 3, 1, 1)(nn.relu(x))
-        return x + Conv(self.features, 3, 1, 1)(nn.relu(y))
+        y = Conv(self.features, 3, 1, 1, self.dtype)(nn.relu(x))
+        return x + Conv(self.features, 3, 1, 1, self.dtype)(nn.relu(y))
 
 
 class Impala(nn.Module):
@@ -157,13 +173,16 @@ class Impala(nn.Module):
     convolutions of 3x3 filters, with ReLU whatever the other layers have.
     """
 
+    dtype: str = "float32"
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return `[N, H / 8, W / 8, 32]`, sides rounded up."""
         for features in _IMPALA:
-            x = nn.max_pool(Conv(features, 3, 1, 1)(x), (3, 3), (2, 2), "SAME")
+            x = Conv(features, 3, 1, 1, self.dtype)(x)
+            x = nn.max_pool(x, (3, 3), (2, 2), "SAME")
             for _ in range(2):
-                x = Residual(features)(x)
+                x = Residual(features, self.dtype)(x)
         return nn.relu(x)
 
 
@@ -185,6 +204,7 @@ class Torso(nn.Module):
         residual: add a layer's input to its output where both are equally wide.
         cnn: `minatar`, one convolution of 3x3 filters (Young and Tian 2019, arXiv 1903.03176);
             `nature`, the three of Mnih et al. 2015 (doi 10.1038/nature14236); or `impala`.
+        dtype: that layers compute in, and of the features; parameters are float32 in any case.
     """
 
     columns: bool
@@ -195,6 +215,7 @@ class Torso(nn.Module):
     layer_norm: bool = False
     residual: bool = False
     cnn: str = "minatar"
+    dtype: str = "float32"
 
     @nn.compact
     def __call__(self, obs: Obs, action: jax.Array | None = None) -> jax.Array:
@@ -207,11 +228,12 @@ class Torso(nn.Module):
             scale = 255.0 if is_image and x.dtype == jnp.uint8 else None
             x = x.astype(jnp.float32)
             x = x if scale is None else x / scale
-            if is_image and stack == "impala":
-                x = Impala()(x)
+            if is_image and isinstance(stack, str):
+                x = Impala(self.dtype)(x)
             else:
-                for layer in stack if is_image else ():
-                    x = act(Conv(*layer)(x))
+                for layer in () if not is_image or isinstance(stack, str) else stack:
+                    features, size, stride, padding = (*layer, *(1, 0)[len(layer) - 2 :])
+                    x = act(Conv(features, size, stride, padding, self.dtype)(x))
             return x.reshape(x.shape[0], -1)
 
         if isinstance(obs, dict):
@@ -220,10 +242,11 @@ class Torso(nn.Module):
         else:
             x = flat(obs)
         x = x if action is None else jnp.concatenate([x, action], axis=1)
+        (x,) = precision.cast(self.dtype, x)
         # Turned here and not, with the gradients, inside every product with a weight.
         x = jax.lax.optimization_barrier(x.T) if self.columns else x
         for size in self.hidden_sizes:
-            y = Dense(size, self.columns)(x)
-            y = act(LayerNorm(self.columns)(y) if self.layer_norm else y)
+            y = Dense(size, self.columns, self.dtype)(x)
+            y = act(LayerNorm(self.columns, self.dtype)(y) if self.layer_norm else y)
             x = x + y if self.residual and x.shape == y.shape else y
         return x

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_pg import precision
 from jaxrl_pg.components import layers, networks, own_network, rollout
 from jaxrl_pg.config import BaseConfig, Positive, check_choice
 from jaxrl_pg.envs import observations
@@ -120,7 +121,8 @@ class Recurrent(networks.Network):
             The hidden state after it, the policy's parameters, and values `[B]`.
         """
         hidden, y = self.core(hidden, self.body.encode(obs))
-        return hidden, networks.legal_logits(obs, self.body.policy(y)), self.body.value(y)
+        params = networks.legal_logits(obs, precision.widened(self.body.policy(y)))
+        return hidden, params, precision.widened(self.body.value(y))
 
     def __call__(self, obs: Obs, sequences: Sequences) -> tuple[Any, jax.Array]:
         """Read sequences `[B, T, ...]`; return the policy's parameters and values `[B, T]`."""
@@ -137,9 +139,9 @@ class Recurrent(networks.Network):
         )
         _, y = over_time(self.core, sequences.hidden, (sequences.fresh, features))
         y = y.reshape(-1, y.shape[-1])
-        params = networks.legal_logits(rows, self.body.policy(y))
+        params = networks.legal_logits(rows, precision.widened(self.body.policy(y)))
         whole = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), params)
-        return whole, self.body.value(y).reshape(shape)
+        return whole, precision.widened(self.body.value(y)).reshape(shape)
 
 
 def build(config: MemoryFields, spec: EnvSpec) -> Recurrent:
@@ -159,7 +161,8 @@ def cell_of(config: MemoryFields) -> Any:
     """
     if isinstance(config.core, str):
         check_choice("core", config.core, tuple(_CELLS))
-        return _CELLS[config.core](features=config.core_size)
+        dtype = precision.compute_dtype(config.dtype)
+        return _CELLS[config.core](features=config.core_size, dtype=dtype)
     made = config.core(config.core_size) if callable(config.core) else None
     if not (isinstance(made, nn.Module) and callable(getattr(made, "initialize_carry", None))):
         raise ValueError(

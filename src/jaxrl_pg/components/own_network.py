@@ -20,7 +20,8 @@ A factory takes the environment's `EnvSpec` and returns the module. On observati
 policies are Box actions before tanh, `[N, A]`, or a `Normal`'s mean. Agents with critics call
 `q(obs)` for `[N, A]` over a finite action set, or `q(obs, action)` for `[N]`, and soft Q-learning
 `sampler(obs, noise)` for Box actions before tanh. Their policy and critics have parameters of their
-own, those that the method touches, and several critics are several draws of them.
+own, those that the method touches, and several critics are several draws of them. Its layers may
+compute in bfloat16 (`nn.Dense(32, dtype=jnp.bfloat16)`); what a method returns becomes float32.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxrl_pg import precision
 from jaxrl_pg.components import networks
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.envs import observations
@@ -66,7 +68,7 @@ class ActorCriticPart(NamedTuple):
     def apply(self, params: Params, obs: Obs, method: str | None = None) -> Any:
         """Return what a method gives, or the policy's parameters and the values."""
         if method is not None:
-            output = self.module.apply(params, obs, method=method)
+            output = precision.widened(self.module.apply(params, obs, method=method))
             return networks.legal_logits(obs, output) if method == "policy" else output
         return self.apply(params, obs, "policy"), self.apply(params, obs, "value")
 
@@ -103,7 +105,7 @@ class Part(NamedTuple):
         """Return what the method gives; of several draws `[copies, N, outputs]`."""
 
         def one(params: Params) -> Any:
-            return self.module.apply(params, *inputs, method=self.method)
+            return precision.widened(self.module.apply(params, *inputs, method=self.method))
 
         if self.method == "policy":
             return networks.legal_logits(inputs[0], one(params))

@@ -52,11 +52,14 @@ def facts(some_envs: Iterable[Any]) -> dict[str, Any]:
         some_envs: the environments that it trains in; the versions of their suites are given.
     """
     commit = _commit()
+    # What products are left to by matmul_precision="default"; the config has any other precision.
+    products = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined, unused-ignore]
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": _command(),
         "versions": versions(some_envs),
         "device": device(),
+        **({"jax_default_matmul_precision": products} if products else {}),
         **({"commit": commit} if commit else {}),
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg import envs
+from jaxrl_pg import envs, precision
 from jaxrl_pg.components import rollout
 from jaxrl_pg.components.rollout import Episodes
 from jaxrl_pg.config import BaseConfig, agent_of
@@ -67,6 +67,7 @@ def evaluate(
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4))
+@precision.of_config
 def evaluate_episodes(
     config: BaseConfig,
     state: TrainState[Any],

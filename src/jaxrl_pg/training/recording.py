@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrl_pg import envs
+from jaxrl_pg import envs, precision
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.training import evaluation
 from jaxrl_pg.types import Obs, TrainState
@@ -103,6 +103,7 @@ def _player(
     """Return the compiled program that plays some steps from a number on, and keeps them."""
 
     @jax.jit
+    @precision.of_config
     def play(config: BaseConfig, state: TrainState[Any], first: Any, carry: Any, start: Any) -> Any:
         act, _ = evaluation.acting(config, state, num_episodes, deterministic)
 
