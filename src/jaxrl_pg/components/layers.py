@@ -63,10 +63,10 @@ def convolutions(fields: TorsoFields) -> tuple[tuple[int, ...], ...] | Literal["
 class Dense(nn.Module):
     """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`.
 
-    With `turns` rows become columns, `[N, in] -> [out, N]`. The kernel is turned for that, behind
-    an optimisation barrier, so that in the product, and in the kernel's gradient, XLA on a CPU
-    contracts the last axis of the left operand. Where it contracts the first one, which it would
-    do without a barrier, products take up to twice as long.
+    With `turns` rows become columns, `[N, in] -> [out, N]`. Turned for that is the kernel, or the
+    product if it is smaller, behind an optimisation barrier: so in the product, and in the
+    gradient of a turned kernel, XLA on a CPU contracts the last axis of the left operand. Where it
+    contracts the first one, which it would do without a barrier, products take up to twice as long.
     """
 
     features: int
@@ -84,6 +84,8 @@ class Dense(nn.Module):
             return x @ kernel + bias[None]
         if not self.turns:
             return kernel.T @ x + bias[:, None]
+        if x.shape[0] < width:
+            return jax.lax.optimization_barrier(x @ kernel).T + bias[:, None]
         turned = jax.lax.optimization_barrier(kernel.T)
         return jax.lax.dot_general(turned, x, (((1,), (1,)), ((), ()))) + bias[:, None]
 
