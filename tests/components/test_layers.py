@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from numpy.testing import assert_allclose, assert_array_equal
 
-from jaxrl_pg.components import layers, networks
+from jaxrl_pg.components import networks
 from jaxrl_pg.components.layers import Impala, Residual, Torso, TorsoFields
 from jaxrl_pg.envs import observations
 from jaxrl_pg.types import EnvSpec
@@ -202,17 +202,27 @@ def test_every_image_has_convolutions_of_its_own():
     assert (features.shape, count(params)) == ((2, 2 * 2 * 2 * 16), 2 * (9 * 16 + 16))
 
 
-def test_what_is_wide_is_laid_out_in_rows():
-    """The mask does not count: it is no feature."""
+@pytest.mark.parametrize(("width", "residual"), [(128, False), (129, False), (129, True)])
+def test_wide_observations_stay_rows_until_the_first_layer(width, residual):
+    """What it gives, and its gradient, are those of rows throughout, on either side of the limit.
 
-    def spec(*shapes):
-        return EnvSpec(tuple(shapes), True, 4, ())
+    As many rows as features: a residual layer could then add rows to columns and not notice.
+    """
+    obs = jnp.asarray(np.random.default_rng(0).normal(size=(width, width)), jnp.float32)
+    given = {"hidden_sizes": (width, 3), "residual": residual, "activation": "tanh"}
+    rows, columns = (torso(columns=columns, **given) for columns in (False, True))
+    params = drawn(rows, obs)
 
-    assert layers.in_columns(spec(("a", (64,)), ("b", (8, 8))))
-    assert not layers.in_columns(spec(("a", (65,)), ("b", (8, 8))))
-    assert layers.in_columns(spec(("a", (128,)), ("action_mask", (999,))))
-    assert layers.in_columns(EnvSpec((128,), True, 4, ()))
-    assert not layers.in_columns(ATARI)
+    def loss(params, module):
+        features = module.apply(params, obs)
+        features = features.T if module.columns else features
+        return jnp.sum(features @ jnp.arange(3.0)), features
+
+    (grads, features), (grads_columns, features_columns) = (
+        jax.grad(loss, has_aux=True)(params, module) for module in (rows, columns)
+    )
+    assert_allclose(features_columns, features, rtol=1e-4, atol=1e-4)
+    jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-3, atol=1e-3), grads_columns, grads)
 
 
 def test_rows_and_columns_give_the_same_from_structured_observations():

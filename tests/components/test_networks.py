@@ -207,17 +207,24 @@ def test_rows_and_columns_are_one_function_of_one_set_of_parameters(spec, monkey
 
     for widest in (0, 10**6):
         monkeypatch.setattr(layers, "_WIDEST_COLUMN", widest)
-        assert network.bind(used).columns == (widest > 0)
         shapes.append(jax.tree.map(jnp.shape, jax.eval_shape(initialiser(network), KEY)))
         results.append(jax.jit(lambda p: jax.grad(loss, has_aux=True)(p))(used))
     assert shapes[0] == shapes[1]
     jax.tree.map(lambda a, b: assert_allclose(a, b, rtol=1e-4, atol=1e-5), *results)
 
 
-def test_narrow_observations_are_columns_and_wide_ones_rows():
-    for size, columns in ((4, True), (128, True), (129, False)):
-        network = ActorCritic(EnvSpec((size,), True, 2, ()), TorsoFields((3,)))
-        assert network.bind({"params": {}}).columns == columns
+@pytest.mark.parametrize(("size", "rows"), [(4, 7), (128, 7), (129, 7), (129, 129)])
+def test_narrow_observations_are_turned_and_with_wide_ones_the_kernel_or_product(size, rows):
+    network = ActorCritic(EnvSpec((size,), True, 2, ()), TorsoFields((3,)))
+    shapes = jax.eval_shape(initialiser(network), KEY)
+    program = jax.make_jaxpr(network.apply)(shapes, jnp.zeros((rows, size)))
+    turned = {
+        line.outvars[0].aval.shape
+        for line in program.eqns
+        if line.primitive.name == "optimization_barrier"
+    }
+    wide = {(3, size)} if rows >= size else {(rows, 3)}
+    assert turned == ({(size, rows)} if size <= 128 else wide)
 
 
 @pytest.mark.parametrize(("spec", "shared"), [(VECTOR, True), (BOX, False)])

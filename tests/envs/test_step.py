@@ -146,6 +146,14 @@ def test_same_as_gymnax_step_where_transitions_are_deterministic(name):
     assert_allclose(timestep.final_obs, info["final_observation"], rtol=2e-6, atol=2e-6)
 
 
+def test_a_rollout_keeps_games_of_zeros_and_ones_as_bool_and_all_else_as_it_is():
+    for name, kind in (("Breakout-MinAtar", bool), ("CartPole-v1", np.float32)):
+        obs = trace(name).timestep.final_obs
+        kept = envs.packed(make(name), obs)
+        assert kept.dtype == kind
+        assert_array_equal(kept.astype(jnp.float32), obs)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_where_an_episode_goes_on_obs_is_the_final_obs(name):
     timestep = trace(name).timestep

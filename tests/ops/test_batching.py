@@ -116,6 +116,20 @@ def test_the_mean_over_pieces_is_the_mean(max_rows, size):
 # --- statistically ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("max_rows", [0, 3, 4, 12, 99])
+def test_in_pieces_every_row_is_where_it_was(max_rows):
+    rows = {"a": jnp.arange(24.0).reshape(12, 2), "b": jnp.arange(12.0)}
+    sizes = []
+
+    def fn(rows):
+        sizes.append(len(rows["b"]))
+        return rows["a"] * 10 + rows["b"][:, None]
+
+    got = batching.in_pieces(fn, rows, max_rows)
+    assert_array_equal(got, rows["a"] * 10 + rows["b"][:, None])
+    assert set(sizes) == {{0: 12, 99: 12}.get(max_rows, max_rows)}
+
+
 @pytest.mark.parametrize("n", [64, 88, 31])
 def test_every_element_is_everywhere_equally_often(n):
     # Counts of element i in position j have covariance (I - 1/n)(x)(I - 1/n) num/(n-1), so that

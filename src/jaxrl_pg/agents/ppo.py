@@ -128,7 +128,7 @@ def _update(
         grads, metrics = batching.mean_over_pieces(
             lambda rows: gradient(params, config, model, rows, learner.kl_coef),
             rows,
-            collectives.rows_at_once(),
+            collectives.rows_at_once(rows.obs),
         )
         grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]))
         new_params, new_opt_state, metrics["grad_norm"] = optim.apply_gradients(

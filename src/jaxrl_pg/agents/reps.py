@@ -173,7 +173,9 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
 def _steps(config: Config, learner: Learner, experience: Experience, target: jax.Array) -> Steps:
     steps = experience.steps
     every_obs = jax.tree.map(
-        lambda x, last: jnp.concatenate([x, last[None]]), steps.obs, experience.actor.obs
+        lambda x, last: jnp.concatenate([x, last[None].astype(x.dtype)]),
+        steps.obs,
+        experience.actor.obs,
     )
     every_obs = normalize.observe(learner.normalizer, every_obs)
     goes_on = ~(steps.terminated | steps.truncated)

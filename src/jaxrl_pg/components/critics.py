@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxrl_pg.components import own_network
-from jaxrl_pg.components.layers import Dense, Torso, TorsoFields, in_columns, torso_fields
+from jaxrl_pg.components.layers import Dense, Torso, TorsoFields, torso_fields
 from jaxrl_pg.components.networks import Network
 from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.types import EnvSpec, Obs, Params
@@ -50,10 +50,8 @@ class Critic(Network):
     @nn.compact
     def __call__(self, obs: Obs, action: jax.Array | None = None) -> jax.Array:
         """Return values `[N, outputs]`, of actions `[N, A]` where given."""
-        columns = in_columns(self.spec)
-        torso = Torso(columns, *self.torso, name="torso")
-        values = Dense(self.outputs, columns, name="value_head")(torso(obs, action))
-        return values.T if columns else values
+        torso = Torso(True, *self.torso, name="torso")
+        return Dense(self.outputs, columns=True, name="value_head")(torso(obs, action)).T
 
 
 class Critics(Network):

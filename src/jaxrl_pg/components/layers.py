@@ -1,14 +1,13 @@
 """Layers: from a batch of observations to the features that heads read.
 
-Inside, a batch of narrow observations is a matrix of columns `[features, N]`. A weight's
-gradient is then the product of two matrices that already lie in memory as a CPU wants them,
-which takes half the time (docs/explanation/performance.md). Wide observations stay rows, since
-turning them would cost more than it saves.
+Inside, a batch is a matrix of columns `[features, N]`. A weight's gradient is then the product of
+two matrices that already lie in memory as a CPU wants them, which takes half the time
+(docs/explanation/performance.md). Wide observations stay rows, since turning them would cost more
+than it saves; the first layer makes columns of them.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -17,8 +16,7 @@ from flax import linen as nn
 
 from jaxrl_pg import precision
 from jaxrl_pg.config import BaseConfig
-from jaxrl_pg.envs import observations
-from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs
+from jaxrl_pg.types import ACTION_MASK, Obs
 
 __all__ = [
     "Conv",
@@ -27,7 +25,6 @@ __all__ = [
     "Torso",
     "TorsoFields",
     "convolutions",
-    "in_columns",
     "torso_fields",
 ]
 
@@ -65,31 +62,38 @@ def convolutions(fields: TorsoFields) -> tuple[tuple[int, ...], ...] | Literal["
     return _NATURE if fields.cnn == "nature" else one_layer
 
 
-def in_columns(spec: EnvSpec) -> bool:
-    """Say whether networks lay a batch of such observations out in columns."""
-    shapes = observations.shapes(spec.obs_shape)
-    wide = sum(math.prod(shape) for name, shape in shapes.items() if name != ACTION_MASK)
-    return wide <= _WIDEST_COLUMN
-
-
 class Dense(nn.Module):
     """`W^T x + b` on rows `[N, in] -> [N, out]` or on columns `[in, N] -> [out, N]`.
 
     Heads are float32, whatever the features that they read are.
+
+    With `turns` rows become columns, `[N, in] -> [out, N]`. Turned for that is the kernel, or the
+    product if it is smaller, behind an optimisation barrier: so in the product, and in the
+    gradient of a turned kernel, XLA on a CPU contracts the last axis of the left operand. Where it
+    contracts the first one, which it would do without a barrier, products take up to twice as long.
     """
 
     features: int
     columns: bool
     dtype: str = "float32"
+    turns: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Return the layer's output."""
         zeros = nn.initializers.zeros_init()
-        kernel = self.param("kernel", zeros, (x.shape[0 if self.columns else 1], self.features))
+        width = x.shape[0 if self.columns and not self.turns else 1]
+        kernel = self.param("kernel", zeros, (width, self.features))
         bias = self.param("bias", zeros, (self.features,))
         x, kernel, bias = precision.cast(self.dtype, x, kernel, bias)
-        return kernel.T @ x + bias[:, None] if self.columns else x @ kernel + bias[None]
+        if not self.columns:
+            return x @ kernel + bias[None]
+        if not self.turns:
+            return kernel.T @ x + bias[:, None]
+        if x.shape[0] < width:
+            return jax.lax.optimization_barrier(x @ kernel).T + bias[:, None]
+        turned = jax.lax.optimization_barrier(kernel.T)
+        return jax.lax.dot_general(turned, x, (((1,), (1,)), ((), ()))) + bias[:, None]
 
 
 class Conv(nn.Module):
@@ -243,10 +247,14 @@ class Torso(nn.Module):
             x = flat(obs)
         x = x if action is None else jnp.concatenate([x, action], axis=1)
         (x,) = precision.cast(self.dtype, x)
-        # Turned here and not, with the gradients, inside every product with a weight.
-        x = jax.lax.optimization_barrier(x.T) if self.columns else x
+        is_turned = not self.columns
+        if self.columns and (x.shape[1] <= _WIDEST_COLUMN or not self.hidden_sizes):
+            # Turned here and not, with the gradients, inside every product with a weight.
+            x, is_turned = jax.lax.optimization_barrier(x.T), True
         for size in self.hidden_sizes:
-            y = Dense(size, self.columns, self.dtype)(x)
+            y = Dense(size, self.columns, self.dtype, turns=not is_turned)(x)
             y = act(LayerNorm(self.columns, self.dtype)(y) if self.layer_norm else y)
-            x = x + y if self.residual and x.shape == y.shape else y
+            if self.residual and x.size == y.size:
+                y = y + (x if is_turned else x.T)
+            x, is_turned = y, True
         return x

@@ -1,6 +1,6 @@
 """Policy and value networks: init and apply from a spec.
 
-Batches are rows `[N, ...]` outside; inside, narrow ones are columns (see `layers`).
+Batches are rows `[N, ...]` outside; inside they are columns (see `layers`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxrl_pg.components.layers import Dense, Torso, TorsoFields, in_columns
+from jaxrl_pg.components.layers import Dense, Torso, TorsoFields
 from jaxrl_pg.envs import observations
 from jaxrl_pg.ops import full_normal
 from jaxrl_pg.ops.distributions import Normal
@@ -194,13 +194,10 @@ class ActorCritic(Network):
 
     def setup(self) -> None:
         """Make the torsos and heads."""
-        self.columns = in_columns(self.spec)
-        self.policy_torso = Torso(self.columns, *self.torso)
-        self.value_torso = (
-            self.policy_torso if self.shared_torso else Torso(self.columns, *self.torso)
-        )
-        self.policy_head = Dense(self.spec.num_actions, self.columns)
-        self.value_head = Dense(1, self.columns)
+        self.policy_torso = Torso(True, *self.torso)
+        self.value_torso = self.policy_torso if self.shared_torso else Torso(True, *self.torso)
+        self.policy_head = Dense(self.spec.num_actions, columns=True)
+        self.value_head = Dense(1, columns=True)
         if not self.spec.discrete:
             self.log_std = self.param(
                 "log_std", nn.initializers.zeros_init(), (self.spec.num_actions,)
@@ -223,7 +220,7 @@ class ActorCritic(Network):
         return params, self.value_head(features).reshape(-1)
 
     def _distribution(self, obs: Obs, head: jax.Array) -> jax.Array | Normal:
-        head = head.T if self.columns else head
+        head = head.T
         if self.spec.discrete:
             return legal_logits(obs, head)
         return Normal(head, jnp.broadcast_to(self.log_std[None], head.shape))
@@ -244,14 +241,12 @@ class Policy(Network):
     @nn.compact
     def __call__(self, obs: Obs) -> jax.Array | Normal | full_normal.FullNormal:
         """Return the parameters of the action distributions, or Box actions before tanh."""
-        columns = in_columns(self.spec)
-        torso = Torso(columns, *self.torso, name="torso")
+        torso = Torso(True, *self.torso, name="torso")
         size, full = self.spec.num_actions, self.covariance == "full"
         mean_only = self.spec.discrete or self.covariance == "none"
         width = size if mean_only else 2 * size
         width += full_normal.num_below(size) if full else 0
-        head = Dense(width, columns, name="policy_head")(torso(obs))
-        head = head.T if columns else head
+        head = Dense(width, columns=True, name="policy_head")(torso(obs)).T
         if self.spec.discrete:
             return legal_logits(obs, head)
         if mean_only:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg import envs
 from jaxrl_pg.components import memory, models, networks, normalize, optim, rollout
 from jaxrl_pg.components.memory import Sequences
 from jaxrl_pg.components.models import (
@@ -32,7 +33,7 @@ from jaxrl_pg.components.on_policy_config import (
     RolloutConfig,
     SingleStepConfig,
 )
-from jaxrl_pg.ops import collectives, returns
+from jaxrl_pg.ops import batching, collectives, returns
 from jaxrl_pg.types import (
     ActorState,
     Metrics,
@@ -179,7 +180,8 @@ def gather(config: RolloutConfig, model: Model, state: TrainState[Any]) -> Exper
             timestep.final_obs,
         )
         ends = (timestep.terminated, timestep.truncated)
-        return Transition(obs, action, log_prob, timestep.reward, *ends, final_value)
+        kept = envs.packed(env, obs) if config.network is None else obs  # a user's wants floats
+        return Transition(kept, action, log_prob, timestep.reward, *ends, final_value)
 
     actor, steps, episodes = rollout.collect(env, sample, record, state.actor, noise, env_key)
     normalizer, discounted, reward = normalize.update(
@@ -195,7 +197,9 @@ def values(model: Model, learner: Any, experience: Experience) -> tuple[jax.Arra
     """Return the critic's `V(s_t)` and `V(s'_t)` of a rollout, both `[T, B]`; see `ops.returns`."""
     steps = experience.steps
     every_obs = jax.tree.map(
-        lambda x, last: jnp.concatenate([x, last[None]]), steps.obs, experience.actor.obs
+        lambda x, last: jnp.concatenate([x, last[None].astype(x.dtype)]),
+        steps.obs,
+        experience.actor.obs,
     )
     if models.remembers(model):
         every_obs = normalize.observe(learner.normalizer, every_obs)
@@ -204,7 +208,10 @@ def values(model: Model, learner: Any, experience: Experience) -> tuple[jax.Arra
         every_value = model.network.apply(learner.params, rows, sequences)[1].T
     else:
         num_steps, num_envs = steps.reward.shape
-        every_value = model.value(learner, jax.tree.map(flatten, every_obs))
+        rows = jax.tree.map(flatten, every_obs)
+        every_value = batching.in_pieces(
+            lambda obs: model.value(learner, obs), rows, collectives.rows_at_once(rows)
+        )
         every_value = every_value.reshape(num_steps + 1, num_envs)
     value, end = every_value[:-1], steps.terminated | steps.truncated
     return value, returns.successor_values(value, every_value[-1], steps.final_value, end)

@@ -21,7 +21,17 @@ from jaxrl_pg.envs.adapters import gymnax
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import ACTION_MASK, EnvSpec, Obs, ObsShape
 
-__all__ = ["as_rows", "batch", "blank", "checked", "frame", "parts", "readable", "shapes"]
+__all__ = [
+    "as_rows",
+    "batch",
+    "blank",
+    "checked",
+    "frame",
+    "packed",
+    "parts",
+    "readable",
+    "shapes",
+]
 
 
 def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
@@ -107,6 +117,15 @@ def readable(env: Env, obs: Any) -> Obs:
     """Return observations `[..., *obs_shape]` as networks read them, of an environment's own."""
     space = env.core.observation_space(env.params)
     return structure.gather(space, obs, lambda part, value: _readable(env.spec, part, value))
+
+
+def packed(env: Env, obs: Obs) -> Obs:
+    """Return observations as a rollout keeps them: bool where they hold only 0 and 1.
+
+    Networks make float32 of them again. A quarter of the bytes then passes through memory whenever
+    a minibatch is gathered.
+    """
+    return obs.astype(bool) if gymnax.is_binary(env.core) else obs
 
 
 def frame(part: structure.Part, value: Any) -> jax.Array:

@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-__all__ = ["mean_over_pieces", "minibatch_indices", "permutations"]
+__all__ = ["in_pieces", "mean_over_pieces", "minibatch_indices", "permutations"]
 
 _NUM_ROUNDS = 8
 _SMALLEST_DIGIT = 8
@@ -73,6 +73,21 @@ def minibatch_indices(
     return orders.reshape(num_epochs * num_minibatches, num_samples // num_minibatches)
 
 
+def in_pieces(fn: Callable[[Any], jax.Array], rows: Any, max_rows: int) -> jax.Array:
+    """Compute `fn(rows)` piece by piece, for a function of each row by itself.
+
+    Args:
+        fn: from a pytree of `[n, ...]` arrays to `[n, ...]`.
+        rows: pytree of `[N, ...]` arrays.
+        max_rows: as in `mean_over_pieces`.
+    """
+    pieces = _pieces(rows, max_rows)
+    if pieces is None:
+        return fn(rows)
+    results = jax.lax.map(fn, pieces)
+    return results.reshape(-1, *results.shape[2:])
+
+
 def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, max_rows: int) -> Any:
     """Compute `fn(rows)` piece by piece, for a function that is a mean over rows.
 
@@ -89,18 +104,26 @@ def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, max_rows: int) -> Any:
     Returns:
         The pytree that `fn` returns.
     """
-    num_rows = jax.tree.leaves(rows)[0].shape[0]
-    if not 0 < max_rows < num_rows:
+    pieces = _pieces(rows, max_rows)
+    if pieces is None:
         return fn(rows)
-    size = next(d for d in range(max_rows, 0, -1) if num_rows % d == 0)
-    pieces = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+    num_pieces = jax.tree.leaves(pieces)[0].shape[0]
 
     def add(total: Any, piece: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, fn(piece)), None
 
     shapes = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], pieces))
     total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), pieces)
-    return jax.tree.map(lambda x: x * (size / num_rows), total)
+    return jax.tree.map(lambda x: x * (1 / num_pieces), total)
+
+
+def _pieces(rows: Any, max_rows: int) -> Any:
+    """Rows `[N, ...]` as equal pieces `[N / n, n, ...]`; None where all are one piece."""
+    num_rows = jax.tree.leaves(rows)[0].shape[0]
+    if not 0 < max_rows < num_rows:
+        return None
+    size = next(d for d in range(max_rows, 0, -1) if num_rows % d == 0)
+    return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
 
 
 def _balanced_divisor(n: int) -> int:

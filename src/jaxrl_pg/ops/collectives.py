@@ -7,6 +7,7 @@ there is one device, and every function here gives what one device alone would c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ __all__ = [
 
 AXIS = "devices"
 _CPU_ROWS = 4096  # keeps the layers' activations in a core's own cache
+_WIDE = 256  # numbers in an observation
 
 
 def split(
@@ -99,13 +101,20 @@ def standardize(rows: jax.Array) -> jax.Array:
     return (rows - average) / (jnp.sqrt(spread) + 1e-8)
 
 
-def rows_at_once() -> int:
-    """Return how many rows a gradient is best computed from at once; 0 stands for all.
+def rows_at_once(obs: Any) -> int:
+    """Return how many rows networks are best applied to at once; 0 stands for all.
 
     Where each CPU core is a device of its own, a piece that stays in its cache is faster than the
-    whole minibatch. Elsewhere pieces would stand in the way of one large product.
+    whole minibatch. On one device pieces stand in the way of one large product, unless the
+    observations are so wide that reading them takes longer.
+
+    Args:
+        obs: the observations `[N, ...]`, or several arrays of them.
     """
-    return _CPU_ROWS if num_devices() > 1 and jax.default_backend() == "cpu" else 0
+    width = sum(math.prod(x.shape[1:]) for x in jax.tree.leaves(obs))
+    if jax.default_backend() != "cpu" or (num_devices() == 1 and width < _WIDE):
+        return 0
+    return _CPU_ROWS
 
 
 def device_keys(keys: list[jax.Array]) -> list[jax.Array]:

@@ -15,6 +15,7 @@ __all__ = [
     "box",
     "dict_space",
     "discrete",
+    "is_binary",
     "is_box",
     "is_discrete",
     "is_multi_discrete",
@@ -90,6 +91,14 @@ def require_interface(env: Any) -> Any:
 def is_shipped(env: Any) -> bool:
     """Say whether an environment's class is one of gymnax's own."""
     return type(env).__module__.startswith("gymnax.environments.")
+
+
+def is_binary(env: Any) -> bool:
+    """Say whether all that an environment's observations hold is 0 or 1, as a float though.
+
+    Those of MinAtar's games say which things are where. Nothing is known of what wraps them.
+    """
+    return type(env).__module__.startswith("gymnax.environments.minatar.")
 
 
 def is_discrete(space: Any) -> bool:
