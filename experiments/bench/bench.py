@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import process
 import session
 import store
 import venvs
@@ -34,6 +35,8 @@ def main() -> None:
     add("--quick", action="store_true", help="one round, one timed execution, only printed")
     add("--rounds", type=int, default=3, help="processes of each program")
     add("--executions", type=int, default=3, help="of each, the first one counted apart")
+    limit = f"seconds after which a process is ended, {process.TIME_LIMIT:g}"
+    add("--limit", type=float, default=process.TIME_LIMIT, help=limit)
     add("--fresh", action="store_true", help="forget what an interrupted command has measured")
     add("--purejaxrl", default=os.environ.get("PUREJAXRL"), help="a checkout of PureJaxRL")
     add("--report", action="store_true", help="make the page and its figure anew, measure nothing")
@@ -69,7 +72,7 @@ def beside(name: str, args: argparse.Namespace, folder: Path, printed_only: bool
         found = []
     else:
         setting = session.setting(name, rows, args.rounds, args.executions)
-        found = session.measure(setting, sides, path)
+        found = session.measure(setting, sides, path, args.limit)
         if not printed_only:
             RESULTS.mkdir(exist_ok=True)
             shutil.copy(path, kept)

@@ -54,9 +54,9 @@ def run(
 
 
 def _rounded(record: Any) -> Any:
-    """To a tenth of a millisecond, which is far less than the spread."""
+    """To a microsecond, which is far less than the spread."""
     if isinstance(record, dict):
         return {name: _rounded(value) for name, value in record.items()}
     if isinstance(record, list):
         return [_rounded(value) for value in record]
-    return round(record, 4) if isinstance(record, float) else record
+    return round(record, 6) if isinstance(record, float) else record

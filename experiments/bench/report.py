@@ -72,6 +72,9 @@ def _setting(results: Results) -> str:
         jax = {packages["jax"] for packages in versions.values()}
         if len(jax) > 1:
             lines.append(f"    - not equal: the two sides have JAX {' and '.join(sorted(jax))}")
+    missing = [library.title for name, library in LIBRARIES.items() if name not in results]
+    if missing:
+        lines.append(f"not measured yet: {', '.join(missing)}")
     return "\n".join(line if line.startswith(" ") else f"- {line}" for line in lines)
 
 

@@ -22,11 +22,11 @@ Sides = dict[str, dict[str, Any]]
 
 def programs(name: str, checkout: str | None) -> Sides:
     """Return what runs each side: a command, a folder to import from, and versions beside pip's."""
+    folder = venvs.checkout(checkout) if name == "purejaxrl" else None
     python = venvs.prepare(name)
     ours = python if LIBRARIES[name].with_ours else sys.executable
     sides = {"ours": {"command": [ours, HERE / "run_ours.py"], "path": ROOT / "src"}}
-    if name == "purejaxrl":
-        folder = venvs.checkout(checkout)
+    if folder is not None:
         commit = {"purejaxrl": venvs.commit_of(folder)[:7] or "of an unknown commit"}
         sides[name] = {"path": folder / "purejaxrl", "versions": commit}
     if name == MACHINE:
@@ -49,7 +49,7 @@ def setting(name: str, rows: list[str], rounds: int, executions: int) -> dict[st
     }
 
 
-def measure(setting: dict[str, Any], sides: Sides, path: Path) -> Group:
+def measure(setting: dict[str, Any], sides: Sides, path: Path, limit: float) -> Group:
     """Run the processes of a session that are not there yet, and return the records of all."""
     name, rows = setting["library"], setting["rows"]
     groups = list(plan(name, list(rows), setting["rounds"]))
@@ -68,7 +68,7 @@ def measure(setting: dict[str, Any], sides: Sides, path: Path) -> Group:
                 hyper = HYPER[row["agent"]] if row else None
                 task = {"row": row, "hyper": hyper, "devices": labels["devices"]}
                 task["executions"] = setting["executions"]
-                record = run(sides[labels["side"]], task, labels, folder)
+                record = run(sides[labels["side"]], task, labels, folder, limit)
                 store.add(path, found, record)
     return found["runs"]
 
@@ -101,10 +101,14 @@ def turns(name: str, row: str) -> list[tuple[str, int]]:
 
 
 def run(
-    side: dict[str, Any], task: dict[str, Any], labels: dict[str, Any], cache: Path | None
+    side: dict[str, Any],
+    task: dict[str, Any],
+    labels: dict[str, Any],
+    cache: Path | None,
+    limit: float,
 ) -> dict[str, Any]:
     """Run one process, and say in a line what it gave."""
-    record = process.run(side["command"], task, side.get("path"), cache)
+    record = process.run(side["command"], task, side.get("path"), cache, limit)
     if "versions" in record:
         record["versions"] |= side.get("versions", {})
     said = {k: v for k, v in record.items() if k in ("error", "compile_s", "run_s")}

@@ -104,7 +104,7 @@ def test_an_interrupted_session_measures_what_is_missing(bench, tmp_path):
 def test_a_row_that_hung_is_not_waited_for_again(bench, tmp_path, monkeypatch):
     ran = []
 
-    def run(_side, _task, labels, _cache):
+    def run(_side, _task, labels, _cache, _limit):
         ran.append(labels)
         hangs = labels["row"] == "cartpole-64" and labels["side"] == "purejaxrl"
         return {**labels, **({"error": "ended after the limit of 180 s"} if hangs else {})}
@@ -112,7 +112,7 @@ def test_a_row_that_hung_is_not_waited_for_again(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(bench.session, "run", run)
     setting = bench.session.setting("purejaxrl", ["cartpole-64", "cartpole-1024"], 3, 2)
     sides = {"purejaxrl": {}, "ours": {}}
-    found = bench.session.measure(setting, sides, tmp_path / "purejaxrl.jsonl")
+    found = bench.session.measure(setting, sides, tmp_path / "purejaxrl.jsonl", 180.0)
     assert [labels["row"] for labels in ran] == (
         ["cartpole-64"] * 3 + ["cartpole-1024"] * 9 + ["start"] * 4
     )
@@ -135,8 +135,9 @@ def test_a_library_that_is_missing_is_named_and_its_results_are_kept(bench, tmp_
         bench.store.skip(path, str(missing.value), kept)
         found = bench.store.read(path)
         assert found["runs"] == (kept["runs"] if kept else [])
-        said = bench.report._setting({"ajax": found})
-        assert said == f"- **Ajax** was skipped: {missing.value}."
+        said = bench.report._setting({"ajax": found}).splitlines()
+        assert said[0] == f"- **Ajax** was skipped: {missing.value}."
+        assert said[1] == "- not measured yet: rejax, PureJaxRL, SBX, this machine"
 
 
 def test_what_is_installed_is_pinned(bench):
