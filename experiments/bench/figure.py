@@ -71,5 +71,5 @@ def drawn(pairs: Sequence[Beside]) -> list[tuple[Beside, int, list[float]]]:
 
 def _named(row: str) -> str:
     task, envs, members = describe(ROWS[row])
-    alone = members == "1"
-    return f"{task}\n{envs} environments" + ("" if alone else f", {members} members")
+    many = "" if members == "1" else f", {members.split()[0]} members"
+    return f"{task}\n{envs} environments{many}"

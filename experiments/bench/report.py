@@ -86,7 +86,7 @@ def _failures(results: Results) -> str:
                 side = LIBRARIES[name].title if run["side"] == name else run["side"]
                 task = describe(ROWS[run["row"]]) if run["row"] in ROWS else [run["row"], "-", "-"]
                 lines.append(
-                    f"- {side}, {task[0]}, {task[1]} environments, {task[2]} members, "
-                    f"{run['devices']} device(s): {run['error']}"
+                    f"- {side}, {task[0]}; environments: {task[1]}, members: {task[2]}, "
+                    f"devices: {run['devices']}: {run['error']}"
                 )
     return "\n".join(dict.fromkeys(lines))

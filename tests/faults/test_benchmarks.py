@@ -119,7 +119,7 @@ def test_a_row_that_hung_is_not_waited_for_again(bench, tmp_path, monkeypatch):
     assert bench.store.hung({"runs": found}, "cartpole-64")
     text = bench.report._failures({"purejaxrl": {"runs": found}})
     assert text == (
-        "- PureJaxRL, PPO, CartPole-v1, 64 environments, 1 members, 1 device(s): "
+        "- PureJaxRL, PPO, CartPole-v1; environments: 64, members: 1, devices: 1: "
         "ended after the limit of 180 s"
     )
 
