@@ -24,7 +24,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-ppo bench-sac bench-sweep bench-ajax bench-accelerator peers envelope theory figures record variance versus dist clean
+.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-accelerator peers envelope theory figures record variance versus dist clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -103,22 +103,11 @@ docs: $(VENV)/.docs ## build the documentation's site into build/site; no networ
 docs-serve: $(VENV)/.docs ## show it at http://127.0.0.1:8000, and build it anew when a page changes
 	$(MKDOCS) serve $(ARGS)
 
-bench: bench-ppo bench-sac bench-sweep ## measure beside rejax, in its own virtual environment
-
-bench-ppo: install ## PPO; writes docs/benchmarks.md
+bench: install ## measure beside rejax, PureJaxRL, Ajax and SBX: docs/benchmarks.md; bench-NAME for one
 	$(BIN)/python experiments/bench/bench.py $(ARGS)
 
-bench-sac: install ## soft actor-critic and its replay
-	$(BIN)/python experiments/bench/sac.py $(ARGS)
-
-bench-sweep: install ## many agents in one program
-	$(BIN)/python experiments/bench/sweep.py $(ARGS)
-
-# Python 3.12, with both libraries in one virtual environment; pyenv hides all Pythons but one.
-bench-ajax: ## PPO beside Ajax
-	@PYENV_VERSION=3.12 $(MAKE) install PYTHON=python3.12 VENV=.venv-ajax
-	@.venv-ajax/bin/python -m pip install -q -c constraints/3.12.txt -r experiments/bench/requirements-ajax.txt
-	.venv-ajax/bin/python experiments/bench/bench_ajax.py $(ARGS)
+bench-%: install
+	$(BIN)/python experiments/bench/bench.py --beside $* $(ARGS)
 
 bench-accelerator: install ## a GPU or TPU in nine minutes; make install EXTRAS=gpu first
 	$(BIN)/python experiments/bench/accelerator.py $(ARGS)

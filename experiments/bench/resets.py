@@ -1,14 +1,14 @@
-"""What an environment step costs here and with gymnax's own, which resets in every step.
+"""One process of the benchmark: an environment step here, and with gymnax's automatic reset.
 
-`.venv/bin/python experiments/bench/resets.py` prints the table in docs/benchmarks.md: CPU time of
-a step of 1,024 environments under uniformly random actions, long enough for episodes to end as
-often as they do. The two take turns, and the least of the rounds is taken.
+CPU time of a step of 1,024 environments under uniformly random actions, long enough for episodes to
+end as often as they do. The two take turns, and the least of some rounds is taken.
 """
 
 import time
 from functools import partial
 
 import jax
+import timing
 
 from jaxrl_pg import envs
 
@@ -26,9 +26,9 @@ IDS = (
 
 
 def main() -> None:
-    """Measure and print."""
-    print("| environment | gymnax, us a step | here, us a step | ratio | episodes ended a step |")
-    print("|---|---|---|---|---|")
+    """Measure, and print one JSON line."""
+    timing.task()
+    steps = {}
     for env_id in IDS:
         env = envs.make(env_id)
         programs = [compiled(step, env) for step in (step_gymnax, step_here)]
@@ -39,8 +39,8 @@ def main() -> None:
                 ended = jax.block_until_ready(program(key))
                 spent.append((time.process_time() - start) / NUM_STEPS * 1e6)
         theirs, ours = map(min, times)
-        ended = float(ended) / NUM_STEPS
-        print(f"| {env_id} | {theirs:,.0f} | {ours:,.0f} | {theirs / ours:.2f} | {ended:.1f} |")
+        steps[env_id] = {"gymnax_us": theirs, "here_us": ours, "ended": float(ended) / NUM_STEPS}
+    timing.say("jaxrl-pg", {"steps": steps})
 
 
 def compiled(step, env):

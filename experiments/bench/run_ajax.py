@@ -1,7 +1,5 @@
-"""One process of the comparison with Ajax: its PPO, in a virtual environment that has both."""
+"""One process of the benchmark: Ajax's PPO, in a virtual environment that has both libraries."""
 
-import json
-import sys
 from functools import partial
 from typing import Any
 
@@ -16,9 +14,9 @@ SAME_NAMES = ("num_minibatches", "gamma", "gae_lambda", "ent_coef", "vf_coef", "
 
 
 def train(row: dict[str, Any], hyper: dict[str, Any], executions: int) -> None:
-    """Time a row of the benchmark: what `PPO.train` does for one seed, without any evaluation."""
+    """Time a row of the benchmark: what `PPO.train` does, without any evaluation."""
     agent = PPO(
-        row["env"].removeprefix("brax:"),
+        row["env"],
         n_envs=row["num_envs"],
         n_steps=hyper["num_steps"],
         n_epochs=hyper["num_epochs"],
@@ -40,21 +38,23 @@ def train(row: dict[str, Any], hyper: dict[str, Any], executions: int) -> None:
         run_ids=[],
         logging_config=None,
     )
-    keys, index = jax.vmap(jax.random.PRNGKey)(jnp.arange(1)), jnp.arange(1)
+    index = jnp.arange(row["members"])
+    keys = jax.vmap(jax.random.PRNGKey)(index)
     # It takes one rollout more than fit into what is asked for.
     rollout = row["num_envs"] * hyper["num_steps"]
     trained = jax.vmap(make(total_timesteps=row["timesteps"] - rollout))
     state = jax.eval_shape(trained, keys, index)[0]
+    params = timing.count((state.actor_state.params, state.critic_state.params))
     timing.report(
         "ajax-rl",
         trained,
         (keys, index),
         executions,
-        timesteps=row["timesteps"],
-        num_params=timing.count((state.actor_state.params, state.critic_state.params)),
+        timesteps=row["timesteps"] * row["members"],
+        num_params=params // row["members"],
     )
 
 
 if __name__ == "__main__":
-    task = json.loads(sys.argv[1])
-    train(task["row"], task["hyper"], task["executions"])
+    told = timing.task()
+    train(told["row"], told["hyper"], told["executions"])

@@ -1,11 +1,10 @@
-"""One process of the benchmark: this library's PPO, or the machine's matrix products.
+"""One process of the benchmark: this library, or the machine's matrix products.
 
-With several seeds, they are shared out over the devices and each device trains its own
-one after the other; on one device they are vmapped. With one seed, devices share its environments.
+Several members are shared out over the devices and each device trains its own one after the other;
+on one device they are vmapped. With one member, devices share its environments.
 """
 
-import json
-import sys
+import math
 from typing import Any
 
 import jax
@@ -13,37 +12,33 @@ import jax.numpy as jnp
 import timing
 
 import jaxrl_pg
-from jaxrl_pg import envs, ppo
+from jaxrl_pg import envs, ppo, sac
 from jaxrl_pg.training import devices
 
 
 def train(row: dict[str, Any], hyper: dict[str, Any], num_devices: int, executions: int) -> None:
     """Time a row of the benchmark."""
-    seeds = row["seeds"]
-    config = ppo.Config(
-        env=row["env"],
-        num_envs=row["num_envs"],
-        total_timesteps=row["timesteps"],
-        num_devices=1 if seeds > 1 else num_devices,
-        conv_features=0,
-        anneal_lr=False,
-        clip_eps_vf=hyper["clip_eps"],
-        **hyper,
-    )
+    members = row["members"]
+    config = {"ppo": _ppo, "sac": _sac}[row["agent"]](row, hyper, num_devices)
+    agent = {"ppo": ppo, "sac": sac}[row["agent"]]
     spec = envs.make(config.env).spec
     key, fn = jax.random.key(0), jaxrl_pg.train
-    shapes = jax.eval_shape(ppo.init, config, key)
-    if seeds > 1:
-        key = jax.random.split(key, seeds)
-        fn = devices.over_members(_one_by_one, (None, 0)) if num_devices > 1 else _together
+    shapes = jax.eval_shape(agent.init, config, key)
+    timesteps = config.num_iterations * config.steps_per_iteration * members
+    if members > 1:
+        key = jax.random.split(key, members)
+        rates = jnp.array(row.get("rates", [hyper["learning_rate"]]))
+        config = jax.tree.map(lambda x: jnp.full(members, x), config)
+        config = config.replace(learning_rate=jnp.tile(rates, members // len(rates)))
+        fn = devices.over_members(_one_by_one, (0, 0)) if num_devices > 1 else _together
     timing.report(
         "jaxrl-pg",
         fn,
         (config, key),
         executions,
-        timesteps=config.num_iterations * config.steps_per_iteration * seeds,
+        timesteps=timesteps,
         num_params=timing.count(shapes.learner.params),
-        obs_size=int(jnp.prod(jnp.array(spec.obs_shape))),
+        obs_size=math.prod(spec.obs_shape),
         num_actions=spec.num_actions,
     )
 
@@ -56,12 +51,37 @@ def products(num_devices: int, executions: int, loops: int = 4000) -> None:
     timing.report("jaxrl-pg", fn, (x, jnp.eye(64), loops), executions, flops=flops)
 
 
-def _one_by_one(config: ppo.Config, keys: jax.Array) -> Any:
-    return jax.lax.map(lambda key: jaxrl_pg.train(config, key), keys)
+def _ppo(row: dict[str, Any], hyper: dict[str, Any], num_devices: int) -> ppo.Config:
+    return ppo.Config(
+        env=row["env"],
+        num_envs=row["num_envs"],
+        total_timesteps=row["timesteps"],
+        num_devices=1 if row["members"] > 1 else num_devices,
+        conv_features=0,
+        anneal_lr=False,
+        clip_eps_vf=hyper["clip_eps"],
+        **hyper,
+    )
 
 
-def _together(config: ppo.Config, keys: jax.Array) -> Any:
-    return jax.vmap(jaxrl_pg.train, (None, 0))(config, keys)
+def _sac(row: dict[str, Any], hyper: dict[str, Any], num_devices: int) -> sac.Config:
+    return sac.Config(
+        env=row["env"],
+        num_envs=row["num_envs"],
+        total_timesteps=row["timesteps"],
+        buffer_size=row["buffer_size"],
+        num_devices=num_devices,
+        num_steps=1,
+        **hyper,
+    )
+
+
+def _one_by_one(configs: Any, keys: jax.Array) -> Any:
+    return jax.lax.map(lambda member: jaxrl_pg.train(*member), (configs, keys))
+
+
+def _together(configs: Any, keys: jax.Array) -> Any:
+    return jax.vmap(jaxrl_pg.train)(configs, keys)
 
 
 def _multiply(x: jax.Array, w: jax.Array, loops: int) -> jax.Array:
@@ -69,9 +89,9 @@ def _multiply(x: jax.Array, w: jax.Array, loops: int) -> jax.Array:
 
 
 if __name__ == "__main__":
-    task = json.loads(sys.argv[1])
-    jax.config.update("jax_num_cpu_devices", task["devices"])
-    if task["row"] is None:
-        products(task["devices"], task["executions"])
+    told = timing.task()
+    jax.config.update("jax_num_cpu_devices", told["devices"])
+    if told["row"] is None:
+        products(told["devices"], told["executions"])
     else:
-        train(task["row"], task["hyper"], task["devices"], task["executions"])
+        train(told["row"], told["hyper"], told["devices"], told["executions"])

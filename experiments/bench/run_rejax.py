@@ -1,45 +1,66 @@
-"""One process of the benchmark: rejax's PPO, in its own virtual environment."""
+"""One process of the benchmark: rejax's PPO or SAC, in its own virtual environment."""
 
-import json
 import math
-import sys
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import rejax
 import timing
 
 
 def train(row: dict[str, Any], hyper: dict[str, Any], executions: int) -> None:
     """Time a row of the benchmark: one round of training, without any evaluation."""
-    algo = rejax.PPO.create(
+    kind, settings, per_iteration = {"ppo": _ppo, "sac": _sac}[row["agent"]](row, hyper)
+    algo = kind.create(
         env=row["env"],
         num_envs=row["num_envs"],
         total_timesteps=row["timesteps"],
         eval_freq=row["timesteps"],
         skip_initial_evaluation=True,
-        agent_kwargs={"hidden_layer_sizes": (64, 64), "activation": "tanh"},
-        **hyper,
+        **settings,
     ).replace(eval_callback=lambda *_: ())
-    seeds, key = row["seeds"], jax.random.key(0)
+    members, key, fn = row["members"], jax.random.key(0), _train
     state = jax.eval_shape(algo.init_state, key)
+    facts = {
+        "timesteps": math.ceil(row["timesteps"] / per_iteration) * per_iteration * members,
+        "num_params": timing.count((state.actor_ts.params, state.critic_ts.params)),
+        "obs_size": math.prod(algo.obs_space.shape),
+        "num_actions": int(algo.action_dim),
+    }
+    if members > 1:
+        key = jax.random.split(key, members)
+        rates = jnp.array(row.get("rates", [hyper["learning_rate"]]))
+        rates = jnp.tile(rates, members // len(rates))
+        algo = jax.vmap(lambda rate: algo.replace(learning_rate=rate))(rates)
+        fn = jax.vmap(_train)
+    timing.report("rejax", fn, (algo, key), executions, **facts)
+
+
+def _ppo(row: dict[str, Any], hyper: dict[str, Any]) -> Any:
+    network = {"hidden_layer_sizes": (64, 64), "activation": "tanh"}
     per_iteration = row["num_envs"] * hyper["num_steps"]
-    timing.report(
-        "rejax",
-        jax.vmap(_train, (None, 0)) if seeds > 1 else _train,
-        (algo, jax.random.split(key, seeds) if seeds > 1 else key),
-        executions,
-        timesteps=math.ceil(row["timesteps"] / per_iteration) * per_iteration * seeds,
-        num_params=timing.count((state.actor_ts.params, state.critic_ts.params)),
-        obs_size=math.prod(algo.obs_space.shape),
-        num_actions=int(algo.action_dim),
-    )
+    return rejax.PPO, {"agent_kwargs": network, **hyper}, per_iteration
 
 
-def _train(algo: rejax.PPO, key: jax.Array) -> Any:
+def _sac(row: dict[str, Any], hyper: dict[str, Any]) -> Any:
+    settings = {
+        "buffer_size": row["buffer_size"],
+        "batch_size": hyper["batch_size"],
+        "learning_rate": hyper["learning_rate"],
+        "gamma": hyper["gamma"],
+        "num_epochs": hyper["num_updates"],
+        "fill_buffer": hyper["learning_starts"],
+        "agent_kwargs": {"activation": "relu"},
+        "hidden_layer_sizes": (64, 64),
+    }
+    return rejax.SAC, settings, row["num_envs"]
+
+
+def _train(algo: Any, key: jax.Array) -> Any:
     return algo.train(key)
 
 
 if __name__ == "__main__":
-    task = json.loads(sys.argv[1])
-    train(task["row"], task["hyper"], task["executions"])
+    told = timing.task()
+    train(told["row"], told["hyper"], told["executions"])

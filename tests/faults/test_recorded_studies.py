@@ -83,17 +83,6 @@ def test_the_same_results_are_the_same_file(name):
     assert gzip.decompress(data).startswith(b"id,study,agent,env,seed,")
 
 
-def test_the_benchmarks_page_is_what_its_results_give(monkeypatch):
-    bench = FOLDER / "bench"
-    monkeypatch.syspath_prepend(bench)
-    import report
-
-    printed = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
-    measured = report.render(json.loads((bench / "results.json").read_text()))
-    assert f"<!-- measured: begin -->\n{measured}\n<!-- measured: end -->" in printed
-    monkeypatch.delitem(sys.modules, "report")
-
-
 def test_the_ladders_text_counts_the_seeds_that_never_reach_the_goal(tables, text):
     study = tables.recorded("pg_ladder")
     lost = {
