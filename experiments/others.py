@@ -15,16 +15,18 @@ __all__ = ["BLOCKS", "NAMES", "PAGES", "block"]
 
 FOLDER = Path(__file__).parent
 DOCS = FOLDER.parent / "docs"
-SCALING = ("facts", "envs", "agents", "width", "replay", "memory")
+SCALING = ("facts", "envs", "agents", "width", "replay", "kept", "memory")
 SCALING += ("rates", "errors", "costs", "accelerators")
 
 
 def module(path: str) -> ModuleType:
-    """Import a script by its path in this folder, with its own folder on Python's path."""
+    """Import a script by its path in this folder, which imports those beside it."""
     place = FOLDER / path
-    if str(place.parent) not in sys.path:
-        sys.path.append(str(place.parent))
-    return importlib.import_module(place.stem)
+    sys.path.insert(0, str(place.parent))
+    try:
+        return importlib.import_module(place.stem)
+    finally:
+        sys.path.remove(str(place.parent))
 
 
 def scaling(key: str) -> str:

@@ -1,7 +1,8 @@
 """What is measured: a point for every size along each axis, around one base.
 
 The base is PPO on CartPole-v1 with 64 environments, 32 steps a rollout, 4 epochs of 4 minibatches
-and two layers of 64 units; it is the point `envs-64`. SAC on Pendulum-v1 stands for what learns from a replay.
+and two layers of 64 units; it is the point `envs-64`. SAC on Pendulum-v1 stands for what learns from
+a replay.
 """
 
 from typing import Any
@@ -38,6 +39,8 @@ AXES = {
     "rates": [{"axis": "rates", "value": 0, "devices": n} for n in (1, 2)],
     "envs": [_point("envs", n, num_envs=n) for n in ENVS]
     + [_point("envs", n, devices=2, num_envs=n) for n in ON_TWO],
+    # The same where the C library keeps large blocks of memory instead of giving them back.
+    "kept": [_point("kept", n, num_envs=n, kept=True) for n in ENVS[-2:]],
     "vmap": [_point("vmap", n, members=n, layout="vmap") for n in MEMBERS],
     "map": [_point("map", n, members=n, layout="map") for n in MEMBERS]
     + [_point("map", n, devices=2, members=n, layout="map") for n in MEMBERS],

@@ -117,9 +117,7 @@ def _called(line: _Line, attribute: str) -> str:
     return found[1]
 
 
-def _kernel(
-    line: _Line, shapes: dict[str, str], computations: dict[str, list[_Line]]
-) -> Kernel:
+def _kernel(line: _Line, shapes: dict[str, str], computations: dict[str, list[_Line]]) -> Kernel:
     """Count one kernel: a fusion by what is fused, anything else by itself."""
     if line.op != "fusion":
         inner, outer = [line], shapes
@@ -199,7 +197,9 @@ def _dims(shape: str) -> list[int]:
 
 
 def _elements(shape: str) -> int:
-    return sum(math.prod(map(int, filter(None, dims.split(",")))) for _, dims in _SHAPE.findall(shape))
+    return sum(
+        math.prod(map(int, filter(None, dims.split(",")))) for _, dims in _SHAPE.findall(shape)
+    )
 
 
 def _size(shape: str) -> int:

@@ -8,6 +8,8 @@ persistent cache, from which `measure` takes it, so that no compiler runs beside
 """
 
 import json
+import os
+import resource
 import sys
 import time
 from pathlib import Path
@@ -26,9 +28,9 @@ from jaxrl_pg.training import devices, population
 
 __all__ = ["config_of"]
 
-_LEAST, _MOST, _SECONDS = 3, 7, 3.0  # timed executions, and how long they may take together
+_LEAST, _MOST, _SECONDS = 3, 7, 2.5  # timed executions, and how long they may take together
 # What of a point is no field of a config.
-_OTHERS = ("axis", "value", "devices", "agent", "members", "layout", "iterations")
+_OTHERS = ("axis", "value", "devices", "agent", "members", "layout", "iterations", "kept")
 
 
 def config_of(point: dict[str, Any]) -> BaseConfig:
@@ -63,15 +65,24 @@ def measure(point: dict[str, Any]) -> dict[str, Any]:
     Path("/proc/self/clear_refs").write_text("5")  # the highest memory so far is forgotten
     before = _kilobytes("VmRSS")
     state = jax.block_until_ready(start(key))
-    seconds: list[float] = []
     # The first execution is not timed. It fills a replay to its warm-up, too.
-    while len(seconds) <= _LEAST or (len(seconds) <= _MOST and sum(seconds[1:]) < _SECONDS):
-        began = time.perf_counter()
-        state, metrics = train(state)
-        jax.block_until_ready((state, metrics))
+    state, _ = jax.block_until_ready(train(state))
+    seconds: list[float] = []
+    others: list[float] = []
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    while len(seconds) < _LEAST or (len(seconds) < _MOST and sum(seconds) < _SECONDS):
+        busy, began = _busy_elsewhere(), time.perf_counter()
+        state, _ = jax.block_until_ready(train(state))
         seconds.append(time.perf_counter() - began)
-    grown = 1024 * (_kilobytes("VmHWM") - before)
-    return {"run_s": seconds[1:], "grown": grown, "process": 1024 * _kilobytes("VmHWM")}
+        share = (_busy_elsewhere() - busy) / (seconds[-1] * (os.cpu_count() or 1))
+        others.append(round(max(0.0, share), 3))
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults
+    return {
+        "run_s": seconds,
+        "others": others,
+        "pages": faults / len(seconds),
+        "grown": 1024 * (_kilobytes("VmHWM") - before),
+    }
 
 
 def _programs(point: dict[str, Any]) -> tuple[Any, Any, jax.Array]:
@@ -108,6 +119,21 @@ def _estimate(point: dict[str, Any]) -> int:
     return memory_estimate.estimate(config_of(point))
 
 
+def _rates(num_devices: int) -> dict[str, Any]:
+    busy, began = _busy_elsewhere(), time.perf_counter()
+    result = rates.measure(num_devices)
+    share = (_busy_elsewhere() - busy) / (time.perf_counter() - began) / (os.cpu_count() or 1)
+    return {**result, "others": [round(max(0.0, share), 3)]}
+
+
+def _busy_elsewhere() -> float:
+    """Return the seconds that the cores have worked for other processes than this one."""
+    cpu = Path("/proc/stat").read_text().splitlines()[0].split()
+    user, nice, system = (int(ticks) / os.sysconf("SC_CLK_TCK") for ticks in cpu[1:4])
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return user + nice + system - own.ru_utime - own.ru_stime
+
+
 def _kilobytes(name: str) -> int:
     """Return what Linux says of this process's memory."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -119,7 +145,7 @@ def main() -> None:
     point = json.loads(sys.argv[2])
     devices.prepare(point["devices"])
     if point["axis"] == "rates":
-        result = rates.measure(point["devices"]) if sys.argv[1] == "measure" else {}
+        result = _rates(point["devices"]) if sys.argv[1] == "measure" else {}
     else:
         result = {"prepare": prepare, "measure": measure}[sys.argv[1]](point)
     print(json.dumps(result))

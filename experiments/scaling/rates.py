@@ -15,14 +15,14 @@ __all__ = ["measure"]
 
 NARROW = (4, 16, 64, 256, 1024)
 ROWS = (64, 2048, 32768)
-SIZES = (2**10, 2**14, 2**18, 2**22, 2**24)  # elements of float32
+SIZES = (2**10, 2**14, 2**18, 2**20, 2**22, 2**24)  # elements of float32
 MESSAGES = (2**10, 2**14, 2**20)
-_SECONDS, _EXECUTIONS = 0.04, 4
+_SECONDS, _EXECUTIONS = 0.03, 5
 _MOST = 10_000_000_000  # operations of one product
 
 
 def measure(num_devices: int) -> dict[str, Any]:
-    """Measure all rates, each as `[size, least, most]` a second of some executions.
+    """Measure all rates, each as `[size, least, middle, most]` a second.
 
     On two devices both work at once, and the rates are those of one of them.
     """
@@ -64,7 +64,7 @@ def _loop(num_devices: int, work: Callable[..., Any]) -> Callable[..., Any]:
 def _rate(
     num_devices: int, work: Callable[..., Any], amount: float, *arrays: jax.Array
 ) -> list[float]:
-    """Return the least and the most that is done in a second."""
+    """Return the least, the middle and the most of what is done in a second."""
     x, *others = arrays
     program = jax.jit(_loop(num_devices, work))
 
@@ -75,11 +75,13 @@ def _rate(
 
     seconds(1)
     times = 1
-    while (once := seconds(times)) < _SECONDS / 4:
+    while seconds(2 * times) - seconds(times) < _SECONDS / 4:
         times *= 4
-    times = max(1, round(times * _SECONDS / once))
-    found = sorted(amount * times / seconds(times) for _ in range(_EXECUTIONS))
-    return [found[0], found[-1]]
+    times *= 4
+    # What a call takes by itself, such as new memory for a large result, is in both times.
+    found = [seconds(2 * times) - seconds(times) for _ in range(_EXECUTIONS)]
+    rates = sorted(amount * times / each for each in found if each > _SECONDS / 4)
+    return [rates[0], rates[len(rates) // 2], rates[-1]]
 
 
 def _weights(narrow: int, wide: int) -> tuple[jax.Array, jax.Array]:

@@ -1,9 +1,10 @@
-"""Measure how time and memory grow on this machine, and write docs/scaling.md: `make bench-scaling`.
+"""Measure how time and memory grow here, and write docs/scaling.md: `make bench-scaling`.
 
 Every point of `grid.py` is compiled once, and then timed in several rounds, each time in a process
 of its own. What is done is kept after every point, so that a second call goes on where the first
 one was stopped. The timing should have the machine to itself: on two cores the grid takes about
-four minutes a round, and `--seconds` measures as much as fits and stops. Compiling may be done
+four minutes a round, and `--seconds` measures as much as fits and stops. What other processes
+disturbed is not kept, and measured again by the next call. Compiling may be done
 before, with `--only prepare`, beside other work.
 """
 
@@ -38,13 +39,20 @@ def main() -> None:
     parser.add_argument("--only", choices=("prepare", "measure", "report"), help="only this part")
     parser.add_argument("--rounds", type=int, default=2, help="processes that time each point")
     parser.add_argument("--seconds", type=float, default=1e9, help="start nothing after these")
-    parser.add_argument("--out", type=Path, default=scaling_page.RESULTS, help="the results, as .json.gz")
+    parser.add_argument("--disturbed", action="store_true", help="keep what others disturbed too")
+    parser.add_argument(
+        "--out", type=Path, default=scaling_page.RESULTS, help="the results, as .json.gz"
+    )
     parser.add_argument("--cache", type=Path, help="where compiled programs are kept in between")
     args = parser.parse_args()
     if args.only != "report":
         cache = args.cache or Path(tempfile.gettempdir()) / f"jaxrl_pg_scaling_{os.getuid()}"
         collect(args, cache, time.monotonic() + args.seconds)
-    if args.out == scaling_page.RESULTS and args.only != "prepare" and not lacking(scaling_page.load()):
+    if (
+        args.out == scaling_page.RESULTS
+        and args.only != "prepare"
+        and not lacking(scaling_page.load())
+    ):
         scaling_page.write()
 
 
@@ -63,16 +71,21 @@ def collect(args: argparse.Namespace, cache: Path, end: float) -> None:
     for i in range(args.rounds):
         for name, point in grid.POINTS.items():
             done = points[name]["rounds"]
-            due = len(done) == i and "prepared" in points[name] and name not in grid.COMPILED_ONLY
+            due = len(done) <= i and "prepared" in points[name] and name not in grid.COMPILED_ONLY
             if due and time.monotonic() < end:
                 measured = run("measure", point, cache)
-                keep(args.out, results, name, {"rounds": [*done, measured]})
+                if args.disturbed or scaling_page.is_alone(measured):
+                    keep(args.out, results, name, {"rounds": [*done, measured]})
+                else:
+                    print(f"{name}: disturbed by other processes, to be measured again", flush=True)
 
 
 def run(what: str, point: dict[str, Any], cache: Path) -> dict[str, Any]:
     """Do one part with one point, in a process of its own."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
     env |= {"JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    if point.get("kept"):
+        env |= dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**33))
     command = [sys.executable, HERE / "point.py", what, json.dumps(point)]
     done = subprocess.run(
         command, env=env, stdout=subprocess.PIPE, text=True, check=True, timeout=TIME_LIMIT

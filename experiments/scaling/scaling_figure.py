@@ -69,8 +69,13 @@ def _memory(axes: Axes, results: dict[str, Any]) -> None:
         [m - min(some) for m, some in zip(middle, grown, strict=True)],
         [max(some) - m for m, some in zip(middle, grown, strict=True)],
     ]
-    axes.errorbar(sizes, middle, bars, color=looks.INK, marker="o", lw=0, elinewidth=1, markersize=4)
-    for key, colour, dash in (("planned", looks.SKY, looks.DASHED), ("estimate", looks.GREEN, looks.DOTTED)):
+    axes.errorbar(
+        sizes, middle, bars, color=looks.INK, marker="o", lw=0, elinewidth=1, markersize=4
+    )
+    for key, colour, dash in (
+        ("planned", looks.SKY, looks.DASHED),
+        ("estimate", looks.GREEN, looks.DOTTED),
+    ):
         values = [one["prepared"][key] / 1e6 for one in points]
         name = {"planned": "compiler's plan (memory)", "estimate": "estimate (memory)"}[key]
         axes.plot(sizes, values, color=colour, linestyle=dash, label=name, gid="plain")
@@ -86,8 +91,12 @@ def _errors(axes: Axes, results: dict[str, Any]) -> None:
             for name in scaling_page.names(results, axis, devices)
         ]
         measured = [median(scaling_page.speeds(results, name)) for name in names]
-        ratios = [scaling_page.predicted(results, n) / m for n, m in zip(names, measured, strict=True)]
+        ratios = [
+            scaling_page.predicted(results, n) / m for n, m in zip(names, measured, strict=True)
+        ]
         look = LOOKS[label]
-        axes.plot(measured, ratios, color=look.colour, marker=look.marker, linestyle="none", markersize=4)
+        axes.plot(
+            measured, ratios, color=look.colour, marker=look.marker, linestyle="none", markersize=4
+        )
     axes.axhline(1, color="0.5", lw=0.8)
     axes.set(xscale="log", yscale="log", xlabel="measured steps/s", ylabel="model / measured")

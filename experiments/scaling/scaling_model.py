@@ -123,6 +123,6 @@ def _flat(
 # 3.35 TB/s. An operation that is no multiply-and-add has half the rate.
 H100 = _flat(4e-6, 20e-6, 0.0, 67e12, 33e12, 3.35e12)
 H100_TF32 = _flat(4e-6, 20e-6, 0.0, 494e12, 33e12, 3.35e12)
-# Google's page of the TPU v5e: 197 TFLOPS in bfloat16 and 819 GB/s a chip. Its vector units' rate is
-# not published; bytes are what bounds them here.
+# Google's page of the TPU v5e: 197 TFLOPS in bfloat16 and 819 GB/s a chip. The rate of its vector
+# units is not published, and assumed.
 V5E = _flat(1e-6, 1e-6, 10e-6, 197e12, 4e12, 0.819e12)

@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import scaling_model
 
-__all__ = ["BLOCKS", "RESULTS", "load", "names", "predicted", "speeds"]
+__all__ = ["BLOCKS", "RESULTS", "is_alone", "load", "names", "predicted", "speeds"]
 
 EXPERIMENTS = Path(__file__).parents[1]
 RESULTS = EXPERIMENTS / "results" / "scaling.json.gz"
 PAGE = EXPERIMENTS.parent / "docs" / "scaling.md"
 Results = dict[str, Any]
+BUSY, FEWEST = 0.1, 3
 SUMMED = ("flops", "operations", "transcendentals", "moved")
 
 
@@ -33,10 +34,26 @@ def load(path: Path = RESULTS) -> Results:
 
 
 def speeds(results: Results, name: str) -> list[float]:
-    """Return the environment steps a second of every timed execution of a point."""
+    """Return the environment steps a second of the executions of a point.
+
+    Those during which other processes took more than a tenth of the machine are left out, unless
+    there are fewer than three others.
+    """
     point = results["points"][name]
     steps = point["prepared"]["steps"] * point["point"]["iterations"]
-    return [steps / s for each in point["rounds"] for s in each["run_s"]]
+    timed = [
+        pair for each in point["rounds"] for pair in zip(each["run_s"], each["others"], strict=True)
+    ]
+    alone = [s for s, others in timed if others <= BUSY] or [0.0]
+    return [
+        steps / s for s in (alone if len(alone) >= FEWEST else sorted(s for s, _ in timed)[:FEWEST])
+    ]
+
+
+def is_alone(measured: Results) -> bool:
+    """Return whether enough of a process's executions were disturbed by no other process."""
+    least = 1 if "products" in measured else FEWEST
+    return sum(share <= BUSY for share in measured["others"]) >= least
 
 
 def machine(results: Results, num_devices: int) -> scaling_model.Machine:
@@ -55,7 +72,9 @@ def predicted(results: Results, name: str, on: scaling_model.Machine | None = No
 def totals(results: Results, name: str) -> dict[str, float]:
     """Return what an iteration of a point does in all: kernels, and sums over them."""
     kernels = results["points"][name]["prepared"]["kernels"]
-    sums = {key: sum(k[i] * k[-1] for k in kernels) for key, i in zip(SUMMED, (1, 4, 5, 6), strict=True)}
+    sums = {
+        key: sum(k[i] * k[-1] for k in kernels) for key, i in zip(SUMMED, (1, 4, 5, 6), strict=True)
+    }
     return {"kernels": sum(k[-1] for k in kernels if k[0] != "turn"), **sums}
 
 
@@ -121,6 +140,20 @@ def replay(results: Results) -> str:
     return _markdown(header, rows)
 
 
+def kept(results: Results) -> str:
+    """Give the largest points beside those where the C library keeps large blocks of memory."""
+    rows = []
+    for other in names(results, "kept"):
+        name = other.replace("kept", "envs")
+        cells = []
+        for one in (name, other):
+            pages = median(each["pages"] for each in results["points"][one]["rounds"])
+            cells += [_spread(speeds(results, one), ",.0f"), f"{pages:,.0f}"]
+        rows.append([_thousands(_value(results, name)), *cells])
+    header = ["environments", "as it is, steps/s", "new pages an iteration", "kept, steps/s"]
+    return _markdown([*header, "new pages an iteration"], rows)
+
+
 def memory(results: Results) -> str:
     """Give measured memory beside the compiler's plan and the library's estimate."""
     chosen = [f"envs-{2**i}" for i in range(4, 15, 2)] + ["width-1024", "vmap-16", "vmap-256"]
@@ -158,7 +191,9 @@ def rates(results: Results) -> str:
     rows.append(["a kernel that does nothing", *kernels, "ns"])
     for i, (size, *_) in enumerate(rounds[1][0]["reduces"]):
         found = [1e6 / x for each in rounds[1] for x in each["reduces"][i][1:]]
-        rows.append([f"mean of {_thousands(size)} numbers over devices", "", _spread(found, ",.0f"), "us"])
+        rows.append(
+            [f"mean of {_thousands(size)} numbers over devices", "", _spread(found, ",.0f"), "us"]
+        )
     return _markdown(["", "1 device", "each of 2 devices", "unit"], rows)
 
 
@@ -226,14 +261,17 @@ def accelerators(results: Results) -> str:
         ]
         share = f"envs-{_value(results, name) // 8}"
         eight = "-"
-        if results["points"][name]["point"]["axis"] in ("envs", "beyond") and share in results["points"]:
+        if (
+            results["points"][name]["point"]["axis"] in ("envs", "beyond")
+            and share in results["points"]
+        ):
             on = scaling_model.V5E
             part = results["points"][share]["prepared"]
             messages = 16 * on.reduce(0.0)  # one for each gradient step: 4 epochs of 4 minibatches
-            eight = _steps(8 * part["steps"] / (scaling_model.seconds(part["kernels"], on) + messages))
-        rows.append(
-            [_title(results, name), f"{(starts + waits) / whole:.0%}", *cells, eight]
-        )
+            eight = _steps(
+                8 * part["steps"] / (scaling_model.seconds(part["kernels"], on) + messages)
+            )
+        rows.append([_title(results, name), f"{(starts + waits) / whole:.0%}", *cells, eight])
     header = ["", "H100: of it latency", "H100, FP32, steps/s", "H100, TF32", "v5e, one chip"]
     return _markdown([*header, "v5e-8"], rows)
 
@@ -244,6 +282,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "agents": agents,
     "width": width,
     "replay": replay,
+    "kept": kept,
     "memory": memory,
     "rates": rates,
     "errors": errors,
@@ -307,7 +346,7 @@ def _memory(results: Results, name: str) -> list[str]:
 
 
 def _rate(rounds: list[dict[str, Any]], key: str, i: int, unit: float) -> str:
-    found = [x / unit for each in rounds for x in each[key][i][-2:]]
+    found = [x / unit for each in rounds for x in each[key][i][-3:]]
     return _spread(found, ",.3g")
 
 
