@@ -134,7 +134,8 @@ def facts(study: Study) -> str:
     suites = "".join(f", {suite} {versions[suite]}" for suite in SUITES if suite in versions)
     return (
         f"`make sweep EXP={study.name}`: {told['num_runs']:,} runs and "
-        f"{told['num_steps'] / 1e6:,.1f} million steps took {duration(told['seconds'])}, with other work on the machine "
+        f"{told['num_steps'] / 1e6:,.1f} million steps took {duration(told['seconds'])}, with "
+        "other work on the machine "
         f"({told['device']}, jax {versions['jax']}, gymnax {versions['gymnax']}{suites}). Every "
         f"row is in [{study.name}.csv.gz]({LINKS[study.name]}results/{study.name}.csv.gz)."
     )

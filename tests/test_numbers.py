@@ -15,7 +15,7 @@ PAGES = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("experiments
 FACTS = (
     *("field |", "option |", "code |", "key |", "metric |", "package |", "`cnn` |", "when |"),
     *("what | equation", "method | field", "agents | steps | except", "chooses C by"),
-    *("if the last step is followed by", "the environment has"),
+    *("if the last step is followed by", "the environment has", "H100 (SXM)"),
 )
 NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,.]*")
 NAME = re.compile(r"`[^`]*`|\]\([^)]*\)|\b[A-Za-z][\w-]*\d[\w-]*")

@@ -1,8 +1,8 @@
 """What is measured: a point for every size along each axis, around one base.
 
 The base is PPO on CartPole-v1 with 64 environments, 32 steps a rollout, 4 epochs of 4 minibatches
-and two layers of 64 units; it is the point `envs-64`. SAC on Pendulum-v1 stands for what learns from
-a replay.
+and two layers of 64 units; it is the point `envs-64`. SAC on Pendulum-v1 stands for what learns
+from a replay.
 """
 
 from typing import Any
@@ -36,7 +36,6 @@ def _name(point: dict[str, Any]) -> str:
 
 
 AXES = {
-    "rates": [{"axis": "rates", "value": 0, "devices": n} for n in (1, 2)],
     "envs": [_point("envs", n, num_envs=n) for n in ENVS]
     + [_point("envs", n, devices=2, num_envs=n) for n in ON_TWO],
     # The same where the C library keeps large blocks of memory instead of giving them back.
@@ -47,6 +46,7 @@ AXES = {
     "width": [_point("width", n, hidden_sizes=(n, n)) for n in WIDTHS]
     + [_point("width", n, devices=2, hidden_sizes=(n, n)) for n in (256, 1024)],
     "replay": [_point("replay", n, agent="sac", buffer_size=n) for n in REPLAYS],
+    "rates": [{"axis": "rates", "value": 0, "devices": n} for n in (1, 2)],
     "beyond": [_point("beyond", 2**17, num_envs=2**17)],
 }
 POINTS = {_name(point): point for points in AXES.values() for point in points}

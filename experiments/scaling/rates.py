@@ -17,7 +17,7 @@ NARROW = (4, 16, 64, 256, 1024)
 ROWS = (64, 2048, 32768)
 SIZES = (2**10, 2**14, 2**18, 2**20, 2**22, 2**24)  # elements of float32
 MESSAGES = (2**10, 2**14, 2**20)
-_SECONDS, _EXECUTIONS = 0.03, 5
+_SECONDS, _EXECUTIONS = 0.02, 4
 _MOST = 10_000_000_000  # operations of one product
 
 
@@ -80,7 +80,9 @@ def _rate(
     times *= 4
     # What a call takes by itself, such as new memory for a large result, is in both times.
     found = [seconds(2 * times) - seconds(times) for _ in range(_EXECUTIONS)]
-    rates = sorted(amount * times / each for each in found if each > _SECONDS / 4)
+    # Without those that were disturbed.
+    likely = [each for each in found if each > max(found) / 8] or [seconds(times)]
+    rates = sorted(amount * times / each for each in likely)
     return [rates[0], rates[len(rates) // 2], rates[-1]]
 
 

@@ -273,7 +273,13 @@ def accelerators(results: Results) -> str:
             )
         rows.append([_title(results, name), f"{(starts + waits) / whole:.0%}", *cells, eight])
     header = ["", "H100: of it latency", "H100, FP32, steps/s", "H100, TF32", "v5e, one chip"]
-    return _markdown([*header, "v5e-8"], rows)
+    most, size = results["points"]["envs-16384"]["prepared"]["estimate"], 16384
+    return (
+        f"{_markdown([*header, 'v5e-8'], rows)}\n\nBy the library's estimate an environment of the "
+        f"base takes at most {most / size / 1e3:.0f} kB, so that the 80 GB of an H100 hold "
+        f"{80e9 / most * size / 1e6:.1f} million environments, and the 16 GB of a v5e chip "
+        f"{16e9 / most * size / 1e6:.2f} million."
+    )
 
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
@@ -355,7 +361,7 @@ def _spread(values: list[float], form: str) -> str:
 
 
 def _steps(speed: float) -> str:
-    return f"{speed / 1e6:,.3g} million"
+    return f"{float(f'{speed:.2g}'):,.0f}"
 
 
 def _thousands(number: int) -> str:

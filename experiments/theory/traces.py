@@ -118,7 +118,8 @@ def main():
         for decay, row, around in zip(DECAYS, found, half, strict=True):
             (line,) = axis.plot(RATES, row, label=f"$\\lambda$ {decay}")
             shade = {"color": line.get_color(), "alpha": 0.2, "lw": 0}
-            axis.fill_between(RATES, row - around, row + around, **shade)
+            # Where a mean diverges, so does its interval.
+            axis.fill_between(RATES, row - around, row + around, where=row < 0.65, **shade)
         axis.set(title=name, xlabel="step size", ylim=(0.2, 0.6))
         axis.set_ylabel(f"error over {EPISODES} episodes")
         axes[5].plot(DECAYS, np.nanmin(found, axis=1), "o-", ms=3, label=name)
