@@ -56,7 +56,7 @@ def test_of_an_array_that_is_indexed_the_part_counts(study):
 
 def test_ppo_has_the_products_that_its_networks_need(study):
     results = study.scaling_page.load()
-    for name, width in (("envs-64", 64), ("width-512", 512)):
+    for name, width in (("envs-64", 64), ("width-256", 256)):
         per_step = study.scaling_page.totals(results, name)["flops"] / 2048
         towers = [2 * width * (4 + width + outputs) for outputs in (2, 1)]
         # Forward in the rollout; in each of four epochs forward and back, not to the observations.

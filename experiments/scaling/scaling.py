@@ -69,7 +69,7 @@ def collect(args: argparse.Namespace, cache: Path, end: float) -> None:
         return
     results["facts"] = facts()
     for i in range(args.rounds):
-        for name, point in grid.POINTS.items():
+        for name, point in reversed(grid.POINTS.items()):  # the rates first, which all tables need
             done = points[name]["rounds"]
             due = len(done) <= i and "prepared" in points[name] and name not in grid.COMPILED_ONLY
             if due and time.monotonic() < end:
