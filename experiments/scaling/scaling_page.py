@@ -44,7 +44,7 @@ def speeds(results: Results, name: str) -> list[float]:
     timed = [
         pair for each in point["rounds"] for pair in zip(each["run_s"], each["others"], strict=True)
     ]
-    alone = [s for s, others in timed if others <= BUSY] or [0.0]
+    alone = [s for s, others in timed if others <= BUSY]
     return [
         steps / s for s in (alone if len(alone) >= FEWEST else sorted(s for s, _ in timed)[:FEWEST])
     ]
@@ -56,17 +56,28 @@ def is_alone(measured: Results) -> bool:
     return sum(share <= BUSY for share in measured["others"]) >= least
 
 
-def machine(results: Results, num_devices: int) -> scaling_model.Machine:
-    """Return the machine that was measured, as one of its devices."""
-    name = "rates-0" if num_devices == 1 else "rates-0-2-devices"
-    return scaling_model.measured(results["points"][name]["rounds"])
+def machine(results: Results, num_devices: int) -> scaling_model.Machine | None:
+    """Return the machine that was measured, as one of its devices; None if its rates were not."""
+    rounds = results["points"]["rates-0" if num_devices == 1 else "rates-0-2-devices"]["rounds"]
+    return scaling_model.measured(rounds) if rounds else None
 
 
 def predicted(results: Results, name: str, on: scaling_model.Machine | None = None) -> float:
-    """Return the environment steps a second that the model gives a point."""
+    """Return the environment steps a second that the model gives a point; NaN without rates."""
     point = results["points"][name]
     on = on or machine(results, point["point"]["devices"])
+    if on is None:
+        return float("nan")
     return point["prepared"]["steps"] / scaling_model.seconds(point["prepared"]["kernels"], on)
+
+
+def missing(results: Results) -> list[str]:
+    """Return the points that were not measured yet without other processes beside them."""
+    return [
+        name
+        for name, one in results["points"].items()
+        if not one["rounds"] and one["point"]["axis"] != "beyond"
+    ]
 
 
 def totals(results: Results, name: str) -> dict[str, float]:
@@ -87,10 +98,11 @@ def facts(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     return (
         f"`make bench-scaling`, {told['date']}: {told['cores']} virtual cores of "
-        f"{told['cpu']}, {told['memory'] / 2**30:.0f} GiB, nothing else running; Python "
-        f"{told['python']}, {versions}. Each point was timed in {results['rounds']} processes; a "
+        f"{told['cpu']}, {told['memory'] / 2**30:.0f} GiB, executions beside other work left out; Python "
+        f"{told['python']}, {versions}. Each point was timed in {results['rounds']} process(es); a "
         "speed is the median of all their executions but each first one, with the least and the "
         "most. Every time is in [scaling.json.gz](../experiments/results/scaling.json.gz)."
+        + (f" Not measured yet: `{'`, `'.join(lacks)}`." if (lacks := missing(results)) else "")
     )
 
 
@@ -133,10 +145,10 @@ def width(results: Results) -> str:
 def replay(results: Results) -> str:
     """Give each size of SAC's replay."""
     rows = [
-        [_thousands(_value(results, name)), *_both(results, name), *_memory(results, name)]
+        [_thousands(_value(results, name)), _both(results, name)[0], *_memory(results, name)]
         for name in names(results, "replay")
     ]
-    header = ["rows", "steps/s", "model", "measured, MB", "compiler, MB", "estimate, MB"]
+    header = ["rows", "steps/s", "measured, MB", "compiler, MB", "estimate, MB"]
     return _markdown(header, rows)
 
 
@@ -169,6 +181,7 @@ def memory(results: Results) -> str:
 def rates(results: Results) -> str:
     """Give what this machine can do."""
     rounds = [results["points"][name]["rounds"] for name in ("rates-0", "rates-0-2-devices")]
+    rounds = [some for some in rounds if some]
     rows = [
         [
             f"products, smallest side {narrow}, {_thousands(size)} rows",
@@ -189,12 +202,12 @@ def rates(results: Results) -> str:
         _spread([1e9 / x for each in some for x in each["kernels"]], ",.0f") for some in rounds
     ]
     rows.append(["a kernel that does nothing", *kernels, "ns"])
-    for i, (size, *_) in enumerate(rounds[1][0]["reduces"]):
+    for i, (size, *_) in enumerate(rounds[1][0]["reduces"] if len(rounds) > 1 else ()):
         found = [1e6 / x for each in rounds[1] for x in each["reduces"][i][1:]]
         rows.append(
             [f"mean of {_thousands(size)} numbers over devices", "", _spread(found, ",.0f"), "us"]
         )
-    return _markdown(["", "1 device", "each of 2 devices", "unit"], rows)
+    return _markdown(["", *["1 device", "each of 2 devices"][: len(rounds)], "unit"], rows)
 
 
 def errors(results: Results) -> str:
@@ -205,8 +218,7 @@ def errors(results: Results) -> str:
         ("members, `vmap`", ("vmap",)),
         ("members, one after the other", ("map",)),
         ("width", ("width",)),
-        ("replay", ("replay",)),
-        ("all", ("envs", "vmap", "map", "width", "replay")),
+        ("all", ("envs", "vmap", "map", "width")),
     ):
         for num in (1, 2):
             found = [
@@ -214,7 +226,7 @@ def errors(results: Results) -> str:
                 for axis in axes
                 for name in names(results, axis, num)
             ]
-            if found:
+            if found and not np.isnan(found[0]):
                 typical = float(np.exp(np.median(np.abs(np.log(found)))))
                 ends = f"{min(found):.2f} to {max(found):.2f}"
                 rows.append([title, str(num), str(len(found)), f"{typical:.2f}", ends])
@@ -296,7 +308,6 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "accelerators": accelerators,
 }
 SHOWN = ("envs-64", "envs-1024", "envs-16384", "beyond-131072", "vmap-16", "vmap-256", "width-1024")
-SHOWN += ("replay-1000000",)
 
 
 # --- words ----------------------------------------------------------------------------------------
@@ -307,7 +318,7 @@ def names(results: Results, axis: str, num_devices: int = 1) -> list[str]:
     return [
         name
         for name, one in results["points"].items()
-        if one["point"]["axis"] == axis and one["point"]["devices"] == num_devices
+        if one["point"]["axis"] == axis and one["point"]["devices"] == num_devices and one["rounds"]
     ]
 
 
@@ -332,12 +343,12 @@ def _both(results: Results, name: str) -> list[str]:
     """A point's speed, and how the model's is beside it."""
     found = speeds(results, name)
     ratio = predicted(results, name) / median(found)
-    return [_spread(found, ",.0f"), f"{ratio - 1:+.0%}"]
+    return [_spread(found, ",.0f"), "-" if np.isnan(ratio) else f"{ratio - 1:+.0%}"]
 
 
 def _on_two(results: Results, name: str) -> list[str]:
     other = f"{name}-2-devices"
-    if other not in results["points"]:
+    if not results["points"].get(other, {}).get("rounds"):
         return ["", "", ""]
     times = median(speeds(results, other)) / median(speeds(results, name))
     return [*_both(results, other), f"{times:.2f}"]
