@@ -98,8 +98,8 @@ def facts(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     return (
         f"`make bench-scaling`, {told['date']}: {told['cores']} virtual cores of "
-        f"{told['cpu']}, {told['memory'] / 2**30:.0f} GiB, executions beside other work left out; Python "
-        f"{told['python']}, {versions}. Each point was timed in {results['rounds']} process(es); a "
+        f"{told['cpu']}, {told['memory'] / 2**30:.0f} GiB, executions beside other work left out; "
+        f"Python {told['python']}, {versions}. Rounds: {results['rounds']}, a process for each point; a "
         "speed is the median of all their executions but each first one, with the least and the "
         "most. Every time is in [scaling.json.gz](../experiments/results/scaling.json.gz)."
         + (f" Not measured yet: `{'`, `'.join(lacks)}`." if (lacks := missing(results)) else "")
@@ -318,7 +318,7 @@ def names(results: Results, axis: str, num_devices: int = 1) -> list[str]:
     return [
         name
         for name, one in results["points"].items()
-        if one["point"]["axis"] == axis and one["point"]["devices"] == num_devices and one["rounds"]
+        if (one["point"]["axis"], one["point"]["devices"]) == (axis, num_devices) and one["rounds"]
     ]
 
 
