@@ -99,7 +99,8 @@ def facts(results: Results) -> str:
     return (
         f"`make bench-scaling`, {told['date']}: {told['cores']} virtual cores of "
         f"{told['cpu']}, {told['memory'] / 2**30:.0f} GiB, executions beside other work left out; "
-        f"Python {told['python']}, {versions}. Rounds: {results['rounds']}, a process for each point; a "
+        f"Python {told['python']}, {versions}. "
+        f"Rounds: {results['rounds']}, a process for each point; a "
         "speed is the median of all their executions but each first one, with the least and the "
         "most. Every time is in [scaling.json.gz](../experiments/results/scaling.json.gz)."
         + (f" Not measured yet: `{'`, `'.join(lacks)}`." if (lacks := missing(results)) else "")
