@@ -24,7 +24,7 @@ export RUN EXP
 ARGS ?=
 TRAIN_ARGS := $(if $(ARGS),$(ARGS),ppo --env CartPole-v1 --num-envs 1024 --total-timesteps 2000000)
 
-.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-accelerator peers envelope theory figures record variance versus dist clean
+.PHONY: help install train resume evaluate sweep report docs docs-serve test test-slow test-all smoke fuzz torture conformance check bench bench-accelerator bench-scaling bench-tabular peers envelope theory figures record tables variance versus ratios fine-tuning players dist clean
 
 help: ## explain the targets
 	@echo "jaxrl_pg: functional reinforcement learning in JAX"
@@ -112,6 +112,12 @@ bench-%: install
 bench-accelerator: install ## a GPU or TPU in nine minutes; make install EXTRAS=gpu first
 	$(BIN)/python experiments/bench/accelerator.py $(ARGS)
 
+bench-scaling: install ## how time and memory grow; writes docs/scaling.md, and goes on where it was stopped
+	$(BIN)/python experiments/scaling/scaling.py $(ARGS)
+
+bench-tabular: install ## exact solutions of a thousand MDPs, beside a NumPy loop
+	$(BIN)/python experiments/bench/tabular.py
+
 PEER_ajax := -c constraints/3.12.txt -r experiments/bench/requirements-ajax.txt
 PEER_jaxnasium := "jaxnasium[algs,gymnax]==0.1.1" "jax<0.12"
 PEER_rejax := rejax==0.1.3 gymnax==0.0.9 "jax<0.11"
@@ -146,8 +152,22 @@ record: install ## keep the results of a finished study, and write its tables: m
 	@test -n "$(RUN)" || { echo 'say which: make record RUN=runs/...'; exit 2; }
 	$(BIN)/python experiments/record.py $(RUN)
 
+tables: install ## make every table of the pages anew from the results that are kept
+	$(BIN)/python experiments/record.py
+
+ratios: install ## how far an iteration of PPO, the analytical update and its kin moves probabilities
+	$(BIN)/python experiments/analytical_vs_ppo/ratios.py $(ARGS)
+	$(BIN)/python experiments/kin/ratios_of_kin.py $(ARGS)
+
+fine-tuning: install ## what an old policy is worth in a changed environment
+	$(BIN)/python experiments/fine_tuning/fine_tuning.py
+
+players: ## players who see a part of the observation, beside independent PPO
+	@$(MAKE) install EXTRAS=marl
+	$(BIN)/python experiments/players/simple_spread.py
+
 variance: install ## bias and variance of every policy-gradient estimator
-	$(BIN)/python experiments/variance/variance.py
+	$(BIN)/python experiments/variance/variance.py $(ARGS)
 
 versus: install ## the analytical update beside PPO: tuned alike, 20 seeds, ratios, step sizes
 	$(BIN)/jaxrl-pg sweep analytical_vs_ppo_tuning

@@ -2,7 +2,8 @@
 
 `results/<study>.csv.gz` is the `results.csv` of a study, and `results/<study>.json` says with what
 it was run. In a page, what stands between `<!-- recorded: <study> <block> -->` and `<!-- end -->`
-is written by `record.py` with the functions of this module, and a test compares it with them.
+is written by `record.py` with the functions of this module, and a test compares it with them. So
+are the tables in `others.py`, which are not of a study's rows.
 """
 
 import functools
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import others
 
 from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.envs.adapters.suites import SUITES
@@ -28,6 +30,8 @@ PAGES = (
     FOLDER / "README.md",
     FOLDER / "analytical_vs_ppo" / "README.md",
     *sorted(FOLDER.parent.glob("docs/agents/*.md")),
+    FOLDER.parent / "docs" / "explanation" / "on-policy.md",
+    *others.PAGES,
 )
 # Studies whose figures are from a run of which no results were kept.
 NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
@@ -119,6 +123,8 @@ def rebuilt(page: str) -> str:
     """Return a page's text with every block of a recorded study made anew."""
 
     def anew(found: re.Match[str]) -> str:
+        if found[2] in others.NAMES:
+            return f"{found[1]}{others.block(found[2], found[3])}\n{found[4]}"
         if not (RESULTS / f"{found[2]}.csv.gz").exists():
             return found[0]
         return f"{found[1]}{block(found[2], found[3])}\n{found[4]}"
@@ -139,8 +145,9 @@ def facts(study: Study) -> str:
     told, versions = study.facts, study.facts["versions"]
     suites = "".join(f", {suite} {versions[suite]}" for suite in SUITES if suite in versions)
     return (
-        f"`{study.name}`: {told['num_runs']:,} runs and {told['num_steps'] / 1e6:,.1f} million "
-        f"steps took {duration(told['seconds'])}, with other work on the machine "
+        f"`make sweep EXP={study.name}`: {told['num_runs']:,} runs and "
+        f"{told['num_steps'] / 1e6:,.1f} million steps took {duration(told['seconds'])}, with "
+        "other work on the machine "
         f"({told['device']}, jax {versions['jax']}, gymnax {versions['gymnax']}{suites}). Every "
         f"row is in [{study.name}.csv.gz]({LINKS[study.name]}results/{study.name}.csv.gz)."
     )
@@ -347,6 +354,26 @@ def corrections(study: Study) -> str:
     return markdown([*header, "P(importance above none)", "P(vtrace above none)"], rows)
 
 
+def worst_seeds(study: Study) -> str:
+    """Give the worst seed of `importance_ratios` without ratios and with clipped ones."""
+    (env,) = study.by_env
+    rows = [
+        [
+            what,
+            *(
+                tables.fixed(study.find(env, study=name, correction=kind).scores.min(), 0)
+                for kind in ("none", "vtrace")
+            ),
+        ]
+        for name, what in (
+            ("near", "the defaults"),
+            ("far", "four times the reuse"),
+            ("half random", "half of the actions random"),
+        )
+    ]
+    return markdown(["CartPole, the worst of ten seeds", "without ratios", "V-trace"], rows)
+
+
 def classic(study: Study) -> str:
     """Give each agent on each task."""
     agents = dict.fromkeys(one.setting.agent for some in study.by_env.values() for one in some)
@@ -445,6 +472,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("analytical_gap", "table"): gap,
     ("analytical_vs_ppo", "table"): versus,
     ("analytical_vs_ppo", "settings"): chosen,
+    ("importance_ratios", "worst"): worst_seeds,
     ("zoo", "table"): by_study,
     ("minatar", "table"): minatar,
     ("agents_classic", "table"): classic,

@@ -2,11 +2,13 @@
 
 On CartPole-v1 each agent learns for 150,000 steps. In every iteration the ratio of the new policy's
 probability to the old one's is taken for each action of the rollout, after all epochs.
-Writes `ratios.png` and prints a table.
+Writes what it measured to `ratios.json`, and draws `ratios.png` from it; `make record` makes the
+page's table of it.
 
-    .venv/bin/python experiments/analytical_vs_ppo/ratios.py
+    .venv/bin/python experiments/analytical_vs_ppo/ratios.py [--draw]
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,7 @@ CONFIGS: dict[str, BaseConfig] = {
     "the paper's constant": analytical.Config(**SHARED, step_size="paper"),
 }
 BAND = 0.8, 1.2
+EDGES = np.linspace(np.log(0.3), np.log(3), 121)
 
 
 def iterate(config: BaseConfig, state: TrainState[Any]) -> tuple[TrainState[Any], Any]:
@@ -64,31 +67,52 @@ def train_all(config: BaseConfig, keys: jax.Array) -> tuple[jax.Array, jax.Array
     return jax.jit(lambda keys: jax.lax.map(lambda key: train(config, key), keys))(keys)
 
 
-def show(configs: dict[str, BaseConfig], path: Path) -> None:
-    """Train each of the configs, print the table of their ratios, and draw the histograms."""
+def measure(configs: dict[str, BaseConfig]) -> dict[str, Any]:
+    """Train each of the configs; return the histogram of its ratios, and what its table shows."""
+    keys, found = jax.random.split(jax.random.key(0), NUM_SEEDS), {}
+    for name, config in configs.items():
+        logs, c = train_all(config, keys)
+        ratio = np.exp(np.asarray(logs, np.float64)).ravel()
+        low, high = np.quantile(ratio, (0.001, 0.999))
+        median = float(np.median(np.asarray(c)))
+        found[name] = {
+            "agent": agent_of(config).name,
+            "c_over_eps": None if np.isnan(median) else median,
+            "number": ratio.size,
+            "outside": float(np.mean((ratio < BAND[0]) | (ratio > BAND[1]))),
+            "ends": [float(x) for x in (low, high, ratio.min(), ratio.max())],
+            "histogram": np.histogram(np.log(ratio), EDGES)[0].tolist(),
+        }
+        print(name, found[name]["outside"], flush=True)
+    return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the table of the ratios as Markdown."""
+    lines = [
+        "| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | minimum | maximum |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, one in found.items():
+        shown = "-" if one["c_over_eps"] is None else f"{one['c_over_eps']:.3g}"
+        ends = " | ".join(f"{x:.4f}" for x in one["ends"])
+        lines.append(f"| {name} | {shown} | {100 * one['outside']:.2f}% | {ends} |")
+    return "\n".join(lines)
+
+
+def draw(found: dict[str, Any], path: Path) -> None:
+    """Draw the histograms."""
     figure, (axis,) = pictures.new_figure(1, 1, 7.4, 4.0)
-    styles = looks.assign({name: _method(name, config) for name, config in configs.items()})
+    # A line has the look of a relative with a name, or of the agent.
+    methods = {name: name if looks.known(name) else one["agent"] for name, one in found.items()}
+    styles = looks.assign(methods)
     # A line of a histogram has no markers: where all are solid, they get a dash each.
     own = [look.dash for look in styles.values()]
     dashes = own if len(set(own)) > 1 else looks.DASHES
-    edges = np.linspace(np.log(0.3), np.log(3), 121)
-    print(
-        "| step | C / eps, median | ratios outside [0.8, 1.2] | 0.1% | 99.9% | minimum | maximum |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    keys = jax.random.split(jax.random.key(0), NUM_SEEDS)
-    for i, (name, config) in enumerate(configs.items()):
-        logs, c = train_all(config, keys)
-        ratio = np.exp(np.asarray(logs, np.float64)).ravel()
-        outside = np.mean((ratio < BAND[0]) | (ratio > BAND[1]))
-        low, high = np.quantile(ratio, (0.001, 0.999))
-        median = np.median(np.asarray(c))
-        shown = "-" if np.isnan(median) else f"{median:.3g}"
-        ends = f"{low:.4f} | {high:.4f} | {ratio.min():.4f} | {ratio.max():.4f}"
-        print(f"| {name} | {shown} | {100 * outside:.2f}% | {ends} |", flush=True)
-        share, _ = np.histogram(np.log(ratio), edges)
+    for i, (name, one) in enumerate(found.items()):
+        share = np.maximum(np.array(one["histogram"]) / one["number"], 1e-7)
         shown_as = {"color": styles[name].colour, "linestyle": dashes[i % len(dashes)], "lw": 1.6}
-        axis.stairs(np.maximum(share / ratio.size, 1e-7), edges, label=name, **shown_as)
+        axis.stairs(share, EDGES, label=name, **shown_as)
     axis.axvspan(*np.log(BAND), color="0.5", alpha=0.15, lw=0, label="PPO's band")
     ticks = [0.3, 0.5, 0.8, 1.0, 1.2, 2.0, 3.0]
     axis.set_xticks(np.log(ticks), [f"{x:g}" for x in ticks])
@@ -100,10 +124,15 @@ def show(configs: dict[str, BaseConfig], path: Path) -> None:
     pictures.save(figure, path)
 
 
-def _method(name: str, config: BaseConfig) -> str:
-    """Return whose look a line has: that of a relative with a name, or of the agent."""
-    return name if looks.known(name) else agent_of(config).name
+def show(configs: dict[str, BaseConfig], folder: Path) -> None:
+    """Measure unless the figure alone is wanted, keep the results, draw and print."""
+    kept = folder / "ratios.json"
+    if sys.argv[1:] != ["--draw"]:
+        kept.write_text(json.dumps(measure(configs)) + "\n", encoding="utf-8")
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    draw(found, folder / "ratios.png")
+    print(table(found))
 
 
 if __name__ == "__main__":
-    show(CONFIGS, FOLDER / "ratios.png")
+    show(CONFIGS, FOLDER)

@@ -54,20 +54,25 @@ FROM_SCRATCH = jax.jit(jax.vmap(lambda config, key: member(config, key, None), (
 FROM_OLD = jax.jit(jax.vmap(member, (None, 0, 0)))
 
 
-def row(change: str, way: str, returns: np.ndarray) -> str:
-    """Write interquartile means over the seeds at the budgets shown."""
+def table(raw: dict[str, dict[str, list[list[float]]]]) -> str:
+    """Write interquartile means over the seeds at the budgets shown, as Markdown."""
     budgets = [BASE.total_timesteps // NUM_EVALS * i for i in range(NUM_EVALS + 1)]
-    scores = dict(zip(budgets, statistics.iqm([returns.T]), strict=True))
-    return f"| {change} | {way} | {' | '.join(f'{scores[budget]:.0f}' for budget in SHOWN)} |"
+    lines = [
+        "| environment | | " + " | ".join(f"{budget:,}" for budget in SHOWN) + " |",
+        "|---|---|" + "---|" * len(SHOWN),
+    ]
+    for change, ways in raw.items():
+        for i, (way, returns) in enumerate(ways.items()):
+            scores = dict(zip(budgets, statistics.iqm([np.asarray(returns).T]), strict=True))
+            cells = " | ".join(f"{scores[budget]:.0f}" for budget in SHOWN)
+            lines.append(f"| {change if i == 0 else ''} | {way} | {cells} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Train, print the table, and write the raw returns."""
     old, returns = FROM_SCRATCH(BASE, jax.random.split(jax.random.key(0), SEEDS))
     raw = {"CartPole-v1": {"PPO from scratch": np.asarray(returns).tolist()}}
-    print("| environment | | " + " | ".join(f"{budget:,}" for budget in SHOWN) + " |")
-    print("|---|---|" + "---|" * len(SHOWN))
-    print(row("CartPole-v1", "PPO from scratch", np.asarray(returns)), flush=True)
     keys = jax.random.split(jax.random.key(1), SEEDS)
     for change, params in CHANGES.items():
         raw[change] = {}
@@ -75,7 +80,8 @@ def main() -> None:
             changed = config.replace(env_params={**CARTPOLE, **params})
             _, returns = FROM_OLD(changed, keys, old) if has_old else FROM_SCRATCH(changed, keys)
             raw[change][way] = np.asarray(returns).tolist()
-            print(row(change, way, np.asarray(returns)), flush=True)
+            print(f"{change}: {way}", flush=True)
+    print(table(raw))
     RESULTS.write_text(json.dumps(raw) + "\n")
 
 

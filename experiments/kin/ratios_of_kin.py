@@ -1,9 +1,9 @@
 """Measure how far one iteration of each of the kin moves the probabilities of the actions taken.
 
 As `analytical_vs_ppo/ratios.py` does for the update and PPO: CartPole-v1, 150,000 steps, a learning
-rate of 0.001, 4 seeds. Writes `ratios.png` and prints a table.
+rate of 0.001, 4 seeds. Writes `ratios.json` and `ratios.png`, and prints a table.
 
-    .venv/bin/python experiments/kin/ratios_of_kin.py
+    .venv/bin/python experiments/kin/ratios_of_kin.py [--draw]
 """
 
 import sys
@@ -24,5 +24,5 @@ if __name__ == "__main__":
             "AWR": analytical.awr(**SHARED),
             "MDPO": analytical.mdpo(**SHARED),
         },
-        FOLDER / "ratios.png",
+        FOLDER,
     )

@@ -5,7 +5,7 @@ in between; accumulating traces need smaller steps, as a state visited often is 
 the two others forgive larger ones. Mean returns of every visit are biased, after n episodes by
 2 / (n + 1) of what they lack after one, and have the smaller error at first; first visits are
 unbiased, and better in the end. The walk is that of Sutton and Barto 2018, figures 12.3, 12.6 and
-12.8, the stay that of Singh and Sutton 1996.
+12.8, the stay that of Singh and Sutton 1996. Bands are 95% intervals of the means.
 """
 
 import jax
@@ -61,12 +61,12 @@ def error_of_walk(trace, decay, rate, episodes):
 
 
 def walk_errors(trace):
-    """Return the errors of one kind of trace, `[DECAYS, RATES]`, means over the walks."""
+    """Return the errors of one kind of trace, `[DECAYS, RATES]`, means over the walks, and +-."""
     over_walks = jax.vmap(lambda *x: error_of_walk(trace, *x), (None, None, 0))
     over_rates = jax.vmap(over_walks, (None, 0, None))
     each = jax.jit(jax.vmap(over_rates, (0, None, None)))
     found = each(jnp.array(DECAYS), jnp.asarray(RATES), jax.tree.map(jnp.asarray, walks()))
-    return np.asarray(found.mean(axis=2))
+    return np.asarray(found.mean(axis=2)), 1.96 * np.asarray(found.std(axis=2)) / np.sqrt(WALKS)
 
 
 def stays():
@@ -89,7 +89,10 @@ def draw_stays(axes):
     found, truth, number = stays(), 1 / (1 - STAY), np.arange(1, NUM + 1)
     error = np.sqrt(np.mean(np.square(found - truth), axis=1))
     for row, name, color in ((0, "first visits", looks.BLUE), (1, "every visit", looks.ORANGE)):
-        axes[0].semilogx(number, found[row].mean(axis=0) - truth, color=color, label=name)
+        mean = found[row].mean(axis=0) - truth
+        half = 1.96 * found[row].std(axis=0) / np.sqrt(SEEDS)
+        axes[0].semilogx(number, mean, color=color, label=name)
+        axes[0].fill_between(number, mean - half, mean + half, color=color, alpha=0.2, lw=0)
         axes[1].loglog(number, error[row], color=color, label=name)
     bias = -2 / (number + 1) * STAY / (2 * (1 - STAY))
     axes[0].semilogx(number, bias, ":", color="black", label="its bias, by the formula")
@@ -111,9 +114,12 @@ def main():
     figure, axes = new_figure(2, 3, width=4.2, height=3.2)
     print("kind: best error, at lambda and step size; the same of TD(0) and of lambda 1")
     for axis, (name, trace) in zip(axes, KINDS.items(), strict=False):
-        found = walk_errors(trace)
-        for decay, row in zip(DECAYS, found, strict=True):
-            axis.plot(RATES, row, label=f"$\\lambda$ {decay}")
+        found, half = walk_errors(trace)
+        for decay, row, around in zip(DECAYS, found, half, strict=True):
+            (line,) = axis.plot(RATES, row, label=f"$\\lambda$ {decay}")
+            shade = {"color": line.get_color(), "alpha": 0.2, "lw": 0}
+            # Where a mean diverges, so does its interval.
+            axis.fill_between(RATES, row - around, row + around, where=row < 0.65, **shade)
         axis.set(title=name, xlabel="step size", ylim=(0.2, 0.6))
         axis.set_ylabel(f"error over {EPISODES} episodes")
         axes[5].plot(DECAYS, np.nanmin(found, axis=1), "o-", ms=3, label=name)

@@ -3,10 +3,11 @@
 A policy is frozen, and 10,000 batches of n episodes are collected with it; every estimator makes a
 gradient of each batch, by the same code that trains REINFORCE and the actor-critic. On a finite MDP
 the true gradients are known; on CartPole-v1 (episodes of at most 50 steps) they are the means of
-the least noisy unbiased estimators over all batches of 32. Writes `variance.png` and `variance.md`
-beside this file.
+the least noisy unbiased estimators over all batches of 32. Writes `variance.json`, and from it
+`variance.png` and `variance.md`, all beside this file; with `--draw` it only makes the two again.
 """
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -32,7 +33,9 @@ from jaxrl_pg.theory.learning import estimators
 from jaxrl_pg.types import TrainState, Transition
 
 FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "variance.json"
 NUM_BATCHES, SIZES, LARGEST = 10_000, (2, 8, 32), 32
+NUM_PARTS = 10  # of the batches, whose least and most are the bars of the figure
 SUM, DISCOUNTED = "sum of rewards", "discounted sum"
 
 
@@ -258,7 +261,11 @@ def measure(result: np.ndarray, truth: np.ndarray) -> Row:
     )
 
 
-def study(problem: Problem) -> dict[int, dict[str, Row]]:
+# By batch size and estimator: that of all batches, and those of the parts.
+Rows = dict[int, dict[str, list[Row]]]
+
+
+def study(problem: Problem) -> Rows:
     """Measure every estimator at every batch size."""
     names, rows, truth = list(KINDS), {}, dict(problem.truth)
     for num in sorted(SIZES, reverse=True):
@@ -268,15 +275,19 @@ def study(problem: Problem) -> dict[int, dict[str, Row]]:
         if num == LARGEST and not truth:
             best = {SUM: "to go, critic", DISCOUNTED: "option 2, critic"}
             truth = {k: result[:, names.index(name)].mean(axis=0) for k, name in best.items()}
+        parts = [result, *np.split(result, NUM_PARTS)]
         rows[num] = {
-            name: measure(result[:, i], truth[kind.objective])
+            name: [measure(part[:, i], truth[kind.objective]) for part in parts]
             for i, (name, kind) in enumerate(KINDS.items())
         }
     return rows
 
 
-def draw(studies: dict[str, dict[int, dict[str, Row]]]) -> None:
-    """Draw variance, signal-to-noise ratio and cosine against the batch size, one row a problem."""
+def draw(studies: dict[str, Rows]) -> None:
+    """Draw variance, signal-to-noise ratio and cosine against the batch size, one row a problem.
+
+    Bars go from the least to the most of ten parts of the batches.
+    """
     figure, axes = pictures.new_figure(2, 3, 4.8, 3.9)
     styles = {}
     for objective, dash in ((SUM, looks.SOLID), (DISCOUNTED, looks.DASHED)):
@@ -287,8 +298,10 @@ def draw(studies: dict[str, dict[int, dict[str, Row]]]) -> None:
     for title, rows in studies.items():
         for axis, name in zip(columns[title], ("variance", "snr", "cosine"), strict=True):
             for kind in KINDS:
-                values = [getattr(rows[n][kind], name) for n in SIZES]
-                axis.plot(SIZES, values, label=kind, **styles[kind].line())
+                each = [[getattr(row, name) for row in rows[n][kind]] for n in SIZES]
+                axis.plot(SIZES, [some[0] for some in each], label=kind, **styles[kind].line())
+                low, high = ([end(some[1:]) for some in each] for end in (min, max))
+                axis.vlines(SIZES, low, high, color=styles[kind].colour, lw=1)
             axis.set_xscale("log", base=2)
             axis.set_yscale("linear" if name == "cosine" else "log")
             axis.set_xlabel("episodes in a batch")
@@ -304,14 +317,14 @@ LABELS = {
 }
 
 
-def table(rows: dict[int, dict[str, Row]], num: int = 8) -> list[str]:
+def table(rows: Rows, num: int = 8) -> list[str]:
     """Return the table of one problem as Markdown."""
     lines = [
         "| estimator | objective | bias (its noise) | variance | signal / noise | cosine |",
         "|---|---|---|---|---|---|",
     ]
     for name, kind in KINDS.items():
-        row, large = rows[num][name], rows[LARGEST][name]
+        row, large = rows[num][name][0], rows[LARGEST][name][0]
         lines.append(
             f"| {name} | {kind.objective} | {large.bias:.3f} ({large.floor:.3f}) "
             f"| {row.variance:.3g} | {row.snr:.2f} | {row.cosine:.3f} |"
@@ -319,15 +332,36 @@ def table(rows: dict[int, dict[str, Row]], num: int = 8) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Measure, draw and write."""
-    studies = {"MDP": study(small_mdp()), "CartPole-v1": study(cartpole())}
-    draw(studies)
+def load() -> dict[str, Rows]:
+    """Read what was measured."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return {
+        title: {
+            int(num): {name: [Row(*row) for row in each] for name, each in by_name.items()}
+            for num, by_name in rows.items()
+        }
+        for title, rows in kept.items()
+    }
+
+
+def page(studies: dict[str, Rows]) -> str:
+    """Return `variance.md`."""
     lines = ["# Variance of policy gradients", "", *HEADER.strip().splitlines()]
     for title, rows in studies.items():
-        lines += ["", f"## {title}", "", *table(rows)]
-    (FOLDER / "variance.md").write_text("\n".join(lines) + "\n")
-    print(f"wrote {FOLDER.name}/variance.png and variance.md")
+        marks = f"<!-- recorded: variance {title} -->", "<!-- end -->"
+        lines += ["", f"## {title}", "", marks[0], *table(rows), marks[1]]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, unless all is to be drawn again; draw and write."""
+    if sys.argv[1:] != ["--draw"]:
+        studies = {"MDP": study(small_mdp()), "CartPole-v1": study(cartpole())}
+        RESULTS.write_text(json.dumps(studies) + "\n", encoding="utf-8")
+    studies = load()
+    draw(studies)
+    (FOLDER / "variance.md").write_text(page(studies), encoding="utf-8")
+    print(f"wrote {FOLDER.name}/variance.json, variance.png and variance.md")
 
 
 HEADER = f"""
@@ -344,6 +378,9 @@ The true gradients are exact on the MDP. On CartPole-v1 they are means of "to go
 "option 2, critic", so the bias of these two says nothing. The names are REINFORCE's options. The
 last rows are the actor-critic's advantages. Like option 1 they leave out the factor gamma^t, and
 they are compared with the discounted objective all the same.
+
+Every number is in [variance.json](variance.json), for the batches of all sizes and for ten parts of
+them, whose least and most are the bars of the figure. `variance.py --draw` makes this page of it.
 
 ![Variance, signal-to-noise ratio and cosine against batch size](variance.png)
 """

@@ -39,9 +39,10 @@ def test_every_study_is_recorded_or_said_not_to_be(tables, text):
     assert set(tables.NOT_KEPT) == EXPERIMENTS - RECORDED
     assert " ".join(text.split()).count(NO_RESULTS) == len(tables.NOT_KEPT)
     shown = {name for _, name, _, _ in tables.MARKED.findall(text)}
-    assert shown == RECORDED
+    assert shown == RECORDED | tables.others.NAMES
     blocks = {(name, key) for _, name, key, _ in tables.MARKED.findall(text)}
     assert {name for name, key in tables.BLOCKS.keys() - blocks if name} <= {*tables.NOT_KEPT}
+    assert tables.others.BLOCKS.keys() <= blocks
 
 
 def test_every_recorded_table_is_what_its_results_give(tables):
