@@ -283,7 +283,9 @@ def test_objects_that_the_new_run_has_too_are_found(tmp_path, monkeypatch, capsy
     Policy(config, state_of(config), 0).save(tmp_path / "old")
     described(config, tmp_path / "old", tmp_path / "run", monkeypatch, capsys)
     for other in (PLAIN, PLAIN.replace(network=lambda spec: Small(spec))):
-        with pytest.raises(ValueError, match=r"old was given an object of .*:Small: pass network="):
+        with pytest.raises(
+            ValueError, match=r"old was given an object of .*:Small: in Python, pass network="
+        ):
             jaxrl_pg.run(other, tmp_path / "other", initial_policy=tmp_path / "old", **OPTIONS)
     policy = jaxrl_pg.load(tmp_path / "old", network=Small)
     with pytest.raises(ValueError, match=r"has network='.*:Small' and this config None: give"):

@@ -83,7 +83,7 @@ def test_create_refuses_a_folder_with_a_run(run):
         RunFolder.create(run.path, {"agent": "dqn"})
     assert str(caught.value) == (
         f"{run.path} already holds a run (ppo on CartPole-v1): resume it with "
-        f"`jaxrl-pg resume {run.path}`, or choose another --run-dir"
+        f"`jaxrl-pg resume {run.path}`, or choose another run_dir"
     )
     assert tree(run.path) == before
     assert run.config == CONFIG
@@ -113,14 +113,14 @@ def test_create_refuses_a_path_through_a_file(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     for path in (file, file / "demo"):
-        with pytest.raises(ValueError, match=r"cannot write .*file is not a folder.*--run-dir"):
+        with pytest.raises(ValueError, match=r"cannot write .*file is not a folder.*run_dir"):
             RunFolder.create(path, CONFIG)
     assert file.read_text() == "mine"
 
 
 def test_create_refuses_a_place_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(ValueError, match=r"cannot write .*no permission to write in .*--run-dir"):
+    with pytest.raises(ValueError, match=r"cannot write .*no permission to write in .*run_dir"):
         RunFolder.create(tmp_path / "runs" / "demo", CONFIG)
     assert tree(tmp_path) == []
 
@@ -137,7 +137,7 @@ def test_create_looks_again_once_it_holds_the_lock(tmp_path, monkeypatch):
 
 
 def test_create_says_why_the_system_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot write .*name too long.*choose another --run-dir"):
+    with pytest.raises(ValueError, match=r"cannot write .*name too long.*choose another run_dir"):
         RunFolder.create(tmp_path / ("x" * 300), CONFIG)
     assert tree(tmp_path) == []
 
