@@ -20,9 +20,10 @@ MAX_LINES = 380
 MAY_IMPORT = {
     "lazy": [],
     "files": ["lazy"],
-    "fields": [],
+    "spelling": [],
+    "fields": ["spelling"],
     "config_text": ["fields"],
-    "config": ["config_text", "fields"],
+    "config": ["config_text", "fields", "spelling"],
     "types": ["config"],
     "ops": ["lazy"],
     "checkpoint": ["files", "lazy"],
@@ -74,7 +75,18 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["figures", "files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch", "zoo"],
+    "cli": [
+        "config",
+        "envs",
+        "files",
+        "report",
+        "running",
+        "spelling",
+        "sweeps",
+        "training",
+        "watch",
+        "zoo",
+    ],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {

@@ -28,9 +28,9 @@ from jaxrl_pg.fields import (
     Range,
     check_choice,
     kinds,
-    nearest,
     settle,
 )
+from jaxrl_pg.spelling import nearest
 
 __all__ = [
     "FROM_PYTHON",
