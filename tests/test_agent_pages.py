@@ -94,6 +94,14 @@ def test_links_into_source_lead_to_the_lines_of_what_they_name(page, tools):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_leads_to_the_reference_of_fields_and_of_metrics(page):
+    parts = re.split(r"^## (.*)$", page.read_text("utf-8"), flags=re.MULTILINE)
+    text = dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert "](../reference/fields.md)" in text["Fields that matter"]
+    assert "](../reference/metrics.md#by-agent)" in text["What it logs"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_estimates_in_the_text_are_those_of_the_tables(page):
     text = page.read_text("utf-8")
     tables = "\n".join(MADE.findall(text)) + (ROOT / "experiments" / "README.md").read_text("utf-8")

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "envs": ["config", "lazy", "types"],
     "theory": ["lazy", "ops"],
     "components": ["config", "envs", "lazy", "ops", "types"],
-    "agents": ["components", "config", "envs", "ops", "types"],
+    "agents": ["components", "config", "envs", "lazy", "ops", "types"],
     "training": ["components", "config", "envs", "fields", "lazy", "ops", "types"],
     "export": [
         "agents",
@@ -103,6 +103,7 @@ ROOMS = {
         "envs.adapters.jumanji",
         "envs.host",
         "envs.kept",
+        "envs.observations",
         "export",
         "fields",
         "report",

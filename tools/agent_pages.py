@@ -169,20 +169,5 @@ def classic_row(agent: str) -> str:
     return "\n".join([begin, "", *lines[header : header + 2], *rows])
 
 
-def main() -> int:
-    """Write every page anew, and name those that change."""
-    for page in sorted(PAGES.glob("*.md")):
-        before = page.read_text(encoding="utf-8")
-        try:
-            after = rebuilt(page, before)
-        except ValueError as error:
-            print(f"{page.relative_to(ROOT)}: {error}", file=sys.stderr)
-            return 1
-        if after != before:
-            page.write_text(after, encoding="utf-8")
-            print(f"rewrote {page.relative_to(ROOT)}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(anchor_links.rewrite(PAGES.glob("*.md"), rebuilt))

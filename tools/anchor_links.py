@@ -18,7 +18,7 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +44,7 @@ def anchored(page: Path, text: str) -> str:
         try:
             line = line_of(source, link["name"], link["piece"])
         except (LookupError, OSError) as error:
-            raise ValueError(f"{page.name}: {link[0]} leads nowhere: {error}") from None
+            raise ValueError(f"{link[0]} leads nowhere: {error}") from None
         piece = f' "{link["piece"]}"' if link["piece"] else ""
         return f"[`{link['name']}`]({link['path']}#L{line}{piece})"
 
@@ -104,20 +104,25 @@ def after_docstring(node: ast.stmt) -> int:
     return node.lineno
 
 
-def main() -> int:
-    """Rewrite the pages whose links have moved, and name them."""
-    for page in sorted(page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md")):
+def rewrite(pages: Iterable[Path], anew: Callable[[Path, str], str]) -> int:
+    """Write pages anew, name those that change, and return the exit code of a program.
+
+    Args:
+        pages: the files.
+        anew: from a page and its text to what it is to say; a ValueError ends the work.
+    """
+    for page in sorted(pages):
         before = page.read_text(encoding="utf-8")
         try:
-            after = anchored(page, before)
+            after = anew(page, before)
         except ValueError as error:
-            print(error, file=sys.stderr)
+            print(f"{page.relative_to(ROOT)}: {error}", file=sys.stderr)
             return 1
         if after != before:
             page.write_text(after, encoding="utf-8")
-            print(f"moved links of {page.relative_to(ROOT)}")
+            print(f"rewrote {page.relative_to(ROOT)}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(rewrite((page for name in FOLDERS for page in ROOT.glob(f"{name}/**/*.md")), anchored))

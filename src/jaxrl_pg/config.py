@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, dataclass_t
 import jax
 import numpy as np
 
+from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.config_text import ListsFields, short_repr
 from jaxrl_pg.fields import (
     Fraction,
@@ -215,11 +216,10 @@ class BaseConfig(PytreeDataclass):
 
 def _example(given: Any) -> str:
     """How to make a config of the agent that a name, a module or a class stands for."""
-    names = [cls.agent.name for cls in _DEFINED.values() if cls.agent is not None]
     name = given if isinstance(given, str) else getattr(given, "__name__", "").rsplit(".", 1)[-1]
     if isinstance(given, type) and issubclass(given, BaseConfig):
         return f"{given.__qualname__}()"
-    return f"jaxrl_pg.{name}.Config()" if name in names else "jaxrl_pg.ppo.Config()"
+    return f"jaxrl_pg.{name}.Config()" if name in AGENT_NAMES else "jaxrl_pg.ppo.Config()"
 
 
 def defined_configs() -> dict[str, type[BaseConfig]]:

@@ -217,6 +217,17 @@ def test_a_folder_is_whole_or_not_there(tmp_path, monkeypatch):
         files.write_folder(tmp_path / "deep" / "whole", {"a": b"1"})
 
 
+def test_what_a_kill_left_is_removed_by_a_later_export(tmp_path):
+    old, new, other = (tmp_path / files.writing.temporary_name() for _ in range(3))
+    for place in (old, new):
+        place.mkdir()
+        (place / "policy.json").write_text("{")
+    other.symlink_to(new)
+    os.utime(old, (0, 0))
+    files.write_folder(tmp_path / "whole", {"a": b"1"})
+    assert {path.name for path in tmp_path.iterdir()} == {"whole", new.name, other.name}
+
+
 def test_what_does_not_belong_together_is_refused(exported, tmp_path):
     for name in ("policy.json", "policy.safetensors"):
         source = exported["squashed" if name == "policy.json" else "box"][1].path

@@ -1,5 +1,6 @@
 """The estimate of an iteration's memory, against what XLA plans for the compiled program."""
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pytest
 from jaxrl_pg import multi_agent, ppo, sac
 from jaxrl_pg.config import agent_of
 from jaxrl_pg.running import memory_estimate
+from jaxrl_pg.training import population, program
 
 CONFIGS = {
     "many_environments": ppo.Config(num_envs=512, num_steps=64, num_minibatches=4, num_epochs=2),
@@ -53,6 +55,45 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
     assert "\n" not in str(caught.value)
     monkeypatch.setattr(memory_estimate, "available", lambda: memory_estimate.estimate(config))
     memory_estimate.require(config)
+
+
+def test_the_estimate_and_the_run_share_one_trace(monkeypatch):
+    """Tracing takes as long as all else between a command and its first step."""
+    traced = []
+
+    def counted(function):
+        def count(*args):
+            traced.append(function.__name__)
+            return function(*args)
+
+        return count
+
+    monkeypatch.setattr(ppo.Config, "agent", ppo.AGENT)  # put back: an agent names itself there
+    counts = {"init": counted(ppo.init), "iterate": counted(ppo.iterate)}
+    agent = dataclasses.replace(ppo.AGENT, **counts)
+    config = ppo.Config(num_envs=8, num_steps=8)
+    memory_estimate.require(config, num_iterations=3)
+    assert traced == ["init", "iterate"]
+    state = jax.jit(agent.init).trace(config, jax.random.key(1)).out_info
+    jax.jit(program.iterations, static_argnums=2, donate_argnums=1).trace(config, state, 3)
+    assert traced == ["init", "iterate"]
+
+
+@pytest.mark.parametrize(("layout", "factor"), [("map", 1), ("vmap", 8)])
+def test_seeds_count(monkeypatch, layout, factor):
+    """One after the other they work in the same memory; at once each needs its own."""
+    config = CONFIGS["many_environments"]
+    monkeypatch.setattr(population, "layout_here", lambda: layout)
+    once = memory_estimate._iteration(config)
+    each, work = once.arguments, factor * once.temporaries
+    new = 8 * each if layout == "map" else 0
+    least = 8 * each + int(memory_estimate._LEAST * (work + new))
+    monkeypatch.setattr(memory_estimate, "available", lambda: least - 2)
+    memory_estimate.require(config)
+    with pytest.raises(ValueError, match=r"one iteration of 8 seeds needs .* lower num_seeds=8"):
+        memory_estimate.require(config, num_seeds=8)
+    monkeypatch.setattr(memory_estimate, "available", lambda: least + 2)
+    memory_estimate.require(config, num_seeds=8)
 
 
 def test_evaluations_count(monkeypatch):

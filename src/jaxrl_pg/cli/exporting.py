@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 
 from jaxrl_pg.cli import arguments, preparing
-from jaxrl_pg.zoo.entries import PREFIX, find_policy
 
 __all__ = ["ExportFlags", "run_export"]
 
@@ -42,6 +41,8 @@ def run_export(args: list[str]) -> int:
 
 def _place(run: str) -> Path:
     """Return where an export goes: into the folder of a run or policy, or (zoo) here."""
+    from jaxrl_pg.zoo.entries import PREFIX, find_policy
+
     if run.startswith(PREFIX):
         return Path(find_policy(run).file_name)
     return Path(run) / "exported"

@@ -32,12 +32,11 @@ class EvaluateFlags:
 def run_evaluate(args: list[str]) -> int:
     """Evaluate a trained policy."""
     (run,), (flags,) = arguments.read("jaxrl-pg evaluate", args, [EvaluateFlags], arguments.POLICY)
-    from jaxrl_pg import checkpoint, files
+    from jaxrl_pg import files
     from jaxrl_pg.running.run_folder import RunFolder
-    from jaxrl_pg.zoo import PREFIX
 
     seeds: list[int | None] = [None]
-    if not (run.startswith(PREFIX) or checkpoint.is_checkpoint(files.as_path(run))):
+    if (files.as_path(run) / "config.json").is_file():  # of a run, which may have several
         first, num_seeds = RunFolder.open(run).seeds
         seeds = list(range(first, first + num_seeds))
     import numpy as np

@@ -7,7 +7,6 @@ import warnings
 from pathlib import Path
 
 from jaxrl_pg.cli import arguments, exits, preparing
-from jaxrl_pg.zoo.entries import PREFIX, find_policy
 
 __all__ = ["WatchFlags", "run_watch"]
 
@@ -27,7 +26,7 @@ class WatchFlags:
 
 def run_watch(args: list[str]) -> int:
     """Play episodes of a run's or a saved policy, write them, and say what they earned."""
-    sources = [WatchFlags, "jaxrl_pg.watch.settings:Settings"]
+    sources: list[arguments.Source] = [WatchFlags, "jaxrl_pg.watch.settings:Settings"]
     (run,), (flags, settings) = arguments.read("jaxrl-pg watch", args, sources, arguments.POLICY)
     preparing.prepare(1)
     import jaxrl_pg
@@ -56,6 +55,8 @@ def run_watch(args: list[str]) -> int:
 
 def _beside(place: Path) -> Path:
     """Return where a movie goes: into a run's folder, beside that of a policy, or (zoo) here."""
+    from jaxrl_pg.zoo.entries import PREFIX, find_policy
+
     if str(place).startswith(PREFIX):
         return Path(f"{find_policy(str(place)).file_name}.gif")
     is_run = (place / "config.json").is_file()

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from jaxrl_pg.files.names import temporary_name
+from jaxrl_pg.files.names import is_leftover, temporary_name
 from jaxrl_pg.files.opening import Identity, is_folder, require_no_link
 from jaxrl_pg.files.writing import write_atomic
 
@@ -18,6 +19,8 @@ __all__ = [
     "set_aside",
     "write_folder",
 ]
+
+_STALE = 3600.0  # seconds after which an unfinished folder is nobody's
 
 
 class HeldFolder:
@@ -144,6 +147,9 @@ def set_aside(path: Path, ending: str) -> Path:
 def write_folder(path: Path, content: Mapping[str, str | bytes]) -> None:
     """Write a new folder of plain files, which appears only once all of them are on the disk.
 
+    What processes that were killed have left beside it is removed once it is an hour old, and so
+    can belong to nobody who still writes.
+
     Args:
         path: the folder; those above it are made.
         content: of each file by name.
@@ -156,6 +162,9 @@ def write_folder(path: Path, content: Mapping[str, str | bytes]) -> None:
         raise ValueError(f"{path} exists: choose another path, or remove it first")
     new = path.with_name(temporary_name())
     make_new_folder(new)
+    for old in path.parent.iterdir():
+        if is_leftover(old.name) and is_folder(old) and old.stat().st_mtime < time.time() - _STALE:
+            shutil.rmtree(old, ignore_errors=True)
     try:
         for name, data in content.items():
             write_atomic(new / name, data)

@@ -29,7 +29,7 @@ from jaxrl_pg.running.rows import Row, columns
 from jaxrl_pg.running.run_folder import RunFolder, config_of
 from jaxrl_pg.running.session import Session
 from jaxrl_pg.running.together import journal_of
-from jaxrl_pg.training import devices, seeding
+from jaxrl_pg.training import devices, program, seeding
 from jaxrl_pg.training.arguments import require_config
 from jaxrl_pg.types import TrainState
 
@@ -88,7 +88,7 @@ def run(
     if start is not None:
         description["initial_policy"] = start.row
     hooks = Hooks(on_rows, loggers)
-    hosts.require_agreement(lambda: _check(config, options, hooks), description)
+    hosts.require_agreement(lambda: _check(config, options, hooks, num_seeds), description)
     folder = RunFolder(hosts.from_first(_create, run_dir, description))
     with _locked(folder), Interrupt() as interrupt:
         if start is not None and hosts.is_first() and not options.quiet:
@@ -148,7 +148,7 @@ def resume(
     description |= {name: saved[name] for name in ("run", "initial_policy") if name in saved}
     hooks = Hooks(on_rows, loggers)
     resuming.require_possible(config, folder)
-    hosts.require_agreement(lambda: _check(config, options, hooks), description)
+    hosts.require_agreement(lambda: _check(config, options, hooks, num_seeds), description)
     with _locked(folder), Interrupt() as interrupt:
         restored = initial_state.restored(config, folder, saved["seed"], num_seeds)
         if total_timesteps is not None and restored.step > config.num_iterations:
@@ -234,12 +234,14 @@ def _locked(folder: RunFolder) -> Iterator[None]:
         folder.unlock()
 
 
-def _check(config: BaseConfig, options: Options, hooks: Hooks) -> None:
+def _check(config: BaseConfig, options: Options, hooks: Hooks, num_seeds: int) -> None:
     """Refuse what cannot run, before anything is compiled or written."""
     envs.of(config)
     devices.require_devices(config.num_devices)
     hosts.require_all_devices(config.num_devices)
-    memory_estimate.require(config, options.num_eval_episodes if options.num_evals else 0)
+    episodes = options.num_eval_episodes if options.num_evals else 0
+    length = program.chunk_length(config, options.num_evals)
+    memory_estimate.require(config, episodes, num_seeds, length)
     if options.tensorboard:
         require_extra("tensorboardX", "tensorboard")
     require_hooks(hooks)

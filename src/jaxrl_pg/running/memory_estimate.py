@@ -22,6 +22,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
 from jaxrl_pg.config import BaseConfig, agent_of
 from jaxrl_pg.running import sizes
+from jaxrl_pg.training import population, program
 from jaxrl_pg.training.evaluation import evaluation_metrics
 
 __all__ = [
@@ -58,18 +59,26 @@ class _Traced(NamedTuple):
         return int(self.arguments + _MOST * self.temporaries)
 
 
-def require(config: BaseConfig, num_eval_episodes: int = 0) -> None:
+def require(
+    config: BaseConfig, num_eval_episodes: int = 0, num_seeds: int = 1, num_iterations: int = 1
+) -> None:
     """Refuse a config whose sizes cannot be counted, or that cannot fit this machine.
 
     Args:
         config: the agent's config.
         num_eval_episodes: episodes in an evaluation; 0 for none.
+        num_seeds: trained side by side.
+        num_iterations: of the program that is run: that of one device is then traced just once.
 
     Raises:
         ValueError: naming both sizes and what to lower.
     """
     lower = " or ".join(f"{name}={x}" for name, x in _counts(config, _SIZES).items())
-    _require(_iteration(config).least, config, "one iteration", lower)
+    if num_seeds > 1:
+        lower = f"num_seeds={num_seeds} or {lower}"
+    once = _iteration(config, num_iterations)
+    what = "one iteration" if num_seeds == 1 else f"one iteration of {num_seeds} seeds"
+    _require(_side_by_side(once, num_seeds).least, config, what, lower)
     if num_eval_episodes > _FEW_EPISODES:
         require_evaluation(config, num_eval_episodes)
 
@@ -137,28 +146,52 @@ def _gib(size: int) -> str:
     return f"{size / 2**30:,.1f}"
 
 
-def _iteration(config: BaseConfig) -> _Traced:
-    """Trace one iteration on one device, with its share of the environments and of the replay."""
-    share = {k: v // config.num_devices for k, v in _counts(config, _SPLIT).items()}
-    one_device = config.replace(num_devices=1, **share)
-    agent = agent_of(config)
-    return _traced(one_device, lambda state: agent.iterate(one_device, state))
+def _iteration(config: BaseConfig, num_iterations: int = 1) -> _Traced:
+    """Trace one iteration on one device, with its share of the environments and of the replay.
+
+    It is the body of the program that a run calls, as a run traces it, so that JAX knows that trace
+    already when the run begins.
+    """
+    if config.num_devices > 1:
+        share = {k: v // config.num_devices for k, v in _counts(config, _SPLIT).items()}
+        config = config.replace(num_devices=1, **share)
+    jaxpr = _traced(config, program.iterations, num_iterations)
+    (loop,) = (eqn for eqn in jaxpr.eqns if eqn.primitive.name == "scan")
+    return _counted(loop.params["jaxpr"].jaxpr)
+
+
+def _side_by_side(once: _Traced, num_seeds: int) -> _Traced:
+    """Return what several seeds take of which one takes so much, in the layout of this machine.
+
+    All their states are there. One after the other they work in the same memory, and leave their
+    new states beside the old ones.
+    """
+    if num_seeds == 1:
+        return once
+    arguments = num_seeds * once.arguments
+    if population.layout_here() == "vmap":
+        return _Traced(arguments, num_seeds * once.temporaries)
+    return _Traced(arguments, once.temporaries + arguments)
 
 
 def _evaluation(config: BaseConfig, num_episodes: int) -> _Traced:
     """Trace an evaluation, which every device does whole."""
-    return _traced(config, lambda state: evaluation_metrics(config, state, num_episodes))
+    return _counted(_traced(config, evaluation_metrics, num_episodes))
 
 
-def _traced(config: BaseConfig, program: Any) -> _Traced:
-    agent = agent_of(config)
+def _traced(config: BaseConfig, function: Any, number: int) -> Jaxpr:
+    """Trace a function of a config, a train state and a static number."""
     try:
-        state = jax.eval_shape(lambda key: agent.init(config, key), jax.random.key(0))
-        jaxpr = jax.make_jaxpr(program)(state).jaxpr
+        state = jax.eval_shape(agent_of(config).init, config, jax.eval_shape(jax.random.key, 0))
+        jaxpr: Jaxpr = jax.jit(function, static_argnums=2).trace(config, state, number).jaxpr.jaxpr
     except OverflowError as error:
         raise ValueError(
             f"an array of this config is too large to be counted ({error}): lower its sizes"
         ) from None
+    return jaxpr
+
+
+def _counted(jaxpr: Jaxpr) -> _Traced:
     arguments = sum(_size(v) for v in (*jaxpr.invars, *jaxpr.constvars))
     return _Traced(arguments, _peak(jaxpr) - arguments)
 
