@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import queue
 import re
 import struct
 import subprocess
@@ -373,6 +374,31 @@ def test_compiling_is_said_once_before_the_first_steps(clock, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "compiling",
         "50%  100/200  100 steps/s  0:09  eta 0:01  train -  eval -",
+    ]
+
+
+def test_compiling_is_said_again_each_minute_until_it_is_done(clock, capsys, monkeypatch):
+    begun, waits = queue.SimpleQueue(), iter([False, False, True])
+    remind = progress._remind
+    monkeypatch.setattr(progress, "_remind", lambda done, say: begun.put((done, say)))
+    with Progress(200) as shown:
+        shown.compiles()
+        done, say = begun.get(timeout=30)
+
+        class Minutes:
+            def wait(self, seconds):
+                clock[0] += seconds
+                return next(waits)
+
+        remind(Minutes(), say)
+        assert not done.is_set()
+        shown.leave_out(120.0)
+        assert done.is_set()
+        shown.compiles()  # and is interrupted
+        done, _ = begun.get(timeout=30)
+    assert done.is_set()
+    assert capsys.readouterr().err.splitlines() == [
+        *("compiling", "still compiling, 1:00", "still compiling, 2:00"),
     ]
 
 
