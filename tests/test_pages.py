@@ -40,7 +40,7 @@ MAKES_FOLDER = re.compile(
 )
 NO_LINKS = re.compile(r"\$[^$\n]+\$|`[^`\n]+`")  # formulas and code
 IS_FILE = re.compile(
-    r"\.(csv|html|ipynb|jaxexport|json|jsonl|lock|md|onnx|owner|png|py|safetensors|tex|toml|txt|yml)$"
+    r"\.(csv|gif|html|ipynb|jaxexport|json|jsonl|lock|md|onnx|owner|png|py|safetensors|tex|toml|txt|yml)$"
 )
 
 # Resolves in a process of its own, where nothing but `import jaxrl_pg` came before.

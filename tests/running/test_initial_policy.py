@@ -198,7 +198,8 @@ UNWILLING = Agent(
         (
             PLAIN,
             PLAIN.replace(hidden_sizes=(8, 4)),
-            r"has hidden_sizes=\(8, 4\) and this config \(8, 8\): give \(8, 4\)",
+            r"has hidden_sizes=\(8, 4\) and this config \(8, 8\): give hidden_sizes=\(8, 4\) "
+            r"\(--hidden-sizes 8 4 in a shell\)$",
         ),
         (PLAIN, PLAIN.replace(activation="relu"), "has activation='relu' and this config 'tanh'"),
         (

@@ -102,7 +102,9 @@ def _settings_sheet(results: Results) -> Sheet:
     shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
     note = (
         "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
-        "stratified-bootstrap interval, mean, standard deviation, worst and best seed."
+        "stratified-bootstrap interval, mean, standard deviation, worst and best seed. The best "
+        "setting is bold where all of its environment took equally many steps, and it has more "
+        "than one seed."
     )
     if not results.has_intervals:
         shown = ["return"]
@@ -120,7 +122,7 @@ def _settings_sheet(results: Results) -> Sheet:
                     Cell(setting.agent),
                     *(_hyper_cell(setting.hyper.get(name)) for name in results.varying),
                     *(
-                        _score_cells(summary, digits, best=rank == 0 and len(summaries_here) > 1)
+                        _score_cells(summary, digits, rank == 0 and _is_best(summaries_here))
                         if results.has_intervals
                         else [_number_cell(summary.iqm.value, digits)]
                     ),
@@ -135,6 +137,12 @@ def _settings_sheet(results: Results) -> Sheet:
         ["environment", *optional, "agent", *results.varying, *shown, *counts, "steps"],
         rows,
     )
+
+
+def _is_best(summaries: Sequence[Summary]) -> bool:
+    """Whether the first of some settings can be called the best of them."""
+    steps = {int(summary.setting.timesteps[-1]) for summary in summaries}
+    return len(summaries) > 1 and len(steps) == 1 and len(summaries[0].scores) > 1
 
 
 def _score_cells(summary: Summary, digits: int, best: bool) -> list[Cell]:
