@@ -204,16 +204,17 @@ def _fit_critic(
         delta = _bellman_error(model, steps, start[0])
         eta = reps.temperature(delta, config.kl_target, absorbed)
 
-        def loss(rows: Steps, params: Params) -> tuple[jax.Array, Metrics]:
-            loss = _critic_loss(config, model, rows, params, eta, absorbed)
-            return loss, {"loss": loss}
-
         def minibatch_step(start: Fit, indices: jax.Array) -> tuple[Fit, Metrics]:
-            minibatch = jax.tree.map(lambda x: x[indices], steps)
-            return epochs.gradient_step(config, loss, minibatch, start, rate)
+            return epochs.gradient_step(
+                config,
+                lambda rows, params: _critic_loss(config, model, rows, params, eta, absorbed),
+                jax.tree.map(lambda x: x[indices], steps),
+                start,
+                rate,
+            )
 
         fit, metrics = jax.lax.scan(minibatch_step, start, indices)
-        return fit, {"loss/value": jnp.mean(metrics["loss"])}
+        return fit, {"loss/value": jnp.mean(metrics["loss/value"])}
 
     start = (learner.params, learner.critic_opt_state)
     (params, opt_state), metrics = jax.lax.scan(one_pass, start, indices)
@@ -228,13 +229,15 @@ def _critic_loss(
     params: Params,
     eta: jax.Array,
     absorbed: jax.Array,
-) -> jax.Array:
+) -> tuple[jax.Array, Metrics]:
     """The dual in V of some rows, or half the squared distance from the lambda-returns."""
     if config.critic == "dual":
         delta = _bellman_error(model, steps, params)
-        return reps.dual(delta, steps.reward, eta, config.kl_target, absorbed)
-    values = model.network.apply(params, steps.obs, method="value")
-    return losses.value_loss(values, steps.target)
+        loss = reps.dual(delta, steps.reward, eta, config.kl_target, absorbed)
+    else:
+        values = model.network.apply(params, steps.obs, method="value")
+        loss = losses.value_loss(values, steps.target)
+    return loss, {"loss/value": loss}
 
 
 def _bellman_error(model: ActorCriticModel, steps: Steps, params: Params) -> jax.Array:

@@ -23,6 +23,25 @@ _MAX_AXES = 24
 _COLUMNS = 3
 _ALONE = 5.0, 3.6  # inches of axes that have a figure for themselves
 
+# What the figures show, in the words that stand below them.
+_CURVES = (
+    "Interquartile mean over seeds of the evaluations' mean return; the band is its 95% "
+    "stratified-bootstrap interval. A setting with one seed has none."
+)
+_CURVES_OF_ONE_SEED = "Mean return of the evaluations of one seed: another seed may do otherwise."
+_PROFILES = (
+    "The share of seeds whose final return lies above each level, with 95% bands: higher is better "
+    "everywhere."
+)
+_IMPROVEMENT = (
+    "How likely a seed of one setting returns more than a seed of another, ties counting half; 0.5 "
+    "is no difference."
+)
+_SENSITIVITY = (
+    "Final return by hyper-parameter. The line is the interquartile mean over all seeds of all "
+    "settings with that value, with its 95% interval where these are several; dots are settings."
+)
+
 Draw = Callable[[Any], None]
 
 
@@ -54,59 +73,23 @@ def figures(results: Results) -> list[Figure]:
     One seed has a curve and a return, and nothing else can be said of it: no interval, no profile,
     no probability that it improves on another.
     """
-    styles = _styles(results)
-    curves = (
-        "Interquartile mean over seeds of the evaluations' mean return; the band is its 95% "
-        "stratified-bootstrap interval. A setting with one seed has none."
-    )
-    if not results.has_intervals:
-        curves = "Mean return of the evaluations of one seed: another seed may do otherwise."
-    drawn = [
-        _figure(
-            "curves",
-            "Learning curves",
-            curves + _best_only(results),
-            [partial(draw_curves, some, env, styles) for env, some in _drawn(results).items()],
-            styles,
-        )
-    ]
+    styles, best_only = _styles(results), _best_only(results)
+    note = (_CURVES if results.has_intervals else _CURVES_OF_ONE_SEED) + best_only
+    curves = [partial(draw_curves, some, env, styles) for env, some in _drawn(results).items()]
+    drawn = [_figure("curves", "Learning curves", note, curves, styles)]
     if results.has_intervals:
+        profiles, note = _profile_axes(results, styles), _PROFILES + best_only
+        drawn.append(_figure("profiles", "Performance profiles", note, profiles, styles))
+    if chances := _improvement_axes(results):
+        height = 0.55 if max(map(len, results.by_env.values())) == 2 else 1.0
+        title, note = "Probability of improvement", _IMPROVEMENT + best_only
+        drawn.append(_figure("improvement", title, note, chances, {}, height=height))
+    if sensitive := _sensitivity_axes(results):
+        agents = looks.assign({s.setting.agent: s.setting.agent for s in results.summaries})
+        num_envs = len(results.by_env)
+        columns = min(_COLUMNS, num_envs) if num_envs > 1 else _COLUMNS
         drawn.append(
-            _figure(
-                "profiles",
-                "Performance profiles",
-                "The share of seeds whose final return lies above each level, with 95% bands: "
-                f"higher is better everywhere.{_best_only(results)}",
-                _profile_axes(results, styles),
-                styles,
-            )
-        )
-    chances = _improvement_axes(results)
-    if chances:
-        drawn.append(
-            _figure(
-                "improvement",
-                "Probability of improvement",
-                "How likely a seed of one setting returns more than a seed of another, ties "
-                f"counting half; 0.5 is no difference.{_best_only(results)}",
-                chances,
-                {},
-                height=0.55 if max(map(len, results.by_env.values())) == 2 else 1.0,
-            )
-        )
-    sensitive = _sensitivity_axes(results)
-    if sensitive:
-        drawn.append(
-            _figure(
-                "sensitivity",
-                "Sensitivity",
-                "Final return by hyper-parameter. The line is the interquartile mean over all "
-                "seeds of all settings with that value, with its 95% interval where these are "
-                "several; dots are settings.",
-                sensitive,
-                looks.assign({s.setting.agent: s.setting.agent for s in results.summaries}),
-                columns=min(_COLUMNS, len(results.by_env)) if len(results.by_env) > 1 else _COLUMNS,
-            )
+            _figure("sensitivity", "Sensitivity", _SENSITIVITY, sensitive, agents, columns)
         )
     return drawn
 

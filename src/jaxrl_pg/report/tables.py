@@ -15,6 +15,17 @@ from jaxrl_pg.report.summary import Across, Results, Summary, improvement
 __all__ = ["Cell", "Sheet", "decimals", "estimate", "fixed", "latex", "markdown", "sheets"]
 
 _MAX_PAIRS = 8  # settings that are compared with the best of their environment
+# The columns that say what settings reach, and what stands below them.
+_OF_SEEDS = (
+    ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"],
+    "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
+    "stratified-bootstrap interval, mean, standard deviation, worst and best seed. The best setting "
+    "of an environment is bold where all there took equally many steps, and it has two seeds.",
+)
+_OF_ONE_SEED = (
+    ["return"],
+    "Mean return of the last evaluation of one seed: another seed may do otherwise.",
+)
 
 
 class Cell(NamedTuple):
@@ -99,16 +110,7 @@ def _settings_sheet(results: Results) -> Sheet:
         "unfinished": [s.num_unfinished for s in summaries],
     }
     counts = {name: values for name, values in counts.items() if any(values)}
-    shown = ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"]
-    note = (
-        "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
-        "stratified-bootstrap interval, mean, standard deviation, worst and best seed. The best "
-        "setting is bold where all of its environment took equally many steps, and it has more "
-        "than one seed."
-    )
-    if not results.has_intervals:
-        shown = ["return"]
-        note = "Mean return of the last evaluation of one seed: another seed may do otherwise."
+    shown, note = _OF_SEEDS if results.has_intervals else _OF_ONE_SEED
     rows: list[list[Cell]] = []
     for env, summaries_here in results.by_env.items():
         digits = decimals([s.scores for s in summaries_here])
