@@ -19,8 +19,8 @@ _MAX_PAIRS = 8  # settings that are compared with the best of their environment
 _OF_SEEDS = (
     ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"],
     "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
-    "stratified-bootstrap interval, mean, standard deviation, worst and best seed. The best setting "
-    "of an environment is bold where all there took equally many steps, and it has two seeds.",
+    "stratified-bootstrap interval, mean, standard deviation, worst and best seed. The best of an "
+    "environment is bold where all settings took equally many steps, and it has two seeds.",
 )
 _OF_ONE_SEED = (
     ["return"],
