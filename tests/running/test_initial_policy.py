@@ -194,12 +194,12 @@ UNWILLING = Agent(
             r"initial_policy \(of sac\) has no policy network of the kind that ppo has: give a",
         ),
         (PLAIN, soft_q_learning.Config(**SMALL_REPLAY), r"\(of soft_q_learning\) has no policy n"),
-        (PLAIN, MEMORY, "has core='gru' and this config None: give 'gru'"),
+        (PLAIN, MEMORY, "has core='gru' and this config None: give core='gru'"),
         (
             PLAIN,
             PLAIN.replace(hidden_sizes=(8, 4)),
             r"has hidden_sizes=\(8, 4\) and this config \(8, 8\): give hidden_sizes=\(8, 4\) "
-            r"\(--hidden-sizes 8 4 in a shell\)$",
+            r"\(--hidden-sizes 8 4 in a shell\)",
         ),
         (PLAIN, PLAIN.replace(activation="relu"), "has activation='relu' and this config 'tanh'"),
         (
