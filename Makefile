@@ -6,6 +6,8 @@ PYTHON ?= $(firstword $(wildcard $(BIN)/python) python3)
 PYTHON_VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 SUPPORTED := $(patsubst constraints/%.txt,%,$(sort $(wildcard constraints/*.txt)))
 CONSTRAINTS := constraints/$(or $(PYTHON_VERSION),none).txt
+# pip is quiet, and takes minutes where the packages are not there yet.
+SAY_INSTALLING := @echo 'installing into $(VENV), which takes a few minutes the first time' >&2
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c $(CONSTRAINTS)
 EXTRAS ?=
 comma := ,
@@ -188,10 +190,12 @@ dist: ## build the wheel and the source distribution into dist/, and try the whe
 clean: ## remove what was installed and cached; runs/ stays
 	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache build dist src/*.egg-info
 
-# An environment of another Python is made anew.
+# An environment of another Python is made anew, if it was made here: the stamp tells.
 MADE := $(VENV)/.python-$(PYTHON_VERSION)
 
 $(MADE): | $(CONSTRAINTS)
+	@test ! -e $(VENV)/pyvenv.cfg || ls $(VENV)/.python-* >/dev/null 2>&1 || \
+	{ echo '$(VENV) was not made by make, which would empty it: use `make install VENV=.venv-make` (any other folder), or remove $(VENV)' >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
@@ -199,21 +203,26 @@ constraints/%.txt:
 	@echo '$(PYTHON) is none of Python $(SUPPORTED): say which, such as PYTHON=python3.12' >&2; exit 2
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(SAY_INSTALLING)
 	$(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/.installed+%: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(SAY_INSTALLING)
 	$(PIP_INSTALL) -e ".[$(subst $(space),$(comma),$(EXTRA_LIST))]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.smoke: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(SAY_INSTALLING)
 	$(PIP_INSTALL) -e . pytest pytest-timeout pytest-xdist
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.docs: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(SAY_INSTALLING)
 	$(PIP_INSTALL) -e ".[docs]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.dev: pyproject.toml $(CONSTRAINTS) $(MADE)
+	$(SAY_INSTALLING)
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.installed $(VENV)/.smoke $(VENV)/.docs

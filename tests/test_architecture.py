@@ -20,10 +20,11 @@ MAX_LINES = 380
 MAY_IMPORT = {
     "lazy": [],
     "files": ["lazy"],
-    "fields": [],
+    "spelling": [],
+    "fields": ["spelling"],
     "config_text": ["fields"],
     "precision": [],
-    "config": ["config_text", "fields", "precision"],
+    "config": ["config_text", "fields", "precision", "spelling"],
     "types": ["config", "precision"],
     "ops": ["lazy"],
     "checkpoint": ["files", "lazy"],
@@ -77,7 +78,18 @@ MAY_IMPORT = {
         "types",
     ],
     "report": ["figures", "files", "lazy", "ops", "running", "sweeps"],
-    "cli": ["config", "envs", "files", "report", "running", "sweeps", "training", "watch", "zoo"],
+    "cli": [
+        "config",
+        "envs",
+        "files",
+        "report",
+        "running",
+        "spelling",
+        "sweeps",
+        "training",
+        "watch",
+        "zoo",
+    ],
 }
 # Third-party packages that have one room; None means everywhere.
 ROOMS = {

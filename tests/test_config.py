@@ -15,7 +15,7 @@ from numpy.testing import assert_allclose
 from jaxrl_pg import agents
 from jaxrl_pg import config as configs
 from jaxrl_pg.agents import actor_critic, ppo
-from jaxrl_pg.config import BaseConfig, Fraction, Positive, PytreeDataclass, Range, nearest
+from jaxrl_pg.config import BaseConfig, Fraction, Positive, PytreeDataclass, Range
 
 
 class Named:
@@ -319,12 +319,6 @@ def test_a_bad_choice_names_the_nearest():
         ppo.Config(objective="clipp")
     with pytest.raises(ValueError, match=r"activation='than': did you mean 'tanh'.*relu"):
         ppo.Config(activation="than")
-
-
-def test_nearest():
-    assert nearest("gama", ["tau", "gamma"]) == "did you mean 'gamma'? allowed: gamma, tau"
-    assert nearest("xyz", ["tau", "gamma"]) == "allowed: gamma, tau"
-    assert nearest(3, ["a"]) == "allowed: a"
 
 
 def test_batches_that_do_not_split_are_refused():

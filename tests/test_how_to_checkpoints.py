@@ -54,7 +54,7 @@ def test_orbax_reads_the_trained_parameters_bit_for_bit(page):
 
 def test_the_policy_alone_is_the_runs(page):
     names, here, _ = page
-    trained, alone = (jaxrl_pg.load(here / name) for name in ("runs/demo", "policies/demo"))
+    trained, alone = (jaxrl_pg.load(here / name) for name in ("runs/saved", "policies/saved"))
     key = jax.random.key(0)
     np.testing.assert_array_equal(trained.evaluate(key), alone.evaluate(key))
     np.testing.assert_array_equal(names["returns"], alone.evaluate(key))

@@ -13,15 +13,20 @@ MAKE = shutil.which("make")
 pytestmark = pytest.mark.skipif(MAKE is None, reason="no make here")
 
 
-def dry_run(tmp_path, *words):
-    """Return what make would do, in an environment that is not made yet.
+def run(tmp_path, *words):
+    """Run make, with an environment below `tmp_path` and this Python.
 
     Where `make test` runs the tests, its own flags would make this one name its folder.
     """
-    command = [MAKE, "-n", *words, f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}"]
+    command = [MAKE, *words, f"VENV={tmp_path}/venv", f"PYTHON={sys.executable}"]
     above = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES"}
     env = {name: value for name, value in os.environ.items() if name not in above}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+def dry_run(tmp_path, *words):
+    """Return what make would do."""
+    return run(tmp_path, "-n", *words)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,22 @@ def test_an_extra_that_is_not_there_is_refused_before_anything_is_installed(tmp_
     assert done.stdout == ""
     assert "EXTRAS=brx is not there: give some of gpu tpu tensorboard" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_environment_that_make_did_not_make_is_left_as_it_is(tmp_path):
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    mine = [venv / "pyvenv.cfg", venv / "bin" / "mine"]
+    for path in mine:
+        path.touch()
+    done = run(tmp_path, "train")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{venv} was not made by make, which would empty it: use ")
+    assert done.stdout == ""
+    assert sorted(path for path in venv.rglob("*") if path.is_file()) == sorted(mine)
+
+
+def test_make_says_that_it_is_installing_before_pip_does(tmp_path):
+    lines = dry_run(tmp_path, "install").stdout.splitlines()
+    said = next(i for i, line in enumerate(lines) if "a few minutes" in line)
+    assert "pip install" in lines[said + 1]

@@ -33,6 +33,11 @@ SPAN = re.compile(r"`([^`\n]+)`")
 FULL_NAME = re.compile(r"\bjaxrl_pg(?:\.[A-Za-z_]\w*)+")
 SHORT_NAME = re.compile(r"([a-z_]+(?:\.[A-Za-z_*][\w*]*)+)(?:\(.*\))?")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+# What makes a run's or a policy's folder, in Python and in a shell.
+MAKES_FOLDER = re.compile(
+    r"""(?:\brun\([^()]*?|\bsweep\(.*?, |\.save\(|run_dir=)"(?P<run>(?:runs|policies)/[^"]+)"|"""
+    r"""--run-dir (?P<shell>\S+)|\.export\("(?P<export>[^"]+)"|\bexport .*?--out (?P<out>\S+)"""
+)
 NO_LINKS = re.compile(r"\$[^$\n]+\$|`[^`\n]+`")  # formulas and code
 IS_FILE = re.compile(
     r"\.(csv|gif|html|ipynb|jaxexport|json|jsonl|lock|md|onnx|owner|png|py|safetensors|tex|toml|txt|yml)$"
@@ -180,6 +185,26 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page):
     assert not broken
 
 
+def folders_made_in(text):
+    """The folders that a page's blocks make; several processes of one run make one together."""
+    blocks = "\n".join(body for _, body in FENCED.findall(text)).replace("\\\n", " ")
+    lines = "\n".join(x for x in blocks.splitlines() if not re.search(r"--process-id [1-9]", x))
+    return [found.group(found.lastgroup) for found in MAKES_FOLDER.finditer(lines)]
+
+
+def test_no_two_blocks_of_all_pages_make_the_same_folder():
+    """A new run is refused where another one is: who copies all blocks must not come to that."""
+    found = [
+        (folder, page_id(page))
+        for page in PAGES
+        if page_id(page).startswith(("docs/", "README"))
+        for folder in folders_made_in(page.read_text(encoding="utf-8"))
+    ]
+    folders = [folder for folder, _ in found]
+    assert len(folders) > 20
+    assert not [pair for pair in found if folders.count(pair[0]) > 1]
+
+
 def test_contributing_shows_every_room_and_no_other():
     page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     tree = next(b for _, b in FENCED.findall(page) if b.startswith("src/"))
@@ -217,4 +242,9 @@ def test_the_patterns_find_what_a_page_prints():
         "from jaxrl_pg import ops",
         "import jaxrl_pg.ops.losses",
     ]
+    assert folders_made_in(
+        "```python\nx = jaxrl_pg.run(a, 'no', 1)\njaxrl_pg.run(config, \"runs/a\", seed=0)\n```\n"
+        "```bash\ntrain --num 3 \\\n  --run-dir runs/b --process-id 0\n"
+        "train --run-dir runs/b --process-id 1\n```\n"
+    ) == ["runs/a", "runs/b"]
     assert anchors_in("# A page: `code`, and more\n") == {"a-page-code-and-more"}

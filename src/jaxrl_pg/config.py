@@ -30,11 +30,11 @@ from jaxrl_pg.fields import (
     Range,
     check_choice,
     kinds,
-    nearest,
     settle,
     shown,
 )
 from jaxrl_pg.precision import Dtype, MatmulPrecision
+from jaxrl_pg.spelling import nearest
 
 __all__ = [
     "FROM_PYTHON",

@@ -13,7 +13,6 @@ most of a second.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import math
 import types
@@ -23,6 +22,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 
+from jaxrl_pg.spelling import nearest
+
 __all__ = [
     "Fraction",
     "Kind",
@@ -31,7 +32,6 @@ __all__ = [
     "check_choice",
     "checked",
     "kinds",
-    "nearest",
     "settle",
     "shown",
 ]
@@ -169,14 +169,6 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     choices = list(choices)
     if not any(isinstance(value, type(choice)) and value == choice for choice in choices):
         raise ValueError(f"{name}={shown(value)}: {nearest(value, choices)}")
-
-
-def nearest(given: Any, allowed: Iterable[str]) -> str:
-    """Return `did you mean 'x'? allowed: ...`, the end of an error message."""
-    allowed = sorted(allowed)
-    close = difflib.get_close_matches(str(given), allowed, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed: {', '.join(allowed)}"
 
 
 def shown(value: Any) -> str:

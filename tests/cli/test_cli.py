@@ -223,7 +223,7 @@ def test_a_folder_that_cannot_be_made_is_refused(here, compiled, capsys):
     (here / "file").write_text("")
     message = refusal(capsys, "train", "ppo", *OTHER, "--run-dir", "file/run")
     assert message == (
-        "jaxrl-pg: cannot write file/run (file is not a folder): choose another --run-dir"
+        "jaxrl-pg: cannot write file/run (file is not a folder): choose another run_dir"
     )
     assert [path.name for path in here.iterdir()] == ["file"]
     assert not programs(compiled)

@@ -153,7 +153,9 @@ def test_a_run_is_resumed_with_the_same_objects_and_with_no_others(tmp_path):
     whole = jaxrl_pg.run(config, tmp_path / "whole", **quiet)
     half = config.replace(total_timesteps=64)
     jaxrl_pg.run(half, tmp_path / "half", **quiet)
-    with pytest.raises(ValueError, match=rf"was given an object of {__name__}:Own: pass network="):
+    with pytest.raises(
+        ValueError, match=rf"was given an object of {__name__}:Own: in Python, pass network="
+    ):
         jaxrl_pg.resume(tmp_path / "half", total_timesteps=128)
     with pytest.raises(ValueError, match=r"was given network .*:Own and not .*:NoPolicy"):
         jaxrl_pg.resume(tmp_path / "half", total_timesteps=128, network=NoPolicy, optimizer=adamw)

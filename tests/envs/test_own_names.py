@@ -1,5 +1,6 @@
 """Environments of one's own by name: what is made, and one line for whatever is wrong."""
 
+import re
 import sys
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from jaxrl_pg import config as configs
 from jaxrl_pg import envs, ppo
 from jaxrl_pg.envs import own
-from jaxrl_pg.running import run_folder
+from jaxrl_pg.running import hints, run_folder
 
 MAZE = """
 from corridor import Corridor
@@ -105,5 +106,32 @@ def test_a_runs_folder_needs_no_object(here):
     assert run_folder.config_of(here, saved) == config
     config = ppo.Config(env=envs.make("python:our_maze:Maze?size=5").core)
     saved["config"] = configs.to_dict(config)
-    with pytest.raises(ValueError, match=r"was given an object of our_maze:Maze: pass env="):
+    with pytest.raises(
+        ValueError, match=r"was given an object of our_maze:Maze: in Python, pass env="
+    ):
         run_folder.config_of(here, saved)
+
+
+@pytest.mark.parametrize(
+    ("field", "recorded", "also"),
+    [
+        (
+            "env",
+            "rail:Rail",
+            r" \(given as env='python:rail:Rail' it is found again, from a shell too\)",
+        ),
+        ("env", "__main__:Rail", r" \(given as env='python:module:Class' it is found .*\)"),
+        ("network", "rail:Net", ""),
+    ],
+)
+def test_a_missing_object_is_told_how_to_be_given(field, recorded, also):
+    line = hints.missing_object("runs/x", field, recorded)
+    start = f"runs/x was given an object of {recorded}: in Python, pass {field}=..."
+    assert re.fullmatch(re.escape(start) + also, line)
+
+
+def test_a_run_that_holds_objects_goes_on_in_python():
+    by_name = {"env": "python:rail:Rail", "network": None, "core": "gru"}
+    assert hints.go_on("runs/x y", by_name) == "jaxrl-pg resume 'runs/x y'"
+    objects = {"env": "rail:Rail", "network": "rail:Net"}
+    assert hints.go_on("runs/x", objects) == "jaxrl_pg.resume('runs/x', env=..., network=...)"

@@ -6,6 +6,7 @@ in `test_installed_suites.py`.
 """
 
 import importlib.util
+import re
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -600,7 +601,10 @@ def test_a_suite_that_is_not_installed_is_named_with_the_command(monkeypatch, ca
         ):
             envs.make(f"{suite}:anything")
     assert main(["envs"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr().out.splitlines()
+    headers = [line.split(":")[0] for line in printed if line.startswith("# ")]
+    assert headers[1:] == [f"# {suite}" for suite in suites.SUITES]
+    lines = [line for line in printed if line and not line.startswith("# ")]
     assert {"CartPole-v1", "Crossing-grid", "TMaze"} <= set(lines[: -len(suites.SUITES)])
     assert len(lines) == len(gymnax.names()) + len(making.OURS) + len(suites.SUITES)
     assert 'pip install "jaxrl-pg[playground]"' in lines[-2]
@@ -608,7 +612,7 @@ def test_a_suite_that_is_not_installed_is_named_with_the_command(monkeypatch, ca
 
 def test_all_names_are_listed(stand_ins):
     # EnvPool is tested by itself.
-    names = [name for name in envs.listing() if "envpool" not in name]
+    names = [name for name in envs.listing() if name and not re.search("^#|envpool", name)]
     assert names[-1] == "xminigrid:MiniGrid-Walk"
     suites_own = [name for name in names if envs.is_name(name)]
     assert suites_own == names[-len(suites_own) :]

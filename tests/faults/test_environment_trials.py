@@ -64,6 +64,10 @@ class Unregistered(Plain):
         return dataclasses.replace(self, **changes)
 
 
+def branching(self, key, state, action, params):
+    return OBS, STATE, (1.0 if state.position > 0 else 0.0), NO_END, {}
+
+
 WRONG = {
     "an array in it": (Mapped(np.ones((2, 2))), r"Mapped\(...\) cannot be hashed \(unhashable"),
     "an array of JAX in it": (Mapped(jnp.ones(2)), "cannot be hashed"),
@@ -130,8 +134,17 @@ WRONG = {
     "a reset with info": (variant(reset_env=returning(OBS, STATE, {})), "reset_env returns 3 valu"),
     "an observation alone": (variant(reset_env=lambda *_: OBS), r"reset_env returns float32\[2\]"),
     "a reset that raises": (variant(reset_env=failing), "reset_env raises LookupError: no such"),
-    "a step that raises": (variant(step_env=failing), "step_env raises LookupError: no such map$"),
+    "a step that raises": (
+        variant(step_env=failing),
+        "step_env raises LookupError: no such map "
+        r"\(test_environment_trials.py:\d+\)$",
+    ),
     "a limit that raises": (variant(is_truncated=failing), "is_truncated raises LookupError"),
+    "a limit that is none": (variant(is_truncated=None), "is_truncated is None, and no function"),
+    "an if on a number": (
+        variant(step_env=branching),
+        r"Boo.* \(test_environment_trials.py:\d+\): use jnp.where or jax.lax.cond instead of `if`$",
+    ),
     "too few arguments": (variant(step_env=lambda self, key: 0), "step_env raises TypeError"),
     "a state cut to whole numbers": (
         variant(reset_env=returning(OBS, State(time=0, position=0))),

@@ -203,6 +203,18 @@ def test_the_codes_are_documented(capsys):
         assert str(code) in commands.main.__doc__
 
 
+def test_a_reader_that_has_enough_is_no_error():
+    """As in `jaxrl-pg agents | head -1`: here the reader is gone before the first word."""
+    ours, theirs = os.pipe()
+    os.close(ours)
+    code = "from jaxrl_pg.cli import main; main(['agents'])"
+    with os.fdopen(theirs, "w") as closed:
+        done = subprocess.run(
+            [sys.executable, "-c", code], stdout=closed, stderr=subprocess.PIPE, text=True
+        )
+    assert done.stderr == ""
+
+
 def test_a_full_standard_output_is_said_once():
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")

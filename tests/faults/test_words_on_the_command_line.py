@@ -78,6 +78,9 @@ def test_a_table_without_a_file_is_named_by_its_name():
         (["train", "soft_q"], "did you mean soft_q_learning?"),
         (["train", "natural-gradient"], "did you mean natural_gradient?"),
         (["sweep", "x", "--dryrun"], "did you mean --dry-run?"),
+        (["train", "ppo", "--lr", "1e-3"], "did you mean --learning-rate?"),
+        (["train", "ppo", "--steps=1e6"], "did you mean --total-timesteps?"),
+        (["train", "dqn", "--target_update_freq", "3"], "did you mean --target-period?"),
     ],
 )
 def test_the_nearest_command_agent_or_option_is_named(capsys, given, meant):
@@ -87,6 +90,7 @@ def test_the_nearest_command_agent_or_option_is_named(capsys, given, meant):
 def test_nothing_is_guessed_where_nothing_is_near(capsys):
     assert "did you mean" not in refusal(capsys, "qqqq")
     assert "did you mean" not in refusal(capsys, "train", "qqqq")
+    assert "did you mean" not in refusal(capsys, "train", "ppo", "--rl", "3")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "resume"])

@@ -284,6 +284,23 @@ def test_single_runs_are_seeds_of_one_setting(tmp_path):
     assert "hidden_sizes = [64, 64]" in page
 
 
+def test_an_environment_is_one_whether_given_by_name_or_as_an_object(tmp_path):
+    named = sweep(tmp_path / "named", rows_of("python:maze:Maze", [1, 2]))
+    as_object = sweep(tmp_path / "object", rows_of("maze:Maze", [3, 4], agent="dqn"))
+    assert list(results_of(named, as_object).by_env) == ["maze:Maze"]
+
+
+@pytest.mark.parametrize(
+    ("finals", "steps", "bold"),
+    [([8, 9], (100, 200), True), ([9], (100, 200), False), ([8, 9], (100, 400), False)],
+)
+def test_what_was_trained_longer_or_once_is_not_called_the_best(tmp_path, finals, steps, bold):
+    rows = [*rows_of("Pole", [1, 2, 3]), *rows_of("Pole", finals, agent="dqn", steps=steps)]
+    report.write([sweep(tmp_path / "run", rows)])
+    table = (tmp_path / "run" / "report" / "table.md").read_text().split("## Prob")[0]
+    assert ("| **" in table) == bold
+
+
 def test_a_run_whose_loss_is_not_finite_has_diverged(tmp_path):
     good = make_run(tmp_path / "good", 0, [1.0, 10.0])
     bad = make_run(tmp_path / "bad", 1, [2.0, 3.0], last_loss=np.nan)

@@ -194,11 +194,12 @@ UNWILLING = Agent(
             r"initial_policy \(of sac\) has no policy network of the kind that ppo has: give a",
         ),
         (PLAIN, soft_q_learning.Config(**SMALL_REPLAY), r"\(of soft_q_learning\) has no policy n"),
-        (PLAIN, MEMORY, "has core='gru' and this config None: give 'gru'"),
+        (PLAIN, MEMORY, "has core='gru' and this config None: give core='gru'"),
         (
             PLAIN,
             PLAIN.replace(hidden_sizes=(8, 4)),
-            r"has hidden_sizes=\(8, 4\) and this config \(8, 8\): give \(8, 4\)",
+            r"has hidden_sizes=\(8, 4\) and this config \(8, 8\): give hidden_sizes=\(8, 4\) "
+            r"\(--hidden-sizes 8 4 in a shell\)",
         ),
         (PLAIN, PLAIN.replace(activation="relu"), "has activation='relu' and this config 'tanh'"),
         (
@@ -283,7 +284,9 @@ def test_objects_that_the_new_run_has_too_are_found(tmp_path, monkeypatch, capsy
     Policy(config, state_of(config), 0).save(tmp_path / "old")
     described(config, tmp_path / "old", tmp_path / "run", monkeypatch, capsys)
     for other in (PLAIN, PLAIN.replace(network=lambda spec: Small(spec))):
-        with pytest.raises(ValueError, match=r"old was given an object of .*:Small: pass network="):
+        with pytest.raises(
+            ValueError, match=r"old was given an object of .*:Small: in Python, pass network="
+        ):
             jaxrl_pg.run(other, tmp_path / "other", initial_policy=tmp_path / "old", **OPTIONS)
     policy = jaxrl_pg.load(tmp_path / "old", network=Small)
     with pytest.raises(ValueError, match=r"has network='.*:Small' and this config None: give"):

@@ -585,7 +585,9 @@ def test_an_environment_object_is_asked_for_again(tmp_path):
     jaxrl_pg.run(half, tmp_path / "run", SEED, **half_options)
     saved = json.loads((tmp_path / "run" / "config.json").read_text())
     assert saved["env"] == f"{__name__}:Walk"
-    with pytest.raises(ValueError, match=f"was given an object of {__name__}:Walk: pass env="):
+    with pytest.raises(
+        ValueError, match=f"was given an object of {__name__}:Walk: in Python, pass env="
+    ):
         jaxrl_pg.resume(tmp_path / "run")
     jaxrl_pg.resume(tmp_path / "run", 4 * STEPS, env=WALK.env, num_evals=2)
     assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import queue
 import re
 import struct
 import subprocess
@@ -83,7 +84,7 @@ def test_create_refuses_a_folder_with_a_run(run):
         RunFolder.create(run.path, {"agent": "dqn"})
     assert str(caught.value) == (
         f"{run.path} already holds a run (ppo on CartPole-v1): resume it with "
-        f"`jaxrl-pg resume {run.path}`, or choose another --run-dir"
+        f"`jaxrl-pg resume {run.path}`, or choose another run_dir"
     )
     assert tree(run.path) == before
     assert run.config == CONFIG
@@ -113,14 +114,14 @@ def test_create_refuses_a_path_through_a_file(tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
     for path in (file, file / "demo"):
-        with pytest.raises(ValueError, match=r"cannot write .*file is not a folder.*--run-dir"):
+        with pytest.raises(ValueError, match=r"cannot write .*file is not a folder.*run_dir"):
             RunFolder.create(path, CONFIG)
     assert file.read_text() == "mine"
 
 
 def test_create_refuses_a_place_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(ValueError, match=r"cannot write .*no permission to write in .*--run-dir"):
+    with pytest.raises(ValueError, match=r"cannot write .*no permission to write in .*run_dir"):
         RunFolder.create(tmp_path / "runs" / "demo", CONFIG)
     assert tree(tmp_path) == []
 
@@ -137,7 +138,7 @@ def test_create_looks_again_once_it_holds_the_lock(tmp_path, monkeypatch):
 
 
 def test_create_says_why_the_system_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"cannot write .*name too long.*choose another --run-dir"):
+    with pytest.raises(ValueError, match=r"cannot write .*name too long.*choose another run_dir"):
         RunFolder.create(tmp_path / ("x" * 300), CONFIG)
     assert tree(tmp_path) == []
 
@@ -373,6 +374,31 @@ def test_compiling_is_said_once_before_the_first_steps(clock, capsys):
     assert capsys.readouterr().err.splitlines() == [
         "compiling",
         "50%  100/200  100 steps/s  0:09  eta 0:01  train -  eval -",
+    ]
+
+
+def test_compiling_is_said_again_each_minute_until_it_is_done(clock, capsys, monkeypatch):
+    begun, waits = queue.SimpleQueue(), iter([False, False, True])
+    remind = progress._remind
+    monkeypatch.setattr(progress, "_remind", lambda done, say: begun.put((done, say)))
+    with Progress(200) as shown:
+        shown.compiles()
+        done, say = begun.get(timeout=30)
+
+        class Minutes:
+            def wait(self, seconds):
+                clock[0] += seconds
+                return next(waits)
+
+        remind(Minutes(), say)
+        assert not done.is_set()
+        shown.leave_out(120.0)
+        assert done.is_set()
+        shown.compiles()  # and is interrupted
+        done, _ = begun.get(timeout=30)
+    assert done.is_set()
+    assert capsys.readouterr().err.splitlines() == [
+        *("compiling", "still compiling, 1:00", "still compiling, 2:00"),
     ]
 
 

@@ -169,13 +169,14 @@ def _parser(
 
 
 def _add(group: argparse._ActionsContainer, option: Option) -> None:
-    text = f"{option.doc} ({option.notes})".replace("%", "%%")
+    text = f"{option.doc} ({option.notes})" if option.notes else option.doc
+    text = text.replace("%", "%%")
     kind = option.kind
     if kind.base is bool:
         group.add_argument(option.flag, action=argparse.BooleanOptionalAction, help=text)
     else:
         nargs = "*" if kind.base in options.SEVERAL else None
-        group.add_argument(option.flag, nargs=nargs, metavar=kind.metavar, help=text)
+        group.add_argument(option.flag, nargs=nargs, metavar=option.metavar, help=text)
 
 
 def _dashed(arg: str) -> str:

@@ -13,7 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 __all__ = ["BUG", "DIVERGED", "DONE", "INTERRUPTED", "SYSTEM", "WRONG", "end_now", "report", "show"]
 
@@ -66,16 +66,38 @@ def report(error: BaseException, verbose: bool = False) -> int:
         verbose: whether to show the traceback also where a line is enough.
     """
     code, line = _outcome(error)
+    if isinstance(error, BrokenPipeError) and _raised_in(error, "jaxrl_pg.cli"):
+        # A print: whoever reads stdout has read enough (`jaxrl-pg envs | head`), nothing is wrong.
+        _flushes(sys.stdout)
+        return code
     with contextlib.suppress(OSError):  # stderr may be on the same full disk: the code still counts
         if code == BUG or (verbose and code != INTERRUPTED):
             traceback.print_exception(error)
         show(line if code == INTERRUPTED else f"jaxrl-pg: {line}")
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:  # or Python would try again when it ends, and say so in lines of its own
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _flushes(sys.stdout)
     return code
+
+
+def _raised_in(error: BaseException, package: str) -> bool:
+    """Whether the innermost function of Python that an error passed is of some package."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    name = str(frames[-1].f_globals.get("__name__", "")) if frames else ""
+    return name.startswith(f"{package}.")
+
+
+def _flushes(stream: TextIO | None) -> bool:
+    """Write out what a stream holds; where that fails, drop it and return False.
+
+    Python would try again when it ends, and say so in lines of its own.
+    """
+    try:
+        if stream is not None:
+            stream.flush()
+        return True
+    except OSError:
+        assert stream is not None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
 
 
 def end_now(code: int) -> NoReturn:

@@ -43,7 +43,7 @@ def run_agents(args: list[str]) -> int:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnvsFlags:
-    """List the environments that --env takes, one a line; suites not installed come last."""
+    """List the environments that --env takes, one a line, below a header for each suite."""
 
 
 def run_envs(args: list[str]) -> int:

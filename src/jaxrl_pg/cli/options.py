@@ -24,6 +24,11 @@ _TYPES: dict[Any, tuple[str, str]] = {
     tuple[tuple[int, ...], ...]: ("INT,INT[,INT[,INT]]", "groups of whole numbers, such as 32,8,4"),
     dict[str, float]: ("NAME=FLOAT", "pairs of a name and a number, such as gravity=9.8"),
 }
+# What a text is, by the name of its field.
+_TEXTS = {
+    **{"run_dir": "FOLDER", "init_from": "FOLDER", "out": "PATH", "env": "NAME", "agent": "NAME"},
+    **{"core": "NAME", "coordinator": "HOST:PORT", "step": "STEP"},
+}
 _LONG = 10_000  # a whole number from here on is shown in groups of digits
 SEVERAL = (tuple[int, ...], tuple[tuple[int, ...], ...], dict[str, float])
 
@@ -61,7 +66,7 @@ class Kind(NamedTuple):
     def metavar(self) -> str:
         """The name that the help gives a value."""
         name = f"{{{','.join(self.choices)}}}" if self.choices else _TYPES[self.base][0]
-        return f"{{None}}|{name}" if self.optional else name
+        return f"{name}|None" if self.optional and self.base in (int, float) else name
 
     @property
     def expected(self) -> str:
@@ -100,10 +105,17 @@ class Option(NamedTuple):
         return [self.flag, *off]
 
     @property
+    def metavar(self) -> str:
+        """The name that the help gives a value."""
+        return _TEXTS.get(self.name, self.kind.metavar)
+
+    @property
     def notes(self) -> str:
-        """The range and the default, as the help shows them."""
+        """The range and the default, as the help shows them; None only where it is a setting."""
         allowed = self.kind.allowed.removeprefix("a whole number").removeprefix("a number")
-        return "; ".join(filter(None, [allowed.strip(), f"default: {self.default}"]))
+        is_setting = self.kind.base in (int, float) and "unless given" not in self.doc
+        shown = f"default: {self.default}" if self.default != "None" or is_setting else ""
+        return "; ".join(filter(None, [allowed.strip(), shown]))
 
 
 def of(source: type) -> list[Option]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import decimal
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,7 +95,7 @@ def without_truths(args: list[str], kinds: dict[str, Kind]) -> list[str]:
 
 def did_you_mean(given: str, allowed: Sequence[str]) -> str:
     """Return `did you mean x? `, or nothing where nothing is like what was given."""
-    word = given.lower()
-    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
-    close += [name for name in allowed if len(word) > 1 and name.startswith(word)]
-    return f"did you mean {close[0]}? " if close else ""
+    from jaxrl_pg import spelling
+
+    close = spelling.closest(given, allowed)
+    return f"did you mean {close}? " if close else ""

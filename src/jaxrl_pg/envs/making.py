@@ -16,6 +16,12 @@ __all__ = ["OURS", "Env", "listing", "make", "names"]
 OURS = {**games.GAMES, **partly_observed.TASKS}
 
 
+_ABOUT = {
+    "gymnasium": ": on the host, in Python; those registered here",
+    "envpool": ": on the host, in C++",
+}
+
+
 class Env(NamedTuple):
     """An environment ready for use.
 
@@ -82,14 +88,15 @@ def names() -> list[str]:
 
 
 def listing() -> list[str]:
-    """Return the name of every environment that can be made here, each suite's after the other's.
+    """Return the name of every environment that can be made here, below a header for each suite.
 
     A suite that is not installed has one line, with the command that installs it.
     """
-    lines = names()
+    lines = ["# built in (gymnax, and our own)", *names()]
     for suite in suites.SUITES:
         try:
-            lines += suites.listing(suite)
+            there = suites.listing(suite)
         except ValueError as error:
-            lines.append(str(error))
+            there = [str(error)]
+        lines += ["", f"# {suite}{_ABOUT.get(suite, '')}", *there]
     return lines

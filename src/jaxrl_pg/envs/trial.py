@@ -7,6 +7,8 @@ by whatever first stumbles over it in the middle of a training program.
 from __future__ import annotations
 
 import functools
+import os
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,14 @@ from jaxrl_pg.types import ACTION_MASK
 
 __all__ = ["require_sound"]
 
+_NOT_THEIRS = ("jax", "jaxlib", "jaxrl_pg", "numpy")
+# What becomes of the commonest mistake with traced numbers.
+_REMEDIES: dict[type[Exception], str] = {
+    jax.errors.TracerBoolConversionError: "use jnp.where or jax.lax.cond instead of `if`",
+    jax.errors.TracerArrayConversionError: "use jax.numpy instead of NumPy",
+    jax.errors.TracerIntegerConversionError: "index arrays of jax.numpy instead of lists",
+    jax.errors.ConcretizationTypeError: "use jax.numpy instead of int, float, bool and NumPy",
+}
 _RESET = ("observation", "state")
 _STEP = ("observation", "state", "reward", "terminated", "info")
 
@@ -104,14 +114,29 @@ def _steps_with_resets(jaxpr: Any) -> bool:
 
 
 def _call(core: Any, given: tuple[str, ...], method: str, *args: Any) -> Any:
+    function = getattr(core, method)
+    if not callable(function):
+        raise ValueError(f"{spaces.name_of(core)}: {method} is {function!r:.60}, and no function")
     try:
-        return getattr(core, method)(*args)
+        return function(*args)
     except Exception as error:
         line = (str(error).splitlines() or [""])[0]
-        said = f"{method} raises {type(error).__name__}: {line:.200}"
+        said = f"{method} raises {type(error).__name__}: {line:.200}{_place(error)}"
+        remedy = next((text for kind, text in _REMEDIES.items() if isinstance(error, kind)), "")
+        said = f"{said}: {remedy}" if remedy else said
         if given:
             raise _ParametersReadError(said) from error
         raise ValueError(f"{spaces.name_of(core)}: {said}") from error
+
+
+def _place(error: Exception) -> str:
+    """Say where somebody's own code raised: the innermost line that is neither JAX's nor ours."""
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _NOT_THEIRS:
+            found = f" ({os.path.basename(frame.f_code.co_filename)}:{line})"
+    return found
 
 
 def _unpacked(name: str, method: str, results: Any, wanted: tuple[str, ...]) -> Any:

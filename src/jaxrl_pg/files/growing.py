@@ -80,7 +80,7 @@ class GrowingFile:
         if identity(self.path) != self._identity:
             raise ValueError(
                 f"{self.path} was moved, deleted or replaced while it was written: what was in it "
-                "is where it was moved to; start again with another --run-dir, or put it back"
+                "is where it was moved to; start again with another run_dir, or put it back"
             )
 
     def close(self) -> None:

@@ -105,4 +105,4 @@ def require_writable(path: Path) -> None:
 
 def unwritable(path: Path, why: str | None) -> ValueError:
     """Return the error to raise for a folder that cannot be written."""
-    return ValueError(f"cannot write {path} ({why}): choose another --run-dir")
+    return ValueError(f"cannot write {path} ({why}): choose another run_dir")

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
+import numpy as np
+
 from jaxrl_pg.files import schema
 from jaxrl_pg.ops.metric_names import is_watched
 from jaxrl_pg.running import hints
@@ -94,11 +96,17 @@ def load(run_dirs: Sequence[str | os.PathLike[str]]) -> tuple[Table, list[Source
             raise ValueError(_neither(path))
     names = [source.name for source in sources]
     sources = [x._replace(name=x.path) if names.count(x.name) > 1 else x for x in sources]
-    merged = results.merge(tables)
+    merged = results.merge([_by_class(table) for table in tables])
     if not len(merged.sources):
         listed = ", ".join(map(str, paths))
         raise ValueError(f"no evaluation in {listed} yet: train with num_evals >= 1 first")
     return merged, sources
+
+
+def _by_class(table: Table) -> Table:
+    """Give an environment one name, whether it was given by a name or as an object."""
+    env = np.array([name.removeprefix("python:") for name in table.columns["env"]], dtype=object)
+    return table._replace(columns={**table.columns, "env": env})
 
 
 def run_table(run_dir: str | os.PathLike[str]) -> Table:

@@ -19,7 +19,8 @@ _MAX_PAIRS = 8  # settings that are compared with the best of their environment
 _OF_SEEDS = (
     ["IQM", "95% interval", "mean", "std", "worst", "best", "seeds"],
     "Mean return of each seed's last evaluation: interquartile mean (IQM) with its 95% "
-    "stratified-bootstrap interval, mean, standard deviation, worst and best seed.",
+    "stratified-bootstrap interval, mean, standard deviation, worst and best seed. The best of an "
+    "environment is bold where all settings took equally many steps, and it has two seeds.",
 )
 _OF_ONE_SEED = (
     ["return"],
@@ -123,7 +124,7 @@ def _settings_sheet(results: Results) -> Sheet:
                     Cell(setting.agent),
                     *(_hyper_cell(setting.hyper.get(name)) for name in results.varying),
                     *(
-                        _score_cells(summary, digits, best=rank == 0 and len(summaries_here) > 1)
+                        _score_cells(summary, digits, rank == 0 and _is_best(summaries_here))
                         if results.has_intervals
                         else [_number_cell(summary.iqm.value, digits)]
                     ),
@@ -138,6 +139,12 @@ def _settings_sheet(results: Results) -> Sheet:
         ["environment", *optional, "agent", *results.varying, *shown, *counts, "steps"],
         rows,
     )
+
+
+def _is_best(summaries: Sequence[Summary]) -> bool:
+    """Whether the first of some settings can be called the best of them."""
+    steps = {int(summary.setting.timesteps[-1]) for summary in summaries}
+    return len(summaries) > 1 and len(steps) == 1 and len(summaries[0].scores) > 1
 
 
 def _score_cells(summary: Summary, digits: int, best: bool) -> list[Cell]:

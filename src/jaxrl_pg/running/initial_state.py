@@ -95,7 +95,7 @@ def _find(
         if "initial_policy" in folder.config:
             raise ValueError(
                 f"{folder.path} was to start from an old policy and was ended before it was saved: "
-                "train again with another --run-dir"
+                "train again with another run_dir"
             )
         return None
     run = folder.run_id
@@ -121,7 +121,7 @@ def _require_nothing_lost(folder: RunFolder) -> None:
         raise ValueError(
             f"no checkpoint in {folder.checkpoints_dir}, though the run has rows up to iteration "
             f"{rows[-1]['iteration']}: put the checkpoints back, or train again with another "
-            "--run-dir"
+            "run_dir"
         )
 
 

@@ -37,7 +37,8 @@ class Logger(Protocol):
         """Begin, or continue with a run that is resumed.
 
         Args:
-            config: the content of config.json: agent, env, seed, config and options.
+            config: the content of config.json, a dict: agent, env, seed, config and options. The
+                fields of the `Config` that `run` was given are in its "config".
             run_dir: the run's folder.
             timesteps: 0 for a new run. For a resumed one, the timesteps of its checkpoint; rows
                 past them will come again.

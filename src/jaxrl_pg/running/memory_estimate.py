@@ -115,7 +115,7 @@ def require_compiled(compiled: Any, config: BaseConfig) -> None:
     outputs = plan.output_size_in_bytes - plan.alias_size_in_bytes
     needed = plan.argument_size_in_bytes + plan.temp_size_in_bytes + outputs
     lower = " or ".join(f"{name}={x}" for name, x in _counts(config, _SIZES).items())
-    _require(needed, config, "the compiled program", f"{lower}, in a new --run-dir")
+    _require(needed, config, "the compiled program", f"{lower}, in a new run_dir")
 
 
 def estimate(config: BaseConfig, num_eval_episodes: int = 0) -> int:

@@ -19,7 +19,7 @@ class Options:
     """How a run is watched and saved; nothing here changes what is learned."""
 
     num_evals: int = 10
-    """evaluations, evenly spread over the run"""
+    """evaluations, spread over the run, each at the end of a compiled chunk"""
     num_eval_episodes: Annotated[int, Positive] = 128
     """episodes in each evaluation"""
     checkpoint_seconds: float = 300.0

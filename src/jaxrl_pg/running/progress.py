@@ -1,6 +1,7 @@
 """The line that shows how training goes."""
 
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ if TYPE_CHECKING:  # imported only where a live line is drawn
     from rich.live import Live
 
 __all__ = ["Progress"]
+
+_REMINDER_SECONDS = 60.0  # between lines that say that a program is still being compiled
 
 
 class Progress:
@@ -37,6 +40,7 @@ class Progress:
         self._began = time.monotonic()
         self._marks = deque([(self._began, start)], maxlen=32)  # (time, timesteps): the speed
         self._compiles = False
+        self._compiled = threading.Event()  # ends the lines that say that it still is
         self._waits_for_compiler = True  # until the first steps are done, or said to be left out
 
     def __enter__(self) -> Self:
@@ -55,6 +59,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         """Leave the final state as the last line."""
+        self._compiled.set()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -88,14 +93,25 @@ class Progress:
     def compiles(self) -> None:
         """Say that a program is being compiled, until `leave_out` says how long that took.
 
-        The live line shows it each time, plain lines before the first steps.
+        The live line shows it each time, plain lines before the first steps, and after each minute
+        of it.
         """
         self._compiles = True
-        if self._live is None and self._waits_for_compiler:
+        if self._live is not None or self.quiet:
+            return
+        if self._waits_for_compiler:
             self.message("compiling")
+        self._compiled = threading.Event()
+        began = time.monotonic()
+
+        def say() -> None:
+            self.message(f"still compiling, {_clock(time.monotonic() - began)}")
+
+        threading.Thread(target=_remind, args=(self._compiled, say), daemon=True).start()
 
     def leave_out(self, seconds: float) -> None:
         """Leave time in which nothing was trained, such as compiling, out of speed and ETA."""
+        self._compiled.set()
         self._waits_for_compiler = self._compiles = False
         moved = [(moment + seconds, steps) for moment, steps in self._marks]
         self._marks = deque(moved, maxlen=self._marks.maxlen)
@@ -151,6 +167,12 @@ class Progress:
         else:
             line.add_row(ProgressBar(max(self.total, 1), self.done, width=room), text)
         yield line
+
+
+def _remind(done: threading.Event, say: Callable[[], None]) -> None:
+    """Say something once a minute until it is done."""
+    while not done.wait(_REMINDER_SECONDS):
+        say()
 
 
 def _live(progress: Progress) -> "Live | None":

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 from jaxrl_pg import checkpoint, envs
-from jaxrl_pg.config import BaseConfig
+from jaxrl_pg.config import BaseConfig, to_dict
 from jaxrl_pg.files import schema
 from jaxrl_pg.running import hints
 from jaxrl_pg.running.options import Options, saved_options
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-_REMEDY = "load or evaluate what it has learned, or train again with another --run-dir"
+_REMEDY = "load or evaluate what it has learned, or train again with another run_dir"
 
 
 class _Host(TypedDict):
@@ -51,7 +51,7 @@ def after_interrupt(config: BaseConfig, folder: RunFolder) -> str:
     """Say what can be done with a run that was interrupted and saved."""
     if envs.on_host(config.env):
         return f"saved, but {_name(config)} lives on the host, so that it cannot go on: {_REMEDY}"
-    return f"saved; go on with: {hints.command('resume', folder.path)}"
+    return f"saved; go on with: {hints.go_on(folder.path, to_dict(config))}"
 
 
 def saved_options_of(folder: RunFolder, saved: Row) -> Options:

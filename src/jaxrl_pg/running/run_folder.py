@@ -18,7 +18,6 @@ import itertools
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, Self, TypedDict
@@ -27,6 +26,7 @@ import numpy as np
 
 from jaxrl_pg import files
 from jaxrl_pg.files import schema
+from jaxrl_pg.running import hints
 from jaxrl_pg.running.metrics_file import MetricsFile
 from jaxrl_pg.running.rows import Row
 
@@ -279,13 +279,13 @@ class RunFolder:
             named = " on ".join(str(config[key]) for key in ("agent", "env") if key in config)
             raise ValueError(
                 f"{path} already holds a run{f' ({named})' if named else ''}: resume it with "
-                f"`jaxrl-pg resume {shlex.quote(str(path))}`, or choose another --run-dir"
+                f"`{hints.go_on(path, config.get('config', {}))}`, or choose another run_dir"
             )
         names = set(os.listdir(path)) - files.LOCK_NAMES
         held = sorted(name for name in names if not files.is_leftover(name))
         if held:
             listed = ", ".join(held[:3]) + (", ..." if len(held) > 3 else "")
-            raise ValueError(f"{path} is not empty (it holds {listed}): choose another --run-dir")
+            raise ValueError(f"{path} is not empty (it holds {listed}): choose another run_dir")
 
 
 def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
@@ -318,9 +318,8 @@ def config_of(run: Path, saved: Row, **objects: Any) -> BaseConfig:
     for field in configs.OBJECTS:
         recorded, given = values.get(field), objects.get(field)
         if given is None:
-            is_object = isinstance(recorded, str) and ":" in recorded
-            if is_object and not (field == "env" and envs.is_name(recorded)):
-                raise ValueError(f"{run} was given an object of {recorded}: pass {field}=...")
+            if field in hints.objects_in(values):
+                raise ValueError(hints.missing_object(run, field, str(recorded)))
             continue
         if field != "env" and recorded != configs.path_of(given):
             raise ValueError(

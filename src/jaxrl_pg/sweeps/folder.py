@@ -183,14 +183,14 @@ def require_ours(folder: Path, experiment: Experiment) -> float:
     saved = formats.read_facts(folder)
     held = set(os.listdir(folder)) - files.LOCK_NAMES if folder.is_dir() else set()
     if saved is None and any(not files.is_leftover(name) for name in held - {"parts"}):
-        raise ValueError(f"{folder} holds something else than a sweep: choose another --run-dir")
+        raise ValueError(f"{folder} holds something else than a sweep: choose another run_dir")
     saved = saved or formats.Facts()
     for name in ("num_evals", "num_eval_episodes"):
         old, new = saved.get(name), getattr(experiment, name)
         if old is not None and old != new:
             raise ValueError(
                 f"{name}={new} but the results in {folder} have {old}: rows would not "
-                "compare; choose another --run-dir"
+                "compare; choose another run_dir"
             )
     finished_rows(folder, experiment)
     begun(folder, "")

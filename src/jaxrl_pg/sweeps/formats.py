@@ -91,7 +91,7 @@ def read_facts(folder: Path) -> Facts | None:
     Raises:
         ValueError: if it is a link, or holds anything else than a sweep's facts.
     """
-    remedy = "restore the file, or choose another --run-dir"
+    remedy = "restore the file, or choose another run_dir"
     return _read(folder / "sweep.json", Facts, remedy)
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxrl_pg import envs
-from jaxrl_pg.config import BaseConfig, agent_of, path_of
+from jaxrl_pg.config import OBJECTS, BaseConfig, agent_of, path_of
 from jaxrl_pg.types import TrainState
 
 __all__ = ["Source", "adopted", "arrays_of", "leaves_read", "paths_taken", "source_of"]
@@ -209,7 +209,10 @@ def _require_same_kind(config: BaseConfig, old: BaseConfig, whose: str) -> None:
     for name in names:
         now, then = (_named(getattr(x, name, None)) for x in (config, old))
         if now != then and hasattr(config, name) and hasattr(old, name):
-            raise ValueError(f"{whose} has {name}={then!r} and this config {now!r}: give {then!r}")
+            shell = "" if name in OBJECTS else f" ({_option(name, then)} in a shell)"
+            raise ValueError(
+                f"{whose} has {name}={then!r} and this config {now!r}: give {name}={then!r}{shell}"
+            )
     for name in spec._fields:
         now, then = getattr(spec, name), getattr(old_spec, name)
         if now != then:
@@ -218,6 +221,16 @@ def _require_same_kind(config: BaseConfig, old: BaseConfig, whose: str) -> None:
                 f"{_named(config.env)!r} has {now}: give a policy of an environment with the same "
                 "observations and actions"
             )
+
+
+def _option(name: str, value: Any) -> str:
+    """Return a field and its value as an option of the command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{'' if value else 'no-'}{flag}"
+    parts = value if isinstance(value, tuple) else (value,)
+    words = [",".join(map(str, x)) if isinstance(x, tuple) else str(x) for x in parts]
+    return f"--{flag} {' '.join(words)}"
 
 
 def _named(value: Any) -> Any:

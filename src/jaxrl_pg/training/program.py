@@ -56,8 +56,8 @@ def train(
     Args:
         config: an agent's config; its class says which agent.
         key: consumed.
-        num_evals: evaluations, evenly spread, the last at the end. They change nothing in
-            training, but are part of the compiled program: 0 compiles none.
+        num_evals: evaluations, spread as evenly as chunks allow, the last at the end. They change
+            nothing in training, but are part of the compiled program: 0 compiles none.
         num_eval_episodes: episodes in each.
         initial_policy: an old policy to start from, as in `init`.
 

@@ -57,7 +57,8 @@ def make(env_id: str, also_known: tuple[str, ...] = ()) -> Any:
     suite = _gymnax()
     if env_id not in suite.registered_envs:
         known = [*suite.registered_envs, *also_known]
-        raise ValueError(f"unknown environment {env_id!r}: {nearest(env_id, known)}")
+        there = nearest(env_id, known, "jaxrl-pg envs")
+        raise ValueError(f"unknown environment {env_id!r}: {there}")
     try:
         with jax.ensure_compile_time_eval():  # it may make arrays, which must not be tracers
             return suite.make(env_id)[0]

@@ -71,7 +71,8 @@ def make(name: str) -> Any:
         known = adapter.names()
         is_known = task in known or (hasattr(adapter, "knows") and adapter.knows(task))
         if not is_known:
-            raise ValueError(f"unknown environment {name!r}: {nearest(task, known)}")
+            there = nearest(task, known, "jaxrl-pg envs")
+            raise ValueError(f"unknown environment {name!r}: {there}")
         options = _options(name, given, adapter.options(task))
         try:
             return adapter.make(name, task, **options)
