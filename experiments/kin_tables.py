@@ -4,8 +4,14 @@ import tomllib
 from collections.abc import Sequence
 
 import numpy as np
-import tables
-from tables import Study
+from recorded import (
+    Study,
+    bold_unless_half,
+    chance,
+    experiment_file,
+    markdown,
+    short,
+)
 
 from jaxrl_pg.report import summary
 from jaxrl_pg.report.summary import Summary
@@ -39,7 +45,7 @@ def scores(study: Study) -> str:
         ]
         for env, some in study.by_env.items()
     ]
-    return tables.markdown(["environment", "steps", *(KIN[name] for name in methods)], rows)
+    return markdown(["environment", "steps", *(KIN[name] for name in methods)], rows)
 
 
 def chances(study: Study) -> str:
@@ -48,12 +54,12 @@ def chances(study: Study) -> str:
     (update,) = (name for name in methods if name in UPDATES)
     others = [name for name in methods if name != update]
     header = ["P(the update above ...)", *(KIN[name] for name in others)]
-    return tables.markdown(header, _compared(study, [(update, other) for other in others]))
+    return markdown(header, _compared(study, [(update, other) for other in others]))
 
 
 def settings(study: Study) -> str:
     """Give the settings that the tuning chose; those at an edge of its grid are marked."""
-    tuning = tomllib.loads(tables.experiment_file(f"{study.name}_tuning").read_text())
+    tuning = tomllib.loads(experiment_file(f"{study.name}_tuning").read_text())
     grids = {(block["name"], block["env"]): block["grid"] for block in tuning["study"]}
     methods = _names(study)
     rows = []
@@ -63,12 +69,12 @@ def settings(study: Study) -> str:
             hyper, found = study.find(env, study=method).setting.hyper, []
             for field, values in grids[method, env].items():
                 at_edge = hyper[field] in (min(values), max(values))
-                found.append(tables.short(hyper[field]) + (" **edge**" if at_edge else ""))
+                found.append(short(hyper[field]) + (" **edge**" if at_edge else ""))
             cells.append(", ".join(found))
         rows.append(cells)
     knobs = {name: list(grids[name, env])[1] for name in methods}
     header = [f"{KIN[name]}: learning_rate, {knobs[name]}" for name in methods]
-    return tables.markdown(["environment", *header], rows)
+    return markdown(["environment", *header], rows)
 
 
 def over_grid(study: Study) -> str:
@@ -86,7 +92,7 @@ def over_grid(study: Study) -> str:
             best, middle = (fixed(x, study.digits(env)) for x in (max(found), np.median(found)))
             cells.append(f"{best}, {middle}")
         rows.append(cells)
-    return tables.markdown(["environment", *(KIN[name] for name in methods)], rows)
+    return markdown(["environment", *(KIN[name] for name in methods)], rows)
 
 
 def changes(study: Study) -> str:
@@ -94,7 +100,7 @@ def changes(study: Study) -> str:
     rows = [
         [name, *(study.score(env, study=name) for env in study.by_env)] for name in _names(study)
     ]
-    return tables.markdown(["", *map(_task, study.by_env)], rows)
+    return markdown(["", *map(_task, study.by_env)], rows)
 
 
 def gains(study: Study) -> str:
@@ -103,7 +109,7 @@ def gains(study: Study) -> str:
     columns = _compared(study, [(name, AS_TUNED) for name in names])
     header = ["P(above the update as tuned)", *(column[0] for column in columns)]
     rows = [[name, *cells] for name, *cells in zip(names, *(c[1:] for c in columns), strict=True)]
-    return tables.markdown(header, rows)
+    return markdown(header, rows)
 
 
 def _names(study: Study) -> list[str]:
@@ -125,11 +131,11 @@ def _compared(study: Study, pairs: Sequence[tuple[str, str]]) -> list[list[str]]
         return [(study.find(env, study=x), study.find(env, study=y)) for x, y in pairs]
 
     by_env = {env: found(env) for env in study.by_env}
-    rows = [[_task(env), *(tables.chance(x, y) for x, y in both)] for env, both in by_env.items()]
+    rows = [[_task(env), *(chance(x, y) for x, y in both)] for env, both in by_env.items()]
     together = []
     for several in zip(*by_env.values(), strict=True):
         interval = summary.improvement(
             [x.scores for x, _ in several], [y.scores for _, y in several]
         )
-        together.append(tables.bold_unless_half(interval))
+        together.append(bold_unless_half(interval))
     return [*rows, [TOGETHER, *together]]

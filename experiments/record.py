@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import draw
+import recorded
 import tables
 import zoo_entries
 
@@ -31,7 +32,7 @@ def record(folder: Path) -> str:
     if facts is None:
         raise ValueError(f"{folder} has no sweep.json: give the folder of a finished sweep")
     name = files.file_name(facts["name"], "the study's name")
-    study = experiment.load(tables.experiment_file(name))
+    study = experiment.load(recorded.experiment_file(name))
     rows = parts.finished_rows(folder, study)
     lacking = [point.id for point in study.points if point.id not in rows]
     if lacking:
@@ -47,11 +48,11 @@ def record(folder: Path) -> str:
         "num_eval_episodes": facts["num_eval_episodes"],
         "versions": facts["versions"],
     }
-    tables.RESULTS.mkdir(exist_ok=True)
+    recorded.RESULTS.mkdir(exist_ok=True)
     # Without a time in it, so that the same results are the same file.
     packed = gzip.compress(files.read_bytes(folder / "results.csv"), mtime=0)
-    files.write_atomic(tables.RESULTS / f"{name}.csv.gz", packed)
-    files.write_atomic(tables.RESULTS / f"{name}.json", json.dumps(kept, indent=1) + "\n")
+    files.write_atomic(recorded.RESULTS / f"{name}.csv.gz", packed)
+    files.write_atomic(recorded.RESULTS / f"{name}.json", json.dumps(kept, indent=1) + "\n")
     return name
 
 

@@ -7,34 +7,40 @@ are the tables in `others.py`, which are not of a study's rows.
 """
 
 import functools
-import json
 import re
 import tomllib
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
 
+import kin_tables
 import numpy as np
 import others
+from recorded import (
+    FOLDER,
+    RESULTS,
+    Study,
+    chance,
+    holds_half,
+    markdown,
+    recorded,
+    short,
+)
 
 from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.envs.adapters.suites import SUITES
 from jaxrl_pg.report import summary, tables
-from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.report.summary import Summary
-from jaxrl_pg.sweeps import results
 
-FOLDER = Path(__file__).parent
-RESULTS = FOLDER / "results"
 PAGES = (
     FOLDER / "README.md",
     FOLDER / "analytical_vs_ppo" / "README.md",
+    FOLDER / "kin" / "README.md",
     *sorted(FOLDER.parent.glob("docs/agents/*.md")),
     FOLDER.parent / "docs" / "explanation" / "on-policy.md",
     *others.PAGES,
 )
 # Studies whose figures are from a run of which no results were kept.
 NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
+NOT_TRAINED = ("kin_brax_tuning", "kin_replay_tuning", "minatar_tuning")
 
 MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
@@ -56,67 +62,6 @@ GAP = {
     "farther: KL 3": "analytical, KL 3",
 }
 KNOBS = {"ppo": "clip_eps", "analytical": "kl_target"}
-
-
-class Study(NamedTuple):
-    """The recorded results of a study.
-
-    Attributes:
-        name: name of the experiment.
-        facts: with what it was run.
-        by_env: each environment's settings, the highest IQM first.
-        in_order: all settings, in the order of the rows.
-    """
-
-    name: str
-    facts: dict[str, Any]
-    by_env: dict[str, list[Summary]]
-    in_order: list[Summary]
-
-    def digits(self, env: str) -> int:
-        """Return the digits after the point of an environment's returns."""
-        return tables.decimals([one.scores for one in self.by_env[env]])
-
-    def find(self, env: str, **names: Any) -> Summary:
-        """Return the one setting with this study, agent or hyper-parameters."""
-        found = [
-            one for one in self.by_env[env] if all(_value(one, k) == v for k, v in names.items())
-        ]
-        if len(found) != 1:
-            raise ValueError(f"{self.name} has {len(found)} settings of {env} with {names}")
-        return found[0]
-
-    def score(self, env: str, **names: Any) -> str:
-        """Return the IQM of one setting, with its interval."""
-        return tables.estimate(self.find(env, **names).iqm, self.digits(env))
-
-
-@functools.cache
-def recorded(name: str) -> Study:
-    """Read the recorded results of a study."""
-    table = results.read(RESULTS / f"{name}.csv.gz")
-    facts = json.loads((RESULTS / f"{name}.json").read_text())
-    by_env = summary.summarise(table, []).by_env
-    rank = {_names(setting): i for i, setting in enumerate(results.settings(table))}
-    every = [one for some in by_env.values() for one in some]
-    return Study(name, facts, by_env, sorted(every, key=lambda one: rank[_names(one.setting)]))
-
-
-def experiment_file(name: str) -> Path:
-    """Return the file of an experiment, which may be in a folder of its study.
-
-    Raises:
-        ValueError: if there is none of that name, or several.
-    """
-    found = sorted(FOLDER.rglob(f"{name}.toml"))
-    if len(found) != 1:
-        raise ValueError(f"experiments/ has {len(found)} files {name}.toml: one is needed")
-    return found[0]
-
-
-def _names(setting: results.Setting) -> str:
-    """What tells a setting of a study from the others."""
-    return repr((setting.study, setting.agent, setting.env, setting.hyper))
 
 
 def rebuilt(page: str) -> str:
@@ -473,39 +418,23 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("analytical_vs_ppo", "table"): versus,
     ("analytical_vs_ppo", "settings"): chosen,
     ("importance_ratios", "worst"): worst_seeds,
+    ("kin", "table"): kin_tables.scores,
+    ("kin", "chances"): kin_tables.chances,
+    ("kin", "settings"): kin_tables.settings,
+    ("kin_ablation", "table"): kin_tables.changes,
+    ("kin_ablation", "gains"): kin_tables.gains,
+    ("kin_tuning", "over_grid"): kin_tables.over_grid,
     ("zoo", "table"): by_study,
     ("minatar", "table"): minatar,
     ("agents_classic", "table"): classic,
 }
 # The way from the page that shows a study to the folder of results.
 LINKS = {name: "" for name, _ in BLOCKS} | dict.fromkeys(
-    ("analytical_gap", "analytical_vs_ppo", "step_size"), "../"
+    ("analytical_gap", "analytical_vs_ppo", "step_size", "kin", "kin_ablation", "kin_tuning"), "../"
 )
 
 
 # --- words --------------------------------------------------------------------------------------
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Write a table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def chance(first: Summary, second: Summary) -> str:
-    """Write how likely a seed of the first returns more; bold where the interval is without 1/2."""
-    return bold_unless_half(summary.improvement([first.scores], [second.scores]))
-
-
-def bold_unless_half(interval: Interval) -> str:
-    """Write a probability; bold where its interval is without 1/2."""
-    text = tables.estimate(interval, 2)
-    return text if holds_half(interval) else f"**{text}**"
-
-
-def holds_half(interval: Interval) -> bool:
-    """Return whether two settings cannot be told apart: the interval holds 1/2."""
-    return bool(interval.low <= 0.5 <= interval.high)
 
 
 def verdict(env: str, ours: Summary, ppo: Summary) -> str:
@@ -535,11 +464,6 @@ def edges(columns: dict[str, dict[float, Summary]]) -> str:
     return f"Optimum at the edge of the grid, so that a better value may lie beyond: {listed}."
 
 
-def short(number: float) -> str:
-    """Write a hyper-parameter."""
-    return f"{number:g}"
-
-
 def duration(seconds: float) -> str:
     """Write a time in hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
@@ -547,7 +471,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _value(one: Summary, name: str) -> Any:
-    return getattr(one.setting, name) if name in ("study", "agent") else one.setting.hyper.get(name)

@@ -15,7 +15,7 @@ from jaxrl_pg.sweeps import experiment
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "experiments"
-EXPERIMENTS = {path.stem for path in FOLDER.glob("*.toml")}
+FILES = {path.stem: path for path in FOLDER.rglob("*.toml")}
 RECORDED = {path.name.removesuffix(".csv.gz") for path in FOLDER.glob("results/*.csv.gz")}
 NO_RESULTS = "The raw results of this study were not kept"
 
@@ -36,7 +36,8 @@ def text(tables):
 
 
 def test_every_study_is_recorded_or_said_not_to_be(tables, text):
-    assert set(tables.NOT_KEPT) == EXPERIMENTS - RECORDED
+    assert {*tables.NOT_KEPT, *tables.NOT_TRAINED} == FILES.keys() - RECORDED
+    assert all(f"`{name}`" in text for name in tables.NOT_TRAINED)
     assert " ".join(text.split()).count(NO_RESULTS) == len(tables.NOT_KEPT)
     shown = {name for _, name, _, _ in tables.MARKED.findall(text)}
     assert shown == RECORDED | tables.others.NAMES
@@ -58,7 +59,7 @@ def test_a_record_has_every_run_of_its_experiment_and_its_versions(tables, name)
     facts = study.facts
     for suite in facts["versions"].keys() & set(suites.SUITES):
         pytest.importorskip(suite)
-    points = experiment.load(FOLDER / f"{name}.toml").points
+    points = experiment.load(FILES[name]).points
     assert facts["num_runs"] == len(points)
     found = {
         (one.setting.study, one.setting.agent, env, int(seed))
