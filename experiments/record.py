@@ -39,7 +39,7 @@ def record(folder: Path) -> str:
         raise ValueError(f"{folder} lacks {len(lacking)} of {len(study.points)} runs: finish it")
     kept = {
         "name": name,
-        "command": f"jaxrl-pg sweep {name}",
+        "command": f"jaxrl-pg sweep {recorded.sweep_name(name)}",
         "device": facts["device"],
         "seconds": facts["seconds"],
         "num_runs": len(study.points),

@@ -75,6 +75,12 @@ def experiment_file(name: str) -> Path:
     return found[0]
 
 
+def sweep_name(name: str) -> str:
+    """Return what `jaxrl-pg sweep` calls an experiment: its name, or the path of one in a folder."""
+    path = experiment_file(name)
+    return name if path.parent == FOLDER else f"experiments/{path.relative_to(FOLDER)}"
+
+
 def _names(setting: results.Setting) -> str:
     """What tells a setting of a study from the others."""
     return repr((setting.study, setting.agent, setting.env, setting.hyper))

@@ -23,6 +23,7 @@ from recorded import (
     markdown,
     recorded,
     short,
+    sweep_name,
 )
 
 from jaxrl_pg import AGENT_NAMES
@@ -90,7 +91,7 @@ def facts(study: Study) -> str:
     told, versions = study.facts, study.facts["versions"]
     suites = "".join(f", {suite} {versions[suite]}" for suite in SUITES if suite in versions)
     return (
-        f"`make sweep EXP={study.name}`: {told['num_runs']:,} runs and "
+        f"`make sweep EXP={sweep_name(study.name)}`: {told['num_runs']:,} runs and "
         f"{told['num_steps'] / 1e6:,.1f} million steps took {duration(told['seconds'])}, with "
         "other work on the machine "
         f"({told['device']}, jax {versions['jax']}, gymnax {versions['gymnax']}{suites}). Every "
