@@ -76,7 +76,7 @@ def experiment_file(name: str) -> Path:
 
 
 def sweep_name(name: str) -> str:
-    """Return what `jaxrl-pg sweep` calls an experiment: its name, or the path of one in a folder."""
+    """Return what `jaxrl-pg sweep` calls an experiment: its name, or where it lies in a folder."""
     path = experiment_file(name)
     return name if path.parent == FOLDER else f"experiments/{path.relative_to(FOLDER)}"
 
