@@ -17,6 +17,9 @@ def test_nearest():
     assert nearest("gama", ["tau", "gamma"]) == "did you mean 'gamma'? allowed: gamma, tau"
     assert nearest("xyz", ["tau", "gamma"]) == "allowed: gamma, tau"
     assert nearest(3, ["a"]) == "allowed: a"
+    assert nearest("to_go", ["reward_to_go", "x"]) == (
+        "did you mean 'reward_to_go'? allowed: reward_to_go, x"
+    )
     few, many = ["maze", "mazes"], [f"maze{i}" for i in range(9)]
     assert nearest("mase", few, "list") == "did you mean 'maze'? allowed: maze, mazes"
     assert nearest("maze", many, "list") == (

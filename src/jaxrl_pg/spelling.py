@@ -104,6 +104,7 @@ def near(given: Any, allowed: Iterable[str], most: int) -> list[str]:
     same = [name for name in (word, *others) if name in by_word]
     close = difflib.get_close_matches(word, by_word, n=most, cutoff=0.6)
     longer = [name for name in by_word if len(word) > 1 and name.startswith(word)]
+    longer += [name for name in by_word if len(word) > 3 and word in name]
     return [by_word[name] for name in dict.fromkeys([*same, *close, *longer])][:most]
 
 

@@ -193,7 +193,7 @@ def refusal(capsys, *command):
             "resume nothing --total-timesteps many",
             "total_timesteps='many': give a whole number >= 1, or None",
         ),
-        ("evaluate", "the run folder. (required)"),
+        ("evaluate", "the folder of a run or of a saved policy"),
         ("evaluate nothing", "no run in nothing: expected nothing/config.json"),
         ("evaluate nothing --num-episodes 0", "num_episodes=0: give a whole number >= 1"),
     ],

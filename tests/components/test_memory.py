@@ -246,7 +246,9 @@ def test_a_saved_policy_with_a_core_of_ones_own_is_loaded_with_it(tmp_path):
     config = ppo.Config(**SMALL, **CUT, core=Diagonal, core_size=3, num_minibatches=2)
     policy = Policy(config, ppo.init(config, KEY), 0)
     policy.save(tmp_path / "policy")
-    with pytest.raises(ValueError, match="given an object of test_memory:Diagonal: pass core="):
+    with pytest.raises(
+        ValueError, match="given an object of test_memory:Diagonal: in Python, pass core="
+    ):
         jaxrl_pg.load(tmp_path / "policy")
     loaded = jaxrl_pg.load(tmp_path / "policy", core=Diagonal)
     obs = np.ones((2, 3), np.float32)

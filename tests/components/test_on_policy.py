@@ -46,7 +46,7 @@ def no_value(obs):
 
 
 def config(num_steps):
-    return SimpleNamespace(num_steps=num_steps, gamma=0.9)
+    return SimpleNamespace(num_steps=num_steps, gamma=0.9, network=None)
 
 
 def state_of(actor):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jaxrl_pg.envs.adapters import suites
+from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.sweeps import experiment
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,11 @@ def test_a_record_has_every_run_of_its_experiment_and_its_versions(tables, name)
     assert {"jax", "jaxlib", "gymnax", "numpy", "jaxrl-pg"} <= facts["versions"].keys()
     assert facts["seconds"] > 0
     assert facts["device"]
-    assert "/" not in json.dumps(facts)
+    assert "/" not in json.dumps(facts | {"command": ""})
+    assert facts["command"].removeprefix("jaxrl-pg sweep ") in (
+        name,
+        str(FILES[name].relative_to(ROOT)),
+    )
 
 
 @pytest.mark.parametrize("name", sorted(RECORDED))
@@ -107,7 +112,7 @@ def test_the_ladders_text_counts_the_seeds_that_never_reach_the_goal(tables, tex
 
 def summary_of(tables, *scores):
     mean = np.mean(scores)
-    return tables.Summary(None, "", np.array(scores), tables.Interval(mean, mean, mean), 0, 0)
+    return tables.Summary(None, "", np.array(scores), Interval(mean, mean, mean), 0, 0)
 
 
 def test_a_line_of_the_optimum_tells_edges_from_ties(tables):
