@@ -10,8 +10,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
-# Drawn before the style, from runs of which no rows were kept; or of a study that is being run.
-OLDER = {"agents_classic", "minatar", "sensitivity", "brax_locomotion"}
+# Drawn before the style, from runs of which no rows were kept.
+OLDER = {"agents_classic", "minatar"}
 
 
 def kept():
