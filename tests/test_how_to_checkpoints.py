@@ -74,7 +74,7 @@ def test_the_newest_and_the_best_of_any_pytree_are_kept(page):
 
 def test_four_lines_of_plain_orbax_need_no_jaxrl_pg(page):
     names, here, _ = page
-    path = here / "runs" / "demo" / "checkpoints" / "10"
+    path = here / "runs" / "saved" / "checkpoints" / "10"
     code = WITHOUT_US.format(path=path)
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=here, timeout=120

@@ -126,7 +126,7 @@ TUNING = """\
 # seeds each; all else is equal. Written by kin/design.py.
 """
 CHOSEN = """\
-# The analytical update beside its kin, tuned alike
+# The analytical update, PPO or one of its kin, tuned alike?
 #
 # Each with the setting that `{tuning}` found best for it in each environment, on seeds that
 # the tuning has not seen. Written by kin/design.py.
