@@ -10,9 +10,10 @@ import argparse
 import time
 from typing import Any
 
-import bench
+
 import jax
 import jax.numpy as jnp
+from rows import HYPER
 
 from jaxrl_pg import ppo
 from jaxrl_pg.components import on_policy, optim, rollout
@@ -33,11 +34,11 @@ def main() -> None:
             config = ppo.Config(
                 env=args.env,
                 num_envs=num_envs,
-                total_timesteps=4 * num_envs * bench.HYPER["num_steps"],
+                total_timesteps=4 * num_envs * HYPER["ppo"]["num_steps"],
                 conv_features=filters,
                 anneal_lr=False,
-                clip_eps_vf=bench.HYPER["clip_eps"],
-                **bench.HYPER,
+                clip_eps_vf=HYPER["ppo"]["clip_eps"],
+                **HYPER["ppo"],
             )
             print(f"\n{args.env}, {num_envs} environments, {filters} filters\n")
             print("| part | us a step | CPU us a step |\n|---|---|---|")

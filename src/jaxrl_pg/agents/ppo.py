@@ -125,10 +125,9 @@ def _update(
         (params, opt_state, stopped), (indices, advantage) = carry, xs
         rows = jax.tree.map(lambda x: x[indices], batch)._replace(advantage=advantage)
         gradient = jax.grad(_loss, has_aux=True)
+        max_rows = collectives.rows_at_once(lambda rows: model.read(params, rows), rows, rows.obs)
         grads, metrics = batching.mean_over_pieces(
-            lambda rows: gradient(params, config, model, rows, learner.kl_coef),
-            rows,
-            collectives.rows_at_once(rows.obs),
+            lambda rows: gradient(params, config, model, rows, learner.kl_coef), rows, max_rows
         )
         grads, kl = collectives.mean((grads, metrics["policy/approx_kl"]))
         new_params, new_opt_state, metrics["grad_norm"] = optim.apply_gradients(

@@ -30,6 +30,7 @@ __all__ = [
 
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": nn.relu, "swish": nn.swish, "gelu": nn.gelu}
 _WIDEST_COLUMN = 128
+_FEW_ROWS = 128  # those of a rollout, through which no gradient is taken
 _NATURE = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 _IMPALA = (16, 32, 32)
 
@@ -67,10 +68,10 @@ class Dense(nn.Module):
 
     Heads are float32, whatever the features that they read are.
 
-    With `turns` rows become columns, `[N, in] -> [out, N]`. Turned for that is the kernel, or the
-    product if it is smaller, behind an optimisation barrier: so in the product, and in the
-    gradient of a turned kernel, XLA on a CPU contracts the last axis of the left operand. Where it
-    contracts the first one, which it would do without a barrier, products take up to twice as long.
+    With `turns` rows become columns, `[N, in] -> [out, N]`. Turned for that is the kernel, or with
+    few rows the product, behind an optimisation barrier: so in the product, and in the gradient of
+    a turned kernel, XLA on a CPU contracts the last axis of the left operand. Where it contracts
+    the first one, which it would do without a barrier, products take up to twice as long.
     """
 
     features: int
@@ -90,7 +91,7 @@ class Dense(nn.Module):
             return x @ kernel + bias[None]
         if not self.turns:
             return kernel.T @ x + bias[:, None]
-        if x.shape[0] < width:
+        if x.shape[0] < _FEW_ROWS:
             return jax.lax.optimization_barrier(x @ kernel).T + bias[:, None]
         turned = jax.lax.optimization_barrier(kernel.T)
         return jax.lax.dot_general(turned, x, (((1,), (1,)), ((), ()))) + bias[:, None]

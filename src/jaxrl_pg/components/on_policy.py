@@ -209,9 +209,12 @@ def values(model: Model, learner: Any, experience: Experience) -> tuple[jax.Arra
     else:
         num_steps, num_envs = steps.reward.shape
         rows = jax.tree.map(flatten, every_obs)
-        every_value = batching.in_pieces(
-            lambda obs: model.value(learner, obs), rows, collectives.rows_at_once(rows)
-        )
+
+        def value_of(obs: Obs) -> jax.Array:
+            return model.value(learner, obs)
+
+        max_rows = collectives.rows_at_once(value_of, rows, rows)
+        every_value = batching.in_pieces(value_of, rows, max_rows)
         every_value = every_value.reshape(num_steps + 1, num_envs)
     value, end = every_value[:-1], steps.terminated | steps.truncated
     return value, returns.successor_values(value, every_value[-1], steps.final_value, end)

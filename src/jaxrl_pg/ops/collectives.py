@@ -23,13 +23,15 @@ __all__ = [
     "mean",
     "mesh",
     "num_devices",
+    "numbers_per_row",
     "rows_at_once",
     "split",
     "standardize",
 ]
 
 AXIS = "devices"
-_CPU_ROWS = 4096  # keeps the layers' activations in a core's own cache
+_CPU_ROWS = 4096  # at most, and as many as make so many numbers: those stay in a core's own cache
+_CPU_NUMBERS = 11_000_000
 _WIDE = 256  # numbers in an observation
 
 
@@ -101,20 +103,39 @@ def standardize(rows: jax.Array) -> jax.Array:
     return (rows - average) / (jnp.sqrt(spread) + 1e-8)
 
 
-def rows_at_once(obs: Any) -> int:
+def rows_at_once(networks: Callable[[Any], Any], rows: Any, obs: Any) -> int:
     """Return how many rows networks are best applied to at once; 0 stands for all.
 
     Where each CPU core is a device of its own, a piece that stays in its cache is faster than the
     whole minibatch. On one device pieces stand in the way of one large product, unless the
-    observations are so wide that reading them takes longer.
+    observations are so wide that reading them takes longer. Convolutions make so many numbers of a
+    row that few rows fill the cache.
 
     Args:
-        obs: the observations `[N, ...]`, or several arrays of them.
+        networks: what will be applied to the rows.
+        rows: what it reads, arrays of `[N, ...]`.
+        obs: the observations `[N, ...]` among them, or several arrays.
     """
     width = sum(math.prod(x.shape[1:]) for x in jax.tree.leaves(obs))
     if jax.default_backend() != "cpu" or (num_devices() == 1 and width < _WIDE):
         return 0
-    return _CPU_ROWS
+    return min(_CPU_ROWS, max(1, _CPU_NUMBERS // numbers_per_row(networks, rows)))
+
+
+def numbers_per_row(fn: Callable[[Any], Any], rows: Any) -> int:
+    """Return how many numbers a function makes on its way for each row that it is given.
+
+    Args:
+        fn: of a pytree of `[N, ...]` arrays; it is traced for one row and for two.
+        rows: such a pytree.
+    """
+
+    def numbers(num: int) -> int:
+        few = jax.tree.map(lambda x: jax.ShapeDtypeStruct((num, *x.shape[1:]), x.dtype), rows)
+        made = [var.aval for step in jax.make_jaxpr(fn)(few).eqns for var in step.outvars]
+        return sum(math.prod(getattr(x, "shape", ())) for x in made)
+
+    return max(1, numbers(2) - numbers(1))
 
 
 def device_keys(keys: list[jax.Array]) -> list[jax.Array]:
