@@ -10,7 +10,6 @@ import argparse
 import time
 from typing import Any
 
-
 import jax
 import jax.numpy as jnp
 from rows import HYPER
@@ -79,7 +78,9 @@ def measure(config: ppo.Config) -> dict[str, tuple[float, float]]:
 
     def gradient(params: Any, rows: Any) -> Any:
         return batching.mean_over_pieces(
-            lambda rows: jax.grad(loss)(params, rows), rows, collectives.rows_at_once(rows.obs)
+            lambda rows: jax.grad(loss)(params, rows),
+            rows,
+            collectives.rows_at_once(lambda rows: model.read(params, rows), rows, rows.obs),
         )
 
     def adam(learner: ppo.Learner) -> Any:
