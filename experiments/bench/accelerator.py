@@ -34,6 +34,9 @@ def main() -> int:
     )
     parser.add_argument("--sections", nargs="+", choices=plan.NAMES, default=list(plan.NAMES))
     parser.add_argument("--agents", nargs="+", metavar="AGENT", help="of the section smoke")
+    parser.add_argument(
+        "--peers", type=Path, metavar="FOLDER", help="with rejax and PureJaxRL, for section beside"
+    )
     parser.add_argument("--report", action="store_true", help="rewrite the page, measure nothing")
     parser.add_argument("--now", nargs="+", choices=plan.NAMES, help=argparse.SUPPRESS)
     args = parser.parse_args()

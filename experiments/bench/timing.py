@@ -19,6 +19,7 @@ def task() -> dict[str, Any]:
     """Return what this process was told to do, and note that it has started and imported."""
     told = json.loads(sys.argv[1])
     _STARTED.append(time.time() - told["launched"])
+    _WAITS.append(told.get("wait", False))
     return told
 
 
@@ -36,6 +37,9 @@ def report(
     compiled = lowered.compile()
     seconds = {"lower_s": lowered_at - start, "compile_s": time.perf_counter() - lowered_at}
     seconds["xla_s"] = _spent(_XLA)
+    if _WAITS[0]:  # for its turn, on a device that others compile for meanwhile
+        print("compiled", flush=True)
+        sys.stdin.readline()
     runs = [elapsed(lambda: jax.block_until_ready(compiled(*args))) for _ in range(executions)]
     say(library, {**seconds, "run_s": runs, **facts})
 
@@ -79,5 +83,6 @@ def _note(event: str, seconds: float, **_: Any) -> None:
 
 
 _STARTED: list[float] = []
+_WAITS: list[bool] = []
 _EVENTS: list[tuple[str, float]] = []
 jax.monitoring.register_event_duration_secs_listener(_note)

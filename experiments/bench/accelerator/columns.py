@@ -143,4 +143,12 @@ COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
         "source": _text("source"),
         "": _note,
     },
+    "beside": {
+        **_WHAT,
+        "library": _text("library"),
+        "steps/s": _whole("steps_per_s"),
+        "trace and compile, s": _build,
+        "parameters": _whole("num_params"),
+        "": _note,
+    },
 }

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -59,11 +60,13 @@ class Job(NamedTuple):
         sizes: of everything in it.
         end: `time.time()` at which it should be through.
         agents: those that the section `smoke` tries; None for all.
+        peers: a folder of packages with rejax and PureJaxRL in it, for the section `beside`.
     """
 
     sizes: Sizes
     end: float
     agents: list[str] | None = None
+    peers: Path | None = None
 
     def left(self) -> float:
         """Seconds that are left."""

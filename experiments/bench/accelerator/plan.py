@@ -38,6 +38,7 @@ SECTIONS = {
     "resume": Section("Resume, bit for bit", "states", "deterministic", 25, DETERMINISTIC),
     "precision": Section("Precision of matrix products", "precision", "precision", 40),
     "peers": Section("Beside published figures", "peers", "precision", 50),
+    "beside": Section("Beside rejax and PureJaxRL, here", "beside", "beside", 70),
 }
 NAMES = tuple(SECTIONS)
 START = 8.0  # seconds to start a process

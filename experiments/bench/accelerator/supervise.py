@@ -44,6 +44,7 @@ def _work(args: argparse.Namespace, script: Path, names: list[str], end: float) 
     command = [sys.executable, str(script), "--out", str(args.out), "--now", *names]
     command += ["--seconds", str(end - time.time()), "--sections", *args.sections]
     command += ["--agents", *args.agents] if args.agents else []
+    command += ["--peers", str(args.peers)] if args.peers else []
     command += ["--tiny"] if args.tiny else []
     said = args.out.with_name(f".{args.out.name}.said")
     with said.open("w+") as output:

@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> None:
             record.end(name, "skipped", why="no time was left")
             continue
         until = time.time() + seconds_of(name, args.sections, left)
-        run_section(record, name, Job(sizes, until, args.agents))
+        run_section(record, name, Job(sizes, until, args.agents, args.peers))
 
 
 def run_section(record: Record, name: str, job: Job) -> None:
