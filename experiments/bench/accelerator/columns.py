@@ -41,6 +41,11 @@ def _iteration(row: Row) -> str:
     return f"{median(row['iteration_s']):.3g}" if "iteration_s" in row else ""
 
 
+def _executed(row: Row) -> str:
+    """Steps a second of all executions but the first, which warms up."""
+    return f"{row['timesteps'] / median(row['run_s'][1:]):,.0f}" if "run_s" in row else ""
+
+
 def _build(row: Row) -> str:
     return f"{row['lower_s'] + row['compile_s']:.1f}" if "compile_s" in row else ""
 
@@ -146,7 +151,7 @@ COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
     "beside": {
         **_WHAT,
         "library": _text("library"),
-        "steps/s": _whole("steps_per_s"),
+        "steps/s": _executed,
         "trace and compile, s": _build,
         "parameters": _whole("num_params"),
         "": _note,

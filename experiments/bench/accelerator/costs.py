@@ -6,12 +6,12 @@ from typing import Any
 import jax
 
 from accelerator.job import Job
-from accelerator.ladder import available
-from accelerator.programs import Rung, build
+from accelerator.programs import Program, Rung, build
 from accelerator.record import told
-from accelerator.speed import ppo_config, sac_config
+from accelerator.speed import available, ppo_config, sac_config
+from accelerator.turns import Row, Task, rung_task
 from jaxrl_pg import analytical
-from jaxrl_pg.running import memory_estimate
+from jaxrl_pg.running.memory_estimate import estimate
 
 
 def compile_rows(job: Job) -> Iterator[dict[str, Any]]:
@@ -35,7 +35,7 @@ def compile_rows(job: Job) -> Iterator[dict[str, Any]]:
 
 
 def memory_rungs(job: Job) -> list[Rung]:
-    """Programs from small to large, as the peak of a process never falls."""
+    """Programs from small to large."""
     n = job.sizes.num_envs
     every = [
         Rung({"agent": "ppo", "env": env, "envs": num}, ppo_config(job, env, num_envs=num))
@@ -48,28 +48,21 @@ def memory_rungs(job: Job) -> list[Rung]:
     ]
     config = sac_config(job, buffer_size=10 * job.sizes.replay)
     every.append(Rung({"agent": "sac", "env": config.env, "rows": config.buffer_size}, config))
-    rungs = sorted(every, key=lambda rung: memory_estimate.estimate(rung.config))
+    rungs = sorted(every, key=lambda rung: estimate(rung.config))
     return rungs[:1] if job.tiny else rungs
 
 
-def memory_rows(job: Job) -> Iterator[dict[str, Any]]:
-    """The library's estimate, the compiler's figure, and the device's peak."""
-    for rung in memory_rungs(job):
-        estimate = memory_estimate.estimate(rung.config)
-        row = {**rung.labels, "estimate_bytes": estimate}
-        if job.left() <= 0:
-            yield {**row, "skipped": "no time was left"}
-            continue
-        try:
-            yield {**row, **_used(job, rung)}
-        except Exception as error:
-            yield {**row, "error": told(error)}
+def memory_tasks(job: Job) -> list[Task]:
+    """The library's estimate, the compiler's figure, and the device's peak in a new process."""
+    return [
+        rung_task("memory", i, job, {**rung.labels, "estimate_bytes": estimate(rung.config)})
+        for i, rung in enumerate(memory_rungs(job))
+    ]
 
 
-def _used(job: Job, rung: Rung) -> dict[str, Any]:
+def used(job: Job, program: Program, rung: Rung) -> Row:
     """What the compiler says that an iteration takes, and what the device has seen."""
-    program = build(rung.config)
-    row: dict[str, Any] = {"program_bytes": program.bytes}
+    row: Row = {"program_bytes": program.bytes}
     if program.bytes > available():
         return {**row, "error": f"does not fit: there are {available():,} bytes"}
     before = _peak(job.device)
@@ -78,7 +71,7 @@ def _used(job: Job, rung: Rung) -> dict[str, Any]:
     program.run(program.start(), 1)
     after = _peak(job.device)
     if before == after:
-        return {**row, "note": f"below the peak before it, {before:,} bytes"}
+        return {**row, "note": f"below what compiling took, {before:,} bytes"}
     return {**row, "peak_bytes": after}
 
 

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,12 +28,12 @@ class Sizes(NamedTuple):
     members: tuple[int, ...] = (1, 64, 1024, 4096)
     replay: int = 1_000_000
     replay_members: tuple[int, ...] = (1, 50)
-    envs: tuple[int, ...] = tuple(2**i for i in range(6, 18))
+    envs: tuple[int, ...] = (2**6, 2**9, 2**12, 2**14, 2**16, 2**17)
     brax_envs: tuple[int, ...] = (2048, 8192)
     matrix: tuple[int, int] = (8192, 1024)
     copied: int = 2**27
     loops: int = 10_000
-    timed: float = 1.5
+    timed: float = 0.5
 
 
 FULL = Sizes()
@@ -72,11 +71,6 @@ class Job(NamedTuple):
         """Seconds that are left."""
         return self.end - time.time()
 
-    def parts(self, num: int) -> Iterator["Job"]:
-        """This job in parts after each other, each with its share of the time that is then left."""
-        for i in range(num):
-            yield self._replace(end=time.time() + self.left() / (num - i))
-
     @property
     def tiny(self) -> bool:
         """Whether the sizes are those of a test."""
@@ -93,6 +87,11 @@ class Job(NamedTuple):
         return jax.local_devices(backend="cpu")[-1]
 
     @property
+    def processes(self) -> int:
+        """How many processes compile at a time: a few more than cores, for while they import."""
+        return max(2, 5 * (os.cpu_count() or 1) // 4)
+
+    @property
     def compilers(self) -> int:
-        """How many programs are compiled at a time, where several are needed."""
+        """How many programs a process compiles at a time."""
         return max(1, min(8, (os.cpu_count() or 1) // 2))

@@ -42,7 +42,7 @@ def _run(run: Row) -> str:
     parts = [f"### {_hardware(run)}", _about(run)]
     for name, section in run["sections"].items():
         parts.append(f"#### {SECTIONS[name].title}")
-        rows = [row for row in section["rows"] if not {"versions", "device", "host"} & row.keys()]
+        rows = [row for row in section["rows"] if name != "device" or "limit" in row]
         if rows:
             shown = _merged(rows) if name == "peers" else shortened(rows)
             parts.append(table(COLUMNS[name], shown))

@@ -4,12 +4,12 @@ The published figures are of other machines, and of the authors' own programs. T
 the pictures that are named (and the text beside them), and stand beside ours, not against it.
 """
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from accelerator import speed
 from accelerator.job import Job
-from accelerator.ladder import climb
-from accelerator.programs import Rung
+from accelerator.programs import Program, Rung
+from accelerator.turns import Row, Task, rung_task
 from jaxrl_pg import ppo, sac
 from jaxrl_pg.config import BaseConfig
 
@@ -62,7 +62,6 @@ _REJAX_SAC = {"num_envs": 5, "num_steps": 1, "num_updates": 5, "batch_size": 100
 _REJAX_SAC |= {**_FLAT, "buffer_size": 100_000, "learning_starts": 0}
 _CLASSIC = {"num_envs": 4, "num_steps": 128, "num_minibatches": 4}
 
-# The sizes grow, so that those that would take too long are known to.
 PUBLISHED = (
     Published("rejax", "Breakout-MinAtar", 1, 1_000_000, 10.5, _MACHINE, _REJAX, _REJAX_PPO),
     Published("rejax", "Breakout-MinAtar", 300, 1_000_000, 300 * 0.2, _MACHINE, _REJAX, _REJAX_PPO),
@@ -74,18 +73,38 @@ PUBLISHED = (
 )
 
 
-def peers_rows(job: Job) -> Iterator[dict[str, Any]]:
-    """Each published figure; then the same number of agents here, for as long as there is time."""
-    for one in PUBLISHED:
-        labels = {"hardware": one.hardware, "source": one.source}
-        yield {"published": one.library, **_labels(one), "seconds": one.seconds, **labels}
+def rungs_of(job: Job) -> list[Rung]:
+    """The same sizes here."""
     chosen = PUBLISHED[:1] if job.tiny else PUBLISHED
-    rungs = [Rung({"ours": x.library, **_labels(x)}, config_of(x), x.agents) for x in chosen]
-    for row in climb(job, rungs):
-        if "steps_per_s" in row:
-            whole = row["agents"] * row["timesteps"] / row["steps_per_s"]
-            row["seconds"] = float(f"{whole + row['lower_s'] + row['compile_s']:.3g}")
-        yield row
+    return [Rung({"ours": x.library, **_labels(x)}, config_of(x), x.agents) for x in chosen]
+
+
+def peers_tasks(job: Job) -> list[Task]:
+    """Each published figure, and then the same number of agents here."""
+    published = [
+        Task(
+            {
+                "published": x.library,
+                **_labels(x),
+                "seconds": x.seconds,
+                "hardware": x.hardware,
+                "source": x.source,
+            }
+        )
+        for x in PUBLISHED
+    ]
+    here = [
+        rung_task("peers", i, job, rung.labels, steps=rung.steps)
+        for i, rung in enumerate(rungs_of(job))
+    ]
+    return [*published, *here]
+
+
+def measure(job: Job, program: Program, rung: Rung) -> Row:
+    """Its speed, and what all its steps would take with it."""
+    row = speed.measure(job, program, rung)
+    whole = rung.labels["agents"] * rung.labels["timesteps"] / row["steps_per_s"]
+    return {**row, "seconds": float(f"{whole + row['lower_s'] + row['compile_s']:.3g}")}
 
 
 def config_of(one: Published) -> BaseConfig:

@@ -24,30 +24,31 @@ class Section(NamedTuple):
 
 
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
+TURNS = "turns"  # a process that leaves the device to others, which it starts
 SECTIONS = {
-    "device": Section("Device", "hardware", "speed", 25),
-    "smoke": Section("Every agent against the CPU", "smoke", "speed", 80),
-    "ppo": Section("PPO: agents side by side", "speed", "speed", 100),
-    "sac": Section("SAC with a large replay", "speed", "speed", 50),
-    "brax": Section("Brax", "speed", "speed", 40),
-    "throughput": Section("Speed against environments", "speed", "speed", 65),
-    "compile": Section("Compile times", "costs", "speed", 25),
-    # A process's peak of memory never falls again, so it is measured in a new one.
-    "memory": Section("Memory against its estimate", "costs", "memory", 30),
-    "checkpoint": Section("Checkpoints across devices", "states", "memory", 20),
-    "resume": Section("Resume, bit for bit", "states", "deterministic", 25, DETERMINISTIC),
-    "precision": Section("Precision of matrix products", "precision", "precision", 40),
-    "peers": Section("Beside published figures", "peers", "precision", 50),
-    "beside": Section("Beside rejax and PureJaxRL, here", "beside", "beside", 70),
+    "device": Section("Device", "hardware", "device", 20),
+    "smoke": Section("Every agent against the CPU", "smoke", "device", 60),
+    "ppo": Section("PPO: agents side by side", "speed", TURNS, 50),
+    "throughput": Section("Speed against environments", "speed", TURNS, 60),
+    "beside": Section("Beside rejax and PureJaxRL, here", "beside", TURNS, 60),
+    "precision": Section("Precision of matrix products", "precision", TURNS, 40),
+    "sac": Section("SAC with a large replay", "speed", TURNS, 15),
+    "brax": Section("Brax", "speed", TURNS, 15),
+    "memory": Section("Memory against its estimate", "costs", TURNS, 25),
+    "peers": Section("Beside published figures", "peers", TURNS, 25),
+    "checkpoint": Section("Checkpoints across devices", "states", "states", 50),
+    "compile": Section("Compile times", "costs", "states", 50),
+    "resume": Section("Resume, bit for bit", "states", "deterministic", 40, DETERMINISTIC),
 }
 NAMES = tuple(SECTIONS)
 START = 8.0  # seconds to start a process
 FEW = 5  # iterations after which the section `precision` compares parameters
 
 
-def seconds_of(name: str, wanted: Sequence[str], left: float) -> float:
-    """What a section is given of the seconds that are left for it and all later ones."""
-    later = wanted[list(wanted).index(name) :]
+def seconds_of(names: Sequence[str], wanted: Sequence[str], left: float) -> float:
+    """What sections in a row are given of the seconds that are left for them and all later ones."""
+    later = wanted[list(wanted).index(names[0]) :]
     processes = [process for process, _ in itertools.groupby(SECTIONS[x].process for x in later)]
     shared = max(0.0, left - START * (len(processes) - 1))
-    return shared * SECTIONS[name].share / sum(SECTIONS[x].share for x in later)
+    mine = sum(SECTIONS[x].share for x in names)
+    return shared * mine / sum(SECTIONS[x].share for x in later)

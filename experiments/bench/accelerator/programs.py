@@ -1,9 +1,7 @@
 """Compile the training of one config, or of many members of it."""
 
-import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -62,33 +60,6 @@ class _Lowered(NamedTuple):
 def build(config: BaseConfig, members: int = 1) -> Program:
     """Compile one config's training for JAX's default device."""
     return _compile(_lower(config, members))
-
-
-def build_each(rungs: Sequence[Rung], workers: int) -> list[Program | Exception]:
-    """Compile several at a time, each of which may fail for itself."""
-
-    def attempt(function: Any, *args: Any) -> Any:
-        try:
-            return function(*args)
-        except Exception as error:
-            return error
-
-    lowered = [attempt(_lower, rung.config, rung.members) for rung in rungs]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(
-            pool.map(
-                lambda one: one if isinstance(one, Exception) else attempt(_compile, one), lowered
-            )
-        )
-
-
-def with_precision(config: BaseConfig, precision: str) -> BaseConfig:
-    """The config with matrix products of this precision, if it can say so.
-
-    Where it has no such field, `jax.default_matmul_precision` around tracing does the same.
-    """
-    names = {field.name for field in dataclasses.fields(config)}
-    return config.replace(matmul_precision=precision) if "matmul_precision" in names else config
 
 
 def _lower(config: BaseConfig, members: int) -> _Lowered:

@@ -8,7 +8,6 @@ import jax
 import numpy as np
 
 from accelerator.job import Job
-from accelerator.programs import with_precision
 from accelerator.record import told
 from jaxrl_pg import agents
 from jaxrl_pg.config import BaseConfig
@@ -59,9 +58,8 @@ def smoke_rows(job: Job) -> Iterator[dict[str, Any]]:
             continue
         tried = _trained(job, {name: config_of(name) for name in names})
         over = [name for name in names if tried[name].get("over")]
-        with jax.default_matmul_precision("highest"):
-            exact = {name: with_precision(config_of(name), "highest") for name in over}
-            again = _trained(job, exact) if over and job.left() > 0 else {}
+        exact = {name: config_of(name).replace(matmul_precision="highest") for name in over}
+        again = _trained(job, exact) if over and job.left() > 0 else {}
         for name in names:
             why = {"why": _why(again.get(name))} if name in over else {}
             yield {"agent": name, **tried[name], **why}

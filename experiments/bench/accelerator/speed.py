@@ -1,17 +1,23 @@
 """The sections `ppo`, `sac`, `brax` and `throughput`: environment steps a second."""
 
-from collections.abc import Iterator
+import time
 from importlib.util import find_spec
 from typing import Any
 
+import jax
+import numpy as np
+
 from accelerator.job import Job
-from accelerator.ladder import climb
-from accelerator.programs import Rung
+from accelerator.programs import Program, Rung
+from accelerator.turns import CALLS, Row, Task, rung_task
 from jaxrl_pg import ppo, sac
+from jaxrl_pg.running import memory_estimate
 
 PPO = {"num_epochs": 4, "num_minibatches": 4, "total_timesteps": 10_000_000}
 ENVIRONMENTS = ("CartPole-v1", "Breakout-MinAtar")
 BRAX = "brax:ant?backend=spring"
+CPU_SHARE = 0.4  # of a machine's memory, which other programs want too
+ROUNDS = 2  # timed calls
 
 
 def ppo_config(job: Job, env: str, **changes: Any) -> ppo.Config:
@@ -27,26 +33,27 @@ def sac_config(job: Job, **changes: Any) -> sac.Config:
     return sac.Config(env="Pendulum-v1", **{**loop, **begin, **changes})
 
 
-def ppo_rungs(job: Job, env: str) -> list[Rung]:
-    """Members of one environment, few to many."""
-    config = ppo_config(job, env)
+def ppo_rungs(job: Job) -> list[Rung]:
+    """Agents side by side, each with its own environments: few to many."""
     return [
-        Rung({"env": env, "agents": n, "envs": config.num_envs}, config, n)
+        Rung({"env": env, "agents": n, "envs": job.sizes.num_envs}, ppo_config(job, env), n)
+        for env in ENVIRONMENTS
         for n in job.sizes.members
     ]
 
 
 def sac_rungs(job: Job) -> list[Rung]:
-    """Members with a replay of their own."""
+    """Agents side by side, each with its own large replay."""
     config = sac_config(job)
     labels = {"env": config.env, "rows": config.buffer_size, "envs": config.num_envs}
     return [Rung({**labels, "agents": n}, config, n) for n in job.sizes.replay_members]
 
 
-def throughput_rungs(job: Job, env: str) -> list[Rung]:
-    """One member with few to many environments."""
+def throughput_rungs(job: Job) -> list[Rung]:
+    """One agent with few to many environments."""
     return [
         Rung({"env": env, "agents": 1, "envs": n}, ppo_config(job, env, num_envs=n))
+        for env in ENVIRONMENTS
         for n in job.sizes.envs
     ]
 
@@ -62,26 +69,81 @@ def brax_rungs(job: Job) -> list[Rung]:
     ]
 
 
-def ppo_rows(job: Job) -> Iterator[dict[str, Any]]:
-    """Agents side by side, each with its own environments, as far as memory goes."""
-    for part, env in zip(job.parts(len(ENVIRONMENTS)), ENVIRONMENTS, strict=True):
-        yield from climb(part, ppo_rungs(job, env))
+def rung_tasks(job: Job, section: str, rungs: list[Rung]) -> list[Task]:
+    """The tasks of a section's rungs; those of one environment are a ladder."""
+    return [
+        rung_task(
+            section,
+            i,
+            job,
+            rung.labels,
+            steps=rung.steps,
+            ladder=f"{section} {rung.config.env}",
+        )
+        for i, rung in enumerate(rungs)
+    ]
 
 
-def sac_rows(job: Job) -> Iterator[dict[str, Any]]:
+def ppo_tasks(job: Job) -> list[Task]:
+    """Agents side by side, as far as memory goes."""
+    return rung_tasks(job, "ppo", ppo_rungs(job))
+
+
+def sac_tasks(job: Job) -> list[Task]:
     """Agents side by side, each with its own large replay."""
-    yield from climb(job, sac_rungs(job))
+    return rung_tasks(job, "sac", sac_rungs(job))
 
 
-def brax_rows(job: Job) -> Iterator[dict[str, Any]]:
+def brax_tasks(job: Job) -> list[Task]:
     """PPO on Brax, if it is installed."""
     if find_spec("brax") is None:
-        yield {"env": BRAX, "skipped": "brax is not installed"}
-        return
-    yield from climb(job, brax_rungs(job))
+        return [Task({"env": BRAX, "skipped": "brax is not installed"})]
+    return rung_tasks(job, "brax", brax_rungs(job))
 
 
-def throughput_rows(job: Job) -> Iterator[dict[str, Any]]:
+def throughput_tasks(job: Job) -> list[Task]:
     """One agent with more and more environments."""
-    for part, env in zip(job.parts(len(ENVIRONMENTS)), ENVIRONMENTS, strict=True):
-        yield from climb(part, throughput_rungs(job, env))
+    return rung_tasks(job, "throughput", throughput_rungs(job))
+
+
+def measure(job: Job, program: Program, rung: Rung) -> Row:
+    """Execute a program a few times, if it fits.
+
+    Raises:
+        MemoryError: if by the compiler's figure it does not.
+    """
+    room = available()
+    if program.bytes > room:
+        raise MemoryError(f"needs {program.bytes / 2**30:.1f} GiB of {room / 2**30:.1f}")
+    states = program.start(rung.members)
+    seconds = []
+    repeats = 1
+    for i in range(CALLS):  # one untimed, one to choose the length of the others, and these
+        started = time.perf_counter()
+        states, metrics = program.run(states, repeats)
+        seconds.append((time.perf_counter() - started) / repeats)
+        if i == 1:
+            most = max(1, int(min(job.sizes.timed, job.left() / 4) / seconds[-1]))
+            repeats = min(1000, most)
+    _require_finite(metrics)
+    steps_per_s = [rung.steps / s for s in seconds[-ROUNDS:]]
+    return {
+        **program.seconds,
+        "first_s": round(seconds[0], 4),
+        "iteration_s": [float(f"{s:.4g}") for s in seconds[-ROUNDS:]],
+        "iterations": repeats,
+        "steps_per_s": round(float(np.median(steps_per_s))),
+        "program_bytes": program.bytes,
+    }
+
+
+def available() -> int:
+    """Bytes that a program may take: the device's, or a share of the machine's on a CPU."""
+    share = CPU_SHARE if jax.default_backend() == "cpu" else 1.0
+    return int(share * memory_estimate.available())
+
+
+def _require_finite(metrics: Any) -> None:
+    bad = [name for name, x in metrics.items() if not np.all(np.isfinite(x)) and "loss" in name]
+    if bad:
+        raise FloatingPointError(f"{', '.join(bad)} is not finite")

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from accelerator.plan import SECTIONS
+from accelerator.plan import SECTIONS, TURNS, Section
 from accelerator.record import Record, plain
 
 GRACE = 30.0  # seconds that a section may be late before its process is ended
@@ -48,7 +48,7 @@ def _work(args: argparse.Namespace, script: Path, names: list[str], end: float) 
     command += ["--tiny"] if args.tiny else []
     said = args.out.with_name(f".{args.out.name}.said")
     with said.open("w+") as output:
-        env = _environment(SECTIONS[names[0]].flags, args.tiny)
+        env = _environment(SECTIONS[names[0]], args.tiny)
         worker = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
         late = _wait(worker, args.out, end)
         output.seek(0)
@@ -78,15 +78,17 @@ def _wait(worker: subprocess.Popen[str], out: Path, end: float) -> str:
     return ""
 
 
-def _environment(flags: str, tiny: bool) -> dict[str, str]:
+def _environment(section: Section, tiny: bool) -> dict[str, str]:
     """The environment of a process: the CPU beside the accelerator, and nothing from a cache."""
     env = dict(os.environ)
     platforms = env.get("JAX_PLATFORMS", "")
     if platforms and "cpu" not in platforms.split(","):
         env["JAX_PLATFORMS"] = f"{platforms},cpu"
+    if section.process == TURNS:
+        env |= {"ACCELERATOR_PLATFORMS": env.get("JAX_PLATFORMS", ""), "JAX_PLATFORMS": "cpu"}
     env.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.9")
-    if flags:
-        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {flags}".strip()
+    if section.flags:
+        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {section.flags}".strip()
     if not tiny:
         env["JAX_ENABLE_COMPILATION_CACHE"] = "false"
     return env

@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import itertools
 import time
 
+from accelerator import turns
 from accelerator.job import FULL, TINY, Job
-from accelerator.plan import SECTIONS, seconds_of
+from accelerator.plan import SECTIONS, TURNS, seconds_of
 from accelerator.record import Record, told
 
 
@@ -13,13 +15,18 @@ def run(args: argparse.Namespace) -> None:
     """Run the sections of `args.now`; `args.seconds` are for these and for all later ones."""
     record, end = Record(args.out), time.time() + args.seconds
     sizes = TINY if args.tiny else FULL
-    for name in args.now:
-        left = end - time.time()
-        if left < 1:
-            record.end(name, "skipped", why="no time was left")
-            continue
-        until = time.time() + seconds_of(name, args.sections, left)
-        run_section(record, name, Job(sizes, until, args.agents, args.peers))
+    for process, group in itertools.groupby(args.now, key=lambda name: SECTIONS[name].process):
+        for names in [list(group)] if process == TURNS else [[name] for name in group]:
+            left = end - time.time()
+            until = time.time() + seconds_of(names, args.sections, left)
+            job = Job(sizes, until, args.agents, args.peers)
+            if left < 1:
+                for name in names:
+                    record.end(name, "skipped", why="no time was left")
+            elif process == TURNS:
+                turns.run(record, names, job)
+            else:
+                run_section(record, names[0], job)
 
 
 def run_section(record: Record, name: str, job: Job) -> None:
