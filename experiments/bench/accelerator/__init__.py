@@ -6,8 +6,8 @@ record      the file of results, whole after every row
 work        run sections in this process
 job         what a section is given: sizes, device, time left
 programs    compile one config's training
-ladder      measure programs from small to large, as far as time and memory go
-hardware, smoke, speed, costs, states, precision, peers     the sections themselves
+turns       programs in processes of their own, which compile together and compute in turn
+hardware, smoke, speed, costs, states, precision, peers, beside     the sections themselves
 page        docs/accelerators.md from the files of results
 columns     its tables
 """

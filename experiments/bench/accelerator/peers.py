@@ -93,10 +93,7 @@ def peers_tasks(job: Job) -> list[Task]:
         )
         for x in PUBLISHED
     ]
-    here = [
-        rung_task("peers", i, job, rung.labels, steps=rung.steps)
-        for i, rung in enumerate(rungs_of(job))
-    ]
+    here = [rung_task("peers", i, job, rung.labels) for i, rung in enumerate(rungs_of(job))]
     return [*published, *here]
 
 

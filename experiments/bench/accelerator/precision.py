@@ -48,7 +48,7 @@ def precision_tasks(job: Job) -> list[Task]:
     """Each program in full precision, then otherwise, with its distance from full precision."""
     os.environ[FOLDER] = _folder().name
     return [
-        rung_task("precision", i, job, rung.labels, steps=rung.steps)
+        rung_task("precision", i, job, rung.labels, steps=rung.steps, ladder=rung.labels["program"])
         for i, rung in enumerate(rungs_of(job))
     ]
 

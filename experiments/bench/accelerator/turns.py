@@ -105,14 +105,16 @@ class Known:
     failed: set[str] = field(default_factory=set)
 
     def add(self, task: Task, row: Row) -> None:
-        """Learn from a row."""
+        """Learn from a row of a ladder."""
+        if not task.ladder:
+            return
         if "error" in row:
             self.failed.add(task.ladder)
         self.speed[task.ladder] = row.get("steps_per_s") or self.speed.get(task.ladder, 0.0)
 
     def against(self, task: Task, seconds: float) -> str:
         """Why a task is not tried, with this much time; empty if it is."""
-        if task.ladder and task.ladder in self.failed:
+        if task.ladder in self.failed:
             return "a smaller one failed"
         if seconds <= 0:
             return "no time was left"
