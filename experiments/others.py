@@ -16,7 +16,7 @@ __all__ = ["BLOCKS", "NAMES", "PAGES", "block"]
 FOLDER = Path(__file__).parent
 DOCS = FOLDER.parent / "docs"
 SCALING = ("facts", "envs", "agents", "width", "replay", "kept", "memory")
-SCALING += ("rates", "errors", "costs", "accelerators")
+SCALING += ("rates", "errors", "costs", "accelerators", "held")
 
 
 def module(path: str) -> ModuleType:

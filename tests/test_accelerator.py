@@ -19,7 +19,7 @@ BENCH = ROOT / "experiments" / "bench"
 SCRIPT = BENCH / "accelerator.py"
 sys.path.append(str(BENCH))
 
-from accelerator import columns, costs, ladder, page, plan, programs, smoke, supervise, work  # noqa: E402
+from accelerator import beside, columns, costs, page, plan, smoke, supervise, turns, work  # noqa: E402
 from accelerator import job as jobs  # noqa: E402
 from accelerator.record import Record, told  # noqa: E402
 
@@ -98,13 +98,18 @@ def test_a_tiny_run_has_every_section_and_its_file_is_whole_all_the_time(tmp_pat
     assert plan.DETERMINISTIC in resumed["flags"]
     assert str(tmp_path) not in out.read_text()
     shown = page.render([data])
-    assert all(f"#### {section.title}" in shown for section in plan.SECTIONS.values())
+    measured, missing = shown.split("Not measured: ")
+    for name, section in plan.SECTIONS.items():
+        if name in ("beside", "brax"):  # which need what is not there
+            assert f"{section.title[0].lower()}{section.title[1:]} (" in missing
+        else:
+            assert f"#### {section.title}" in measured
 
 
 def test_a_killed_run_keeps_what_it_has(tmp_path):
     out = tmp_path / "killed.json"
     run = start(out, "--sections", "device", "smoke")
-    while not (out.exists() and ended(read(out)) == ["device"]):
+    while not (out.exists() and "smoke" in read(out)["sections"]):
         assert run.poll() is None, said(out)
         time.sleep(0.02)
     os.killpg(run.pid, signal.SIGKILL)
@@ -121,7 +126,7 @@ def supervised(tmp_path, monkeypatch, seconds):
     script, out = tmp_path / "worker.py", tmp_path / "out.json"
     script.write_text(WORKER.format(bench=str(BENCH)))
     args = argparse.Namespace(
-        out=out, sections=list(plan.NAMES), agents=None, tiny=True, seconds=seconds
+        out=out, sections=list(plan.NAMES), agents=None, peers=None, tiny=True, seconds=seconds
     )
     return supervise.run(args, script), read(out)["sections"]
 
@@ -138,7 +143,9 @@ def test_after_a_crash_and_a_hang_the_other_sections_go_on(tmp_path, monkeypatch
     ]
     assert flagged == ["resume"]
     process = {name: one["rows"][0]["process"] for name, one in sections.items()}
-    assert process["device"] == process["ppo"] != process["sac"] == process["compile"]
+    assert process["device"] == process["smoke"] != process["ppo"]
+    assert process["ppo"] != process["throughput"] == process["memory"] != process["peers"]
+    assert process["checkpoint"] == process["compile"] != process["resume"]
     assert len({*process.values()}) == 6  # four, and one more after each that ended
 
 
@@ -154,44 +161,96 @@ def test_a_failed_section_keeps_its_rows_and_the_error_without_folders(tmp_path,
 
     def rows(job):
         yield {"size": 1}
-        assert read(record.path)["sections"]["memory"]["rows"] == [{"size": 1}]
+        assert read(record.path)["sections"]["compile"]["rows"] == [{"size": 1}]
         raise MemoryError("no room\nin /some/folder/file.py")
 
-    monkeypatch.setattr(costs, "memory_rows", rows)
-    work.run_section(record, "memory", jobs.Job(jobs.TINY, time.time() + 9))
-    section = read(record.path)["sections"]["memory"]
+    monkeypatch.setattr(costs, "compile_rows", rows)
+    work.run_section(record, "compile", jobs.Job(jobs.TINY, time.time() + 9))
+    section = read(record.path)["sections"]["compile"]
     assert section.pop("seconds") >= 0
     why = "MemoryError: no room in file.py"
     assert section == {"status": "failed", "rows": [{"size": 1}], "why": why}
     assert len(told(ValueError("x" * 999))) == 300
 
 
-def climbed(monkeypatch, members, seconds, most=100):
-    """A ladder whose programs take a second a member, and do not fit beyond `most` members."""
-
-    def measure(job, program, rung):
-        if rung.members > most:
-            raise MemoryError("full")
-        return {"steps_per_s": 1.0}
-
-    monkeypatch.setattr(ladder, "build_each", lambda rungs, workers: [None] * len(rungs))
-    monkeypatch.setattr(ladder, "measure", measure)
-    config = argparse.Namespace(steps_per_iteration=1)
-    rungs = [programs.Rung({"agents": n}, config, n) for n in members]
-    return list(ladder.climb(jobs.Job(jobs.FULL, time.time() + seconds), rungs))
+# A program of a section: it says that it is compiled, waits, and prints a row.
+PROGRAM = """
+import json, os, pathlib, sys
+print("compiled", flush=True)
+pathlib.Path(sys.argv[2]).touch()
+sys.stdin.readline()
+row = json.loads(sys.argv[1])
+sys.exit(row["error"]) if "error" in row else print(json.dumps(row))
+"""
 
 
-def test_a_ladder_ends_where_memory_does(monkeypatch):
-    rows = climbed(monkeypatch, (1, 50, 200, 400), seconds=1e6)
-    assert rows[:2] == [{"agents": n, "steps_per_s": 1.0} for n in (1, 50)]
-    assert rows[2:] == [{"agents": 200, "error": "MemoryError: full"}]
+def measured(tmp_path, rows, seconds=60.0):
+    """The rows of programs of one ladder, whose calls take 10, 20, ... steps; who compiled."""
+    folder = tmp_path / "compiled"
+    folder.mkdir(parents=True)
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    tasks = [
+        turns.Task(
+            {"size": i},
+            (str(script), json.dumps(row), str(folder / str(i))),
+            steps=10 * 2**i,
+            ladder="ladder",
+        )
+        for i, row in enumerate(rows)
+    ]
+    job = jobs.Job(jobs.TINY, time.time() + seconds)
+    found = turns.measured(job, tasks, turns.Known())
+    first = next(found)
+    # Before the first of them computes, all that are tried have been compiled.
+    return [first, *found], sorted(path.name for path in folder.iterdir())
 
 
-def test_a_ladder_leaves_out_what_takes_too_long(monkeypatch):
-    # Four calls of 50 s each are more than the 100 s that there are.
-    rows = climbed(monkeypatch, (1, 20, 50), seconds=100)
-    assert [row.get("steps_per_s") for row in rows] == [1.0, 1.0, None]
-    assert rows[2]["skipped"].startswith("no time: it needs 200 s, and ")
+def test_programs_compile_together_and_then_compute_in_turn(tmp_path):
+    rows, compiled = measured(tmp_path, [{"steps_per_s": 1000.0}, {"steps_per_s": 900.0}])
+    assert rows == [{"size": 0, "steps_per_s": 1000.0}, {"size": 1, "steps_per_s": 900.0}]
+    assert compiled == ["0", "1"]
+
+
+def test_a_ladder_ends_where_a_program_fails(tmp_path):
+    failed = {"error": "no room\nin /some/folder/file.py"}
+    rows, _ = measured(tmp_path, [failed, {"steps_per_s": 1.0}])
+    assert rows[0] == {"size": 0, "error": "ended with status 1: in file.py"}
+    assert rows[1] == {"size": 1, "skipped": "a smaller one failed"}
+
+
+def test_a_ladder_leaves_out_what_takes_too_long(tmp_path):
+    # Four calls of 20 steps each, at one step a second, are more than the time that there is.
+    rows, _ = measured(tmp_path, [{"steps_per_s": 1.0}, {"steps_per_s": 1.0}])
+    assert rows[1]["skipped"].startswith("no time: it needs 80 s, and ")
+    rows, compiled = measured(tmp_path / "late", [{"steps_per_s": 1.0}], seconds=-1.0)
+    assert rows == [{"size": 0, "skipped": "no time was left"}]
+    assert compiled == []
+
+
+def test_a_program_that_never_compiles_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "LATE", 0.2)
+    script = tmp_path / "hangs.py"
+    script.write_text("import time; time.sleep(60)")
+    task = turns.Task({"size": 0}, (str(script),))
+    began = time.time()
+    (row,) = turns.measured(jobs.Job(jobs.TINY, began + 0.2), [task], turns.Known())
+    assert row["skipped"] == "no time was left"
+    assert time.time() < began + 30
+
+
+def test_peers_are_measured_beside_ours_where_a_folder_has_them(tmp_path):
+    job = jobs.Job(jobs.FULL, time.time() + 9)
+    (none,) = beside.beside_tasks(job)
+    assert none.labels["skipped"].startswith("no folder with rejax")
+    (tmp_path / "rejax").mkdir()
+    tasks = beside.beside_tasks(job._replace(peers=tmp_path))
+    libraries = ["jaxrl-pg, highest", "jaxrl-pg, default", "rejax"]
+    assert [task.labels["library"] for task in tasks] == len(beside.ROWS) * libraries
+    ours, rejax = (json.loads(tasks[i].command[1]) for i in (0, 2))
+    assert ours["row"] == rejax["row"]
+    assert ours["hyper"] == rejax["hyper"] | {"matmul_precision": "highest"}
+    assert [bool(task.folders) for task in tasks[:3]] == [False, False, True]
 
 
 def test_a_difference_is_relative_and_an_agent_beyond_the_tolerance_is_told():
@@ -210,11 +269,15 @@ def test_a_difference_is_relative_and_an_agent_beyond_the_tolerance_is_told():
 
 
 def test_what_a_section_leaves_goes_to_the_later_ones():
-    wanted = ("memory", "checkpoint", "resume")  # 30, 20 and 25 shares; the last in a new process
-    assert plan.seconds_of("memory", wanted, 75 + plan.START) == pytest.approx(30)
-    assert plan.seconds_of("checkpoint", wanted, 90 + plan.START) == pytest.approx(40)
-    assert plan.seconds_of("resume", wanted, 50) == pytest.approx(50)
-    assert plan.seconds_of("memory", wanted, 1) == 0
+    wanted = (
+        "memory",
+        "checkpoint",
+        "resume",
+    )  # 25, 50 and 40 shares, each in a process of its own
+    assert plan.seconds_of(["memory"], wanted, 115 + 2 * plan.START) == pytest.approx(25)
+    assert plan.seconds_of(["checkpoint"], wanted, 180 + plan.START) == pytest.approx(100)
+    assert plan.seconds_of(["resume"], wanted, 50) == pytest.approx(50)
+    assert plan.seconds_of(["memory"], wanted, 1) == 0
 
 
 def test_the_page_folds_rows_for_which_there_was_no_time():

@@ -14,6 +14,7 @@ ENVS = [2**i for i in range(4, 15)]
 MEMBERS = [4, 16, 64, 256]
 WIDTHS = [32, 128, 256, 512, 1024]
 REPLAYS = [10**i for i in range(3, 7)]
+HELD = [2**i for i in (6, 9, 12, 14, 16, 17)]
 ON_TWO = [64, 256, 1024, 4096, 16384]
 # About as many environment steps in one execution, so that each lasts long enough to be timed.
 STEPS = {"ppo": 2**16, "sac": 2**9}
@@ -48,8 +49,10 @@ AXES = {
     "replay": [_point("replay", n, agent="sac", buffer_size=n) for n in REPLAYS],
     "rates": [{"axis": "rates", "value": 0, "devices": n} for n in (1, 2)],
     "beyond": [_point("beyond", 2**17, num_envs=2**17)],
+    # What accelerators were measured with: 128 steps a rollout.
+    "held": [_point("held", n, num_envs=n, num_steps=128) for n in HELD],
 }
 POINTS = {_name(point): point for points in AXES.values() for point in points}
 """all points by name, in the order in which they are measured"""
-COMPILED_ONLY = [name for name, point in POINTS.items() if point["axis"] == "beyond"]
+COMPILED_ONLY = [name for name, point in POINTS.items() if point["axis"] in ("beyond", "held")]
 """what is for accelerators, and is counted but not timed here"""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["H100", "H100_TF32", "V5E", "Machine", "measured", "seconds"]
+__all__ = ["H100", "H100_TF32", "H200", "V5E", "Machine", "measured", "seconds"]
 
 _BYTES = 12  # that an element of `rates.py` is read and written with
 
@@ -123,6 +123,8 @@ def _flat(
 # 3.35 TB/s. An operation that is no multiply-and-add has half the rate.
 H100 = _flat(4e-6, 20e-6, 0.0, 67e12, 33e12, 3.35e12)
 H100_TF32 = _flat(4e-6, 20e-6, 0.0, 494e12, 33e12, 3.35e12)
+# The H200 differs by its memory: 4.8 TB/s.
+H200 = _flat(4e-6, 20e-6, 0.0, 67e12, 33e12, 4.8e12)
 # Google's page of the TPU v5e: 197 TFLOPS in bfloat16 and 819 GB/s a chip. The rate of its vector
 # units is not published, and assumed.
 V5E = _flat(1e-6, 1e-6, 10e-6, 197e12, 4e12, 0.819e12)

@@ -21,6 +21,7 @@ __all__ = ["BLOCKS", "RESULTS", "is_alone", "load", "names", "predicted", "speed
 
 EXPERIMENTS = Path(__file__).parents[1]
 RESULTS = EXPERIMENTS / "results" / "scaling.json.gz"
+H200 = RESULTS.with_name("accelerator_h200_2.json")
 PAGE = EXPERIMENTS.parent / "docs" / "scaling.md"
 Results = dict[str, Any]
 BUSY, FEWEST = 0.1, 3
@@ -76,7 +77,7 @@ def missing(results: Results) -> list[str]:
     return [
         name
         for name, one in results["points"].items()
-        if not one["rounds"] and one["point"]["axis"] != "beyond"
+        if not one["rounds"] and one["point"]["axis"] not in ("beyond", "held")
     ]
 
 
@@ -295,6 +296,38 @@ def accelerators(results: Results) -> str:
     )
 
 
+def held(results: Results) -> str:
+    """Give what an H200 did beside what the model says of it."""
+    sections = json.loads(H200.read_text())["sections"]
+    done = {
+        row["envs"]: row["iteration_s"]
+        for row in sections["throughput"]["rows"]
+        if row["env"] == "CartPole-v1" and "iteration_s" in row
+    }
+    rows = []
+    for num, iterations in done.items():
+        point = results["points"][f"held-{num}"]["prepared"]
+        took = median(iterations)
+        model = scaling_model.seconds(point["kernels"], scaling_model.H200)
+        starts = sum(k[-1] for k in point["kernels"] if k[0] != "turn")
+        moved = sum(k[6] * k[-1] for k in point["kernels"])
+        rows.append(
+            [
+                _thousands(num),
+                _steps(point["steps"] / took),
+                _steps(point["steps"] / model),
+                f"{took * 1e3:.3g}",
+                f"{model * 1e3:.3g}",
+                _thousands(round(starts)),
+                f"{took / starts * 1e6:.2f}",
+                f"{moved / took / 1e12:.2g}",
+            ]
+        )
+    header = ["environments", "measured, steps/s", "model", "an iteration, ms", "model, ms"]
+    more = ["kernels counted here", "us for each of them", "TB/s, were all their bytes moved"]
+    return _markdown([*header, *more], rows)
+
+
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "facts": facts,
     "envs": envs,
@@ -307,6 +340,7 @@ BLOCKS: dict[str, Callable[[Results], str]] = {
     "errors": errors,
     "costs": costs,
     "accelerators": accelerators,
+    "held": held,
 }
 SHOWN = ("envs-64", "envs-1024", "envs-16384", "beyond-131072", "vmap-16", "vmap-256", "width-1024")
 

@@ -38,17 +38,27 @@ def render(runs: list[Row]) -> str:
 
 
 def _run(run: Row) -> str:
-    """One run, under the name of its hardware."""
-    parts = [f"### {_hardware(run)}", _about(run)]
+    """One run, under the name of its hardware; what it did not measure, in one line at its end."""
+    parts = [f"### {_hardware(run)}, {run['date']}", _about(run)]
+    missing = []
     for name, section in run["sections"].items():
-        parts.append(f"#### {SECTIONS[name].title}")
+        title = SECTIONS[name].title
         rows = [row for row in section["rows"] if name != "device" or "limit" in row]
-        if rows:
-            shown = _merged(rows) if name == "peers" else shortened(rows)
-            parts.append(table(COLUMNS[name], shown))
+        if all("skipped" in row or "published" in row for row in rows):
+            missing.append(f"{title[0].lower()}{title[1:]} ({_why(section)})")
+            continue
+        shown = _merged(rows) if name == "peers" else shortened(rows)
+        parts += [f"#### {title}", table(COLUMNS[name], shown)]
         if section["status"] != "done":
             parts.append(f"This section is {section['status']}: {section.get('why', 'no word')}.")
+    parts += [f"Not measured: {', '.join(missing)}."] if missing else []
     return "\n\n".join(parts)
+
+
+def _why(section: Row) -> str:
+    """Why a section has nothing to show."""
+    reasons = [row["skipped"] for row in section["rows"] if "skipped" in row]
+    return str(section.get("why") or (reasons[0] if reasons else section["status"]))
 
 
 def _hardware(run: Row) -> str:
@@ -66,7 +76,7 @@ def _about(run: Row) -> str:
     packages = ", ".join(f"{name} {v}" for name, v in versions.items() if v != "none")
     memory = f"{in_bytes(one['memory_bytes'])} for arrays" if "memory_bytes" in one else "unknown"
     lines = [
-        f"{run['date']}, commit `{run['commit']}`, {run.get('seconds', 'more than 0')} s of "
+        f"commit `{run['commit']}`, {run.get('seconds', 'more than 0')} s of "
         f"{run['seconds_allowed']:.0f} allowed" + (", tiny sizes" if run["tiny"] else ""),
         f"device: {one.get('kind')}, {one.get('platform_version')}, {memory}"
         + "".join(f", {name} {one[name]}" for name in _DRIVER if name in one),

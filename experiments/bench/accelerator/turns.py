@@ -1,13 +1,14 @@
-"""Sections whose every row is a program: all cores compile them, and they compute in turn.
+"""Sections whose every row is a program: a few are compiled together, and compute in turn.
 
-On an accelerator compiling takes longer than measuring. So each program has a process of its own,
-as many are compiled at a time as there are cores, and then each waits until it is the only one
-that computes. This process itself leaves the accelerator alone.
+On an accelerator compiling takes longer than measuring. So each program has a process of its own;
+a few compile at the same time, and then each waits until it is the only one that computes. This
+process itself leaves the accelerator alone.
 """
 
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,6 @@ from accelerator.record import Record, plain
 HERE = Path(__file__).resolve().parent
 LATE = 20.0  # seconds after the end of their time at which processes are ended
 CALLS = 4  # of a program: what its row needs at least
-GO = "go\n"
 
 Row = dict[str, Any]
 
@@ -61,12 +61,20 @@ class Waiting(NamedTuple):
 
     def measured(self) -> Row:
         """Let it compute, and read its row."""
-        said, _ = self.process.communicate(GO if self.process.poll() is None else None)
+        said, _ = self.process.communicate("go\n")
         if self.process.returncode == 0:
             return dict(json.loads(said.splitlines()[-1]))
+        if self.process.returncode == -signal.SIGKILL:
+            return {"skipped": f"ended, {LATE:.0f} s after its time was over"}
         self.errors.seek(0)
         last = (self.errors.read().strip().splitlines() or ["it said nothing"])[-1]
         return {"error": f"ended with status {self.process.returncode}: {plain(last)}"}
+
+    def end(self) -> None:
+        """End it, if it has not ended."""
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
 
 
 def rung_task(section: str, index: int, job: Job, labels: Row, **more: Any) -> Task:
@@ -76,7 +84,7 @@ def rung_task(section: str, index: int, job: Job, labels: Row, **more: Any) -> T
 
 
 def run(record: Record, names: Sequence[str], job: Job) -> None:
-    """Measure all programs of some sections, as many at a time as can be compiled together."""
+    """Measure all programs of some sections."""
     left: list[tuple[str, Task]] = []
     for name in names:
         record.start(name, job.end)
@@ -126,32 +134,27 @@ class Known:
 def measured(job: Job, tasks: Sequence[Task], known: Known) -> Iterator[Row]:
     """The rows of tasks that are compiled together."""
     waiting: dict[int, Waiting] = {}
+    late = Timer(max(0.0, job.left()) + LATE, lambda: [x.process.kill() for x in waiting.values()])
+    late.start()
     try:
         for i, task in enumerate(tasks):
             if task.command and not known.against(task, job.left()):
                 waiting[i] = start(task)
-        end = Timer(
-            max(0.0, job.left()) + LATE, lambda: [x.process.kill() for x in waiting.values()]
-        )
-        end.start()
         for one in waiting.values():
             one.compiled()
         for i, task in enumerate(tasks):
-            why = known.against(task, job.left() + LATE / 2) if task.command else ""
-            if i not in waiting or why:
-                yield {
-                    **task.labels,
-                    **({"skipped": why or "no time was left"} if task.command else {}),
-                }
-                continue
-            row = waiting[i].measured()
+            row: Row = {}
+            if i in waiting:  # it is compiled, and may be a little late
+                why = known.against(task, job.left() + LATE / 2)
+                row = {"skipped": why} if why else waiting[i].measured()
+            elif task.command:
+                row = {"skipped": known.against(task, job.left()) or "no time was left"}
             known.add(task, row)
             yield {**task.labels, **row}
-        end.cancel()
     finally:
+        late.cancel()
         for one in waiting.values():
-            one.process.kill()
-            one.process.wait()
+            one.end()
 
 
 def start(task: Task) -> Waiting:
