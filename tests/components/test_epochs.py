@@ -50,3 +50,26 @@ def test_every_pass_visits_every_row_once_and_leaves_alone_what_has_no_gradient(
     assert float(after["unused"]) == 3.0
     # Twelve steps of Adam at 0.1 from a slope of 0.2 towards 2: each at most about 0.1.
     assert 1.0 < float(after["slope"]) < 0.2 + 12 * 0.11
+
+
+def test_a_fit_in_pieces_is_the_fit_of_whole_minibatches(monkeypatch):
+    def traced(rows, params):
+        assert rows[0].shape == (size,)
+        total, metrics = loss(rows, params)
+        return total, {"loss": metrics["loss"], "x_min": jnp.min(rows[0])}
+
+    rows, params, opt_state = problem()
+    size = 3  # 12 rows in 4 minibatches
+    whole = epochs.fit(CONFIG, traced, rows, (params, opt_state), KEY, RATE)
+    size = 1
+    asked = []
+
+    def one_row(networks, rows, obs):
+        asked.append((rows[0].shape, obs.shape))
+        return 1
+
+    monkeypatch.setattr(epochs.collectives, "rows_at_once", one_row)
+    pieces = epochs.fit(CONFIG, traced, rows, (params, opt_state), KEY, RATE, lambda rows: rows[0])
+    assert asked == [((3,), (3,))]
+    for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(pieces), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)

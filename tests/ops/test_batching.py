@@ -96,6 +96,15 @@ def test_pieces_worked():
     assert set(seen) == {(2,)}
 
 
+def test_extremes_of_pieces_are_those_of_all_rows():
+    # pieces 3, 1 and 4, 2: the least are 1 and 2, the largest 3 and 4, the means 2 and 3
+    def extremes(rows):
+        return {"x_min": jnp.min(rows), "x_max": jnp.max(rows), "x": jnp.mean(rows)}
+
+    got = batching.mean_over_pieces(extremes, jnp.asarray([3.0, 1.0, 4.0, 2.0]), 2)
+    assert got == {"x_min": 1.0, "x_max": 4.0, "x": 2.5}
+
+
 # 12 rows: the largest divisor that does not exceed 5 is 4, and 7 gives 6
 @pytest.mark.parametrize(("max_rows", "size"), [(0, 12), (1, 1), (4, 4), (5, 4), (7, 6), (12, 12)])
 def test_the_mean_over_pieces_is_the_mean(max_rows, size):

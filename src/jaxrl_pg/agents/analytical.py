@@ -60,7 +60,7 @@ from jaxrl_pg.components.step_size import StepFields
 from jaxrl_pg.components.trust import ConstraintFields
 from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Positive
-from jaxrl_pg.ops import closed_form, collectives, losses, weighting
+from jaxrl_pg.ops import closed_form, collectives, losses, metric_names, weighting
 from jaxrl_pg.ops.distributions import CATEGORICAL, Normal
 from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 
@@ -79,7 +79,6 @@ __all__ = [
 ]
 
 _BAND = 0.2  # ratios outside [0.8, 1.2], PPO's band, are counted
-_OVER_A_PASS = {"analytical/ratio_min": jnp.min, "analytical/ratio_max": jnp.max}
 
 
 class Config(MemoryFields, StepFields, ConstraintFields, PriorFields, EpochsConfig):
@@ -204,9 +203,10 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
         ((learner.params, learner.critic, *learner.multipliers), learner.opt_state),
         experience.update_key,
         rate,
+        lambda rows: rows.batch.obs,
     )
     for name, x in fitted.items():
-        metrics[name] = _OVER_A_PASS.get(name, jnp.mean)(x)
+        metrics[name] = getattr(jnp, metric_names.reduction(name))(x)
     metrics["learning_rate"] = rate
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
     metrics |= trust.report(tuple(multipliers))

@@ -19,7 +19,13 @@ Loss = Callable[[Any, Params], tuple[jax.Array, Metrics]]
 
 
 def fit(
-    config: MinibatchFields, loss: Loss, rows: Any, start: Fit, key: jax.Array, rate: jax.Array
+    config: MinibatchFields,
+    loss: Loss,
+    rows: Any,
+    start: Fit,
+    key: jax.Array,
+    rate: jax.Array,
+    obs: Callable[[Any], Any] | None = None,
 ) -> tuple[Fit, Metrics]:
     """Pass over the rows `num_epochs` times, each time in another order.
 
@@ -30,6 +36,8 @@ def fit(
         start: parameters and the optimiser's state to start from.
         key: consumed.
         rate: Adam's learning rate.
+        obs: the observations among rows, `[n, ...]`, for a loss whose time is that of networks:
+            where it is faster a minibatch is then taken piece by piece.
 
     Returns:
         Parameters and the optimiser's state; metrics of the last pass, `[num_minibatches]` each.
@@ -39,21 +47,35 @@ def fit(
 
     def minibatch_step(carry: Fit, indices: jax.Array) -> tuple[Fit, Metrics]:
         minibatch = jax.tree.map(lambda x: x[indices], rows)
-        return gradient_step(config, loss, minibatch, carry, rate)
+        return gradient_step(config, loss, minibatch, carry, rate, obs)
 
     carry, metrics = jax.lax.scan(minibatch_step, start, indices)
     return carry, jax.tree.map(lambda x: x[-config.num_minibatches :], metrics)
 
 
 def gradient_step(
-    config: MinibatchFields, loss: Loss, minibatch: Any, start: Fit, rate: jax.Array
+    config: MinibatchFields,
+    loss: Loss,
+    minibatch: Any,
+    start: Fit,
+    rate: jax.Array,
+    obs: Callable[[Any], Any] | None = None,
 ) -> tuple[Fit, Metrics]:
     """Take one step of Adam on some of the rows; devices average their gradients.
 
     Where the loss has no gradient the moments are 0, and so is the step.
     """
     params, opt_state = start
-    grads, metrics = jax.grad(lambda params: loss(minibatch, params), has_aux=True)(params)
+
+    def gradient(rows: Any) -> tuple[Params, Metrics]:
+        return jax.grad(lambda params: loss(rows, params), has_aux=True)(params)
+
+    max_rows = 0
+    if obs is not None:
+        max_rows = collectives.rows_at_once(
+            lambda rows: loss(rows, params), minibatch, obs(minibatch)
+        )
+    grads, metrics = batching.mean_over_pieces(gradient, minibatch, max_rows)
     params, opt_state, norm = optim.apply_gradients(
         params,
         opt_state,

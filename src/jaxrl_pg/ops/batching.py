@@ -19,10 +19,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxrl_pg.ops import metric_names
+
 __all__ = ["in_pieces", "mean_over_pieces", "minibatch_indices", "permutations"]
 
 _NUM_ROUNDS = 8
 _SMALLEST_DIGIT = 8
+_JOIN = {"mean": jnp.add, "min": jnp.minimum, "max": jnp.maximum}
+_START = {"mean": 0.0, "min": jnp.inf, "max": -jnp.inf}
 
 
 def permutations(key: jax.Array, num: int, n: int) -> jax.Array:
@@ -96,7 +100,8 @@ def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, max_rows: int) -> Any:
     accumulation.
 
     Args:
-        fn: from a pytree of `[n, ...]` arrays to a pytree of means over `n`.
+        fn: from a pytree of `[n, ...]` arrays to a pytree of means over `n`; what stands in a
+            dictionary under a name that ends in `_min` or `_max` is an extreme instead.
         rows: pytree of `[N, ...]` arrays.
         max_rows: rows in a piece at most: a piece has as many as the largest divisor of N that
             does not exceed it. 0 takes all rows at once.
@@ -108,13 +113,18 @@ def mean_over_pieces(fn: Callable[[Any], Any], rows: Any, max_rows: int) -> Any:
     if pieces is None:
         return fn(rows)
     num_pieces = jax.tree.leaves(pieces)[0].shape[0]
+    shapes = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], pieces))
+    kinds = jax.tree_util.tree_map_with_path(
+        lambda path, _: metric_names.reduction(str(getattr(path[-1], "key", "")) if path else ""),
+        shapes,
+    )
 
     def add(total: Any, piece: Any) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, fn(piece)), None
+        return jax.tree.map(lambda kind, *xs: _JOIN[kind](*xs), kinds, total, fn(piece)), None
 
-    shapes = jax.eval_shape(fn, jax.tree.map(lambda x: x[0], pieces))
-    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, shapes), pieces)
-    return jax.tree.map(lambda x: x * (1 / num_pieces), total)
+    start = jax.tree.map(lambda kind, x: jnp.full(x.shape, _START[kind], x.dtype), kinds, shapes)
+    total, _ = jax.lax.scan(add, start, pieces)
+    return jax.tree.map(lambda kind, x: x * (1 / num_pieces) if kind == "mean" else x, kinds, total)
 
 
 def _pieces(rows: Any, max_rows: int) -> Any:
