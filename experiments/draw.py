@@ -67,14 +67,16 @@ def draw_agents(name: str, path: Path) -> None:
     draw_curves(panels, looks.assign({agent: agent for agent in agents}), path)
 
 
-def draw_kin(path: Path) -> None:
-    """Draw the curves of `kin`: the update, its kin and PPO, each as tuned."""
-    study = tables.recorded("kin")
-    panels, styles = {}, {}
+def draw_kin(name: str, path: Path, columns: int) -> None:
+    """Draw the curves of `kin` or `kin_replay`: the update and its kin, each as tuned."""
+    study = tables.recorded(name)
+    panels, methods = {}, {}
     for env, some in study.by_env.items():
         panels[env] = [one._replace(label=kin_tables.KIN[one.setting.study]) for one in some]
-        styles |= {kin_tables.KIN[x.setting.study]: looks.look_of(x.setting.study) for x in some}
-    draw_curves(panels, styles, path, columns=3)
+        methods |= {kin_tables.KIN[one.setting.study]: one.setting.study for one in some}
+    # Both weights of CRR are lines of one method.
+    methods = {label: method.removesuffix("_exp") for label, method in methods.items()}
+    draw_curves(panels, looks.assign(methods), path, columns)
 
 
 def draw_craftax(path: Path) -> None:
@@ -132,7 +134,8 @@ FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {
         lambda path: draw_agents("brax_locomotion", path),
     ),
     "craftax": ("craftax.png", draw_craftax),
-    "kin": ("kin/curves.png", draw_kin),
+    "kin": ("kin/curves.png", lambda path: draw_kin("kin", path, columns=3)),
+    "kin_replay": ("kin/replay.png", lambda path: draw_kin("kin_replay", path, columns=2)),
     "kin_tuning": ("analytical_vs_ppo/sensitivity.png", draw_knobs),
     "pg_ladder": ("pg_ladder.png", draw_ladder),
     "ppo_learning_rate": ("ppo_learning_rate.png", draw_learning_rates),

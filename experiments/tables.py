@@ -41,7 +41,7 @@ PAGES = (
 )
 # Studies whose figures are from a run of which no results were kept.
 NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
-NOT_TRAINED = ("kin_brax_tuning", "kin_replay_tuning", "minatar_tuning")
+NOT_TRAINED = ("kin_brax_tuning", "minatar_tuning")
 
 MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
@@ -425,14 +425,21 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("kin_ablation", "table"): kin_tables.changes,
     ("kin_ablation", "gains"): kin_tables.gains,
     ("kin_tuning", "over_grid"): kin_tables.over_grid,
+    ("kin_replay", "table"): kin_tables.scores,
+    ("kin_replay", "chances"): kin_tables.chances,
+    ("kin_replay", "settings"): kin_tables.settings,
+    ("kin_replay_tuning", "over_grid"): kin_tables.over_grid,
     ("zoo", "table"): by_study,
     ("minatar", "table"): minatar,
     ("agents_classic", "table"): classic,
 }
 # The way from the page that shows a study to the folder of results.
-LINKS = {name: "" for name, _ in BLOCKS} | dict.fromkeys(
-    ("analytical_gap", "analytical_vs_ppo", "step_size", "kin", "kin_ablation", "kin_tuning"), "../"
-)
+LINKS = {name: "" for name, _ in BLOCKS} | {
+    **dict.fromkeys(("analytical_gap", "analytical_vs_ppo", "step_size"), "../"),
+    **dict.fromkeys(
+        ("kin", "kin_ablation", "kin_tuning", "kin_replay", "kin_replay_tuning"), "../"
+    ),
+}
 
 
 # --- words --------------------------------------------------------------------------------------

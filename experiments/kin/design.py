@@ -2,8 +2,8 @@
 
     .venv/bin/python experiments/kin/design.py                            every tuning
     .venv/bin/python experiments/kin/design.py runs/kin_tuning            kin and kin_ablation
-    .venv/bin/python experiments/kin/design.py runs/kin_brax_tuning       kin_brax
-    .venv/bin/python experiments/kin/design.py runs/kin_replay_tuning     kin_replay
+    .venv/bin/python experiments/kin/design.py runs/kin_brax_tuning       kin/kin_brax
+    .venv/bin/python experiments/kin/design.py runs/kin_replay_tuning     kin/kin_replay
 
 Without a folder it writes the tunings, from the tables below and from the presets. With the folder
 of a finished tuning it gives each method, in each environment, the setting with the highest return
@@ -126,7 +126,7 @@ TUNING = """\
 # seeds each; all else is equal. Written by kin/design.py.
 """
 CHOSEN = """\
-# The analytical update, PPO or one of its kin, tuned alike?
+# The analytical update, {other} or one of its kin, tuned alike?
 #
 # Each with the setting that `{tuning}` found best for it in each environment, on seeds that
 # the tuning has not seen. Written by kin/design.py.
@@ -206,8 +206,10 @@ def write_study(name: str, chosen: dict[tuple[str, str], results.Setting]) -> No
             grids = {"learning_rate": RATES, method.knob: method.values}
             at = [f for f, x in found.items() if x in (min(grids[f]), max(grids[f]))]
             print(f"{task.env} {key}: {found}", f"at an edge: {', '.join(at)}" if at else "")
-    header = CHOSEN.format(tuning=f"{name}_tuning")
-    write(FOLDER.parent / f"{name}.toml", header, TOP, lines)
+    other = "SAC" if "sac" in methods else "PPO"
+    header = CHOSEN.format(other=other, tuning=f"{name}_tuning")
+    folder = FOLDER.parent if name == "kin" else FOLDER
+    write(folder / f"{name}.toml", header, TOP, lines)
 
 
 def write_ablation(chosen: dict[tuple[str, str], results.Setting]) -> None:

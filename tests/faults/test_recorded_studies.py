@@ -110,6 +110,26 @@ def test_the_ladders_text_counts_the_seeds_that_never_reach_the_goal(tables, tex
     assert lost[True][3:] == [0, 0, 0, 0]
 
 
+def test_the_text_of_the_kin_counts_seeds_and_edges(tables):
+    words = " ".join((FOLDER / "kin" / "README.md").read_text(encoding="utf-8").split())
+    tuning, study = tables.recorded("kin_replay_tuning"), tables.recorded("kin_replay")
+    lost = dict.fromkeys((one.setting.study for one in tuning.in_order), 0)
+    for one in tuning.by_env["Acrobot-v1"]:
+        lost[one.setting.study] += int(np.sum(one.scores < -400))
+    assert (
+        "MPO {mpo}, the update {analytical_replay}, CRR with 1[A > 0] {crr}, CRR with exp(A / C) "
+        "{crr_exp}, SAC {sac}.".format(**lost)
+    ) in words
+    stuck = {x.setting.study: int(np.sum(x.scores < -499)) for x in study.by_env["Acrobot-v1"]}
+    assert stuck == {"sac": 8, "crr": 1, "crr_exp": 1, "analytical_replay": 0, "mpo": 0}
+    assert "eight of its ten seeds end at -500" in words
+    rows = [row for row in tables.kin_tables.settings(study).splitlines()[2:] if "Catch" not in row]
+    cells = [cell for row in rows for cell in row.split(" | ")[1:]]
+    rates = [cell.partition(",")[0] for cell in cells]
+    assert [sum("edge" in x for x in some) for some in (cells, rates)] == [14, 10]
+    assert "Of the fifteen other settings fourteen have a value at an edge, ten of them" in words
+
+
 def summary_of(tables, *scores):
     mean = np.mean(scores)
     return tables.Summary(None, "", np.array(scores), Interval(mean, mean, mean), 0, 0)

@@ -33,6 +33,16 @@ def test_a_tuning_is_what_its_tables_give(design, name, monkeypatch):
     assert path.read_text() == text
 
 
+@pytest.mark.parametrize("name", ["kin", "kin_replay"])
+def test_a_study_has_what_its_recorded_tuning_chose(design, name, monkeypatch):
+    found = {}
+    monkeypatch.setattr(design.files, "write_atomic", lambda path, text: found.update({path: text}))
+    tuning = results.read(FOLDER.parent / "results" / f"{name}_tuning.csv.gz")
+    design.write_study(name, design.best(results.settings(tuning)))
+    ((path, text),) = found.items()
+    assert path.read_text() == text
+
+
 def test_all_methods_of_a_study_have_as_many_settings_and_fields_that_they_know(design):
     for tasks, methods in design.STUDIES.values():
         assert len({len(method.values) for method in methods.values()}) == 1
