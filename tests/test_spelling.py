@@ -11,6 +11,7 @@ from jaxrl_pg.cli.policies import EvaluateFlags
 from jaxrl_pg.cli.training import TrainFlags
 from jaxrl_pg.running.options import Options
 from jaxrl_pg.spelling import nearest
+from jaxrl_pg.sweeps.study import STUDY_KEYS
 
 
 def test_nearest():
@@ -26,6 +27,41 @@ def test_nearest():
         "did you mean 'maze8'? near it are maze7 and maze6; `list` lists all"
     )
     assert nearest("xyz", many, "list") == "`list` lists all"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "seed",
+            "jaxrl_pg.run(config, seed=...), `jaxrl-pg train --seed` or seeds above [fixed]",
+        ),
+        (
+            "n_seeds",
+            "did you mean 'seeds'? it belongs to a run, not to a config: give ",
+        ),
+        ("eval_freq", "did you mean 'num_evals'? it belongs to a run, not to a config: give"),
+        ("run_dir", "give jaxrl_pg.run(config, run_dir=...) or `jaxrl-pg train --run-dir`"),
+        ("loggers", "give jaxrl_pg.run(config, loggers=...)"),
+        ("num_env", "did you mean 'num_envs'? allowed: "),
+    ],
+)
+def test_a_config_says_where_to_give_what_belongs_to_a_run(given, message):
+    with pytest.raises(ValueError, match=f"^unknown field '{given}': ") as caught:
+        ppo.Config(**{given: 1})
+    assert message in str(caught.value)
+
+
+def test_all_that_belongs_to_a_run_is_known_and_can_be_given_where_it_is_said():
+    in_python = {*inspect.signature(jaxrl_pg.run).parameters} - {"config", "options", "changes"}
+    in_python |= {field.name for field in dataclasses.fields(Options)}
+    said = {spelling.ARGUMENTS.get(name, name) for name in spelling.OF_A_RUN}
+    assert said == in_python
+    flags = {field.name for cls in (TrainFlags, Options) for field in dataclasses.fields(cls)}
+    options = {option for option, _ in spelling.OF_A_RUN.values() if option}
+    assert {option[2:].replace("-", "_") for option in options} == flags - {"tuned"}
+    keys = {key for _, key in spelling.OF_A_RUN.values() if key}
+    assert keys <= {*STUDY_KEYS, "num_evals", "num_eval_episodes"}
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ from jaxrl_pg.fields import (
     shown,
 )
 from jaxrl_pg.precision import Dtype, MatmulPrecision
-from jaxrl_pg.spelling import nearest
+from jaxrl_pg.spelling import nearest, nearest_field
 
 __all__ = [
     "FROM_PYTHON",
@@ -93,7 +93,7 @@ class PytreeDataclass:
             names = [field.name for field in dataclasses.fields(self)]
             for name in values:
                 if name not in names:
-                    raise ValueError(f"unknown field {name!r}: {nearest(name, names)}")
+                    raise ValueError(f"unknown field {name!r}: {nearest_field(name, names)}")
             init(self, **values)
 
         data.__init__ = checked_init

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["ELSEWHERE", "closest", "near", "nearest"]
+__all__ = ["ARGUMENTS", "ELSEWHERE", "OF_A_RUN", "closest", "near", "nearest", "nearest_field"]
 
 _FEW = 8  # names that a message lists, though a command lists them too
 
@@ -85,6 +85,27 @@ ELSEWHERE: dict[str, str] = {
     "stochastic": "deterministic",
 }
 
+# What belongs to a run and not to an agent's config: by the argument of `jaxrl_pg.run`, the option
+# of the command line and the key of an experiment file, where there are such.
+OF_A_RUN: dict[str, tuple[str, str]] = {
+    "seed": ("--seed", "seeds"),
+    "num_seeds": ("--seeds", "seeds"),
+    "seeds": ("--seeds", "seeds"),
+    "run_dir": ("--run-dir", ""),
+    "initial_policy": ("--init-from", "init_from"),
+    "init_from": ("--init-from", "init_from"),
+    "num_evals": ("--num-evals", "num_evals"),
+    "num_eval_episodes": ("--num-eval-episodes", "num_eval_episodes"),
+    "checkpoint_seconds": ("--checkpoint-seconds", ""),
+    "keep_last": ("--keep-last", ""),
+    "save_replay": ("--save-replay", ""),
+    "tensorboard": ("--tensorboard", ""),
+    "quiet": ("--quiet", ""),
+    "on_rows": ("", ""),
+    "loggers": ("", ""),
+}
+ARGUMENTS = {"seeds": "num_seeds", "init_from": "initial_policy"}  # of `run`, named otherwise
+
 
 def closest(given: Any, allowed: Iterable[str]) -> str | None:
     """Return the allowed name that was most likely meant, None where nothing is like it.
@@ -123,6 +144,24 @@ def nearest(given: Any, allowed: Iterable[str], lists: str = "") -> str:
         return f"{hint}allowed: {', '.join(allowed)}"
     also = f"near it are {' and '.join(others)}; " if others else ""
     return f"{hint}{also}`{lists}` lists all"
+
+
+def nearest_field(given: str, fields: Iterable[str]) -> str:
+    """Return the end of a message about an unknown field of a config.
+
+    It is `nearest`'s, or says where to give what belongs to a run.
+    """
+    fields = list(fields)
+    found = closest(given, [*fields, *(name for name in OF_A_RUN if name not in fields)])
+    if found is None or found in fields:
+        return nearest(given, fields)
+    option, key = OF_A_RUN[found]
+    places = [f"jaxrl_pg.run(config, {ARGUMENTS.get(found, found)}=...)"]
+    places += [f"`jaxrl-pg train {option}`"] if option else []
+    places += [f"{key} above [fixed] in an experiment file"] if key else []
+    listed = f"{', '.join(places[:-1])} or {places[-1]}" if len(places) > 1 else places[0]
+    hint = "" if found == given else f"did you mean {found!r}? "
+    return f"{hint}it belongs to a run, not to a config: give {listed}"
 
 
 def _bare(name: Any) -> str:

@@ -150,6 +150,7 @@ def refusal(capsys, *command):
         ("train ppo --learning-rate 0", "learning_rate=0.0: give a number > 0"),
         ("train ppo --learning-rate nan", "learning_rate=nan: give a number > 0"),
         ("train ppo --num_envs=abc --gamma 0.5", "jaxrl-pg: num_envs='abc': give a whole number"),
+        ("train ppo --config.seed 1", "unknown option --config.seed: did you mean --seed?"),
         ("train ppo --no-aneal-lr", "unknown option --no-aneal-lr: did you mean --no-anneal-lr?"),
         ("train ppo --zzz", "unknown option --zzz: `jaxrl-pg train ppo --help` lists all"),
         ("train ppo --hidden-sizes 8 x", "hidden_sizes='8 x': give whole numbers"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from sweep_folders import finished
 
 from jaxrl_pg.cli import start_up
 
@@ -47,6 +48,17 @@ def test_a_signal_during_the_imports_ends_the_process_whatever_catches_it(
     )
     assert (result.returncode, result.stderr, result.stdout) == (code, word, "")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_signal_while_a_report_is_drawn_ends_the_process_with_one_word(tmp_path):
+    finished(tmp_path / "sweep")
+    code = AT_AN_IMPORT.format(at="matplotlib.figure", number=int(signal.SIGINT))
+    command = ["report", str(tmp_path / "sweep"), "--out", str(tmp_path / "out")]
+    result = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=60
+    )
+    assert (result.returncode, result.stderr, result.stdout) == (130, "interrupted\n", "")
+    assert not (tmp_path / "out" / "report.html").exists()
 
 
 def test_the_signals_are_taken_before_anything_heavy_is_imported():

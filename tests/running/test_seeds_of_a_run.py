@@ -91,6 +91,24 @@ def test_a_stopped_run_goes_on_bit_for_bit(run, tmp_path):
     assert (config["seed"], config["num_seeds"]) == (SEEDS[0], len(SEEDS))
 
 
+def test_devices_share_out_the_seeds_and_each_is_what_it_is_on_one(run, tmp_path):
+    split = CONFIG.replace(num_devices=2)
+    result = jaxrl_pg.run(split, tmp_path / "run", SEEDS[0], num_seeds=4, **OPTIONS)
+    assert len(result.state.key.devices()) == 2
+    for number, seed in enumerate(SEEDS):
+        member, alone = members.member(result.state, number), members.member(run.state, number)
+        for name, x in leaves_of(alone.learner.params).items():
+            np.testing.assert_allclose(leaves_of(member.learner.params)[name], x, atol=1e-5)
+        policy = jaxrl_pg.load(result.run_dir, seed=seed)
+        assert_bit_equal(policy.state.learner, member.learner)
+    assert_bit_equal(result.policy.state.learner, members.member(result.state, 0).learner)
+    before = rows_of(result.run_dir)
+    for step in (6, 8):
+        shutil.rmtree(result.run_dir / "checkpoints" / str(step))
+    assert_bit_equal(jaxrl_pg.resume(result.run_dir).state, result.state)
+    assert rows_of(result.run_dir) == before
+
+
 def test_the_policy_of_each_seed_is_loaded(run):
     for number, seed in enumerate(SEEDS):
         policy = jaxrl_pg.load(run.run_dir, seed=seed)
@@ -129,7 +147,7 @@ def test_the_seed_that_diverges_is_named(tmp_path):
         ({}, {"num_seeds": 0}, "num_seeds=0: give a whole number from 1 to 10,000"),
         ({}, {"num_seeds": 2.0}, "num_seeds=2.0: give a whole number"),
         ({}, {"num_seeds": 2, "seed": 2**63 - 1}, "the last seed=9223372036854775808: give a who"),
-        ({"num_devices": 2}, {"num_seeds": 2}, "num_devices=2 with num_seeds=2: give num_devices="),
+        ({"num_devices": 2}, {"num_seeds": 3}, "num_seeds=3 does not split over num_devices=2, "),
     ],
 )
 def test_what_cannot_be_trained_side_by_side_is_refused(tmp_path, changes, given, message):

@@ -193,5 +193,8 @@ def _refuse_unknown(prog: str, unknown: list[str], kinds: dict[str, Kind]) -> No
     switches = [
         f"--no-{name.replace('_', '-')}" for name, kind in kinds.items() if kind.base is bool
     ]
-    hint = words.did_you_mean(given.partition("=")[0], [*flags, *switches])
+    name = given.partition("=")[0]
+    hint = words.did_you_mean(name, [*flags, *switches])
+    if not hint and "." in name:  # --config.seed, as where options are grouped
+        hint = words.did_you_mean(f"--{name.rpartition('.')[2]}", [*flags, *switches])
     raise ValueError(f"unknown option {given}: {hint}`{prog} --help` lists all")

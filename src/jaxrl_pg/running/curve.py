@@ -1,5 +1,6 @@
 """The learning curve of a run, as a PNG."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxrl_pg import files
 from jaxrl_pg.figures import canvas, looks
 from jaxrl_pg.running.rows import Row, known_return
 
-__all__ = ["curve_png", "save_curve"]
+__all__ = ["curve_png", "save_curve", "standard_error"]
 
 _SIZE = 7.0, 4.2  # inches
 
@@ -27,9 +28,9 @@ def curve_png(rows: Sequence[Row], title: str, agent: str = "") -> bytes:
     """Draw train and eval returns against timesteps, and return the PNG.
 
     Args:
-        rows: the metric rows; `eval/return_std`, where present, becomes a band of one standard
-            deviation over the episodes of an evaluation. Without any finished episode the picture
-            says so.
+        rows: the metric rows. Where an evaluation's spread is known, a band shows the standard
+            error of its mean, see `standard_error`. Without any finished episode the picture says
+            so.
         title: the text above the curve, drawn as it is (no mathematics).
         agent: the agent's name, whose colour the curve has.
     """
@@ -60,17 +61,34 @@ def _draw_train(axes: Any, rows: Sequence[Row]) -> None:
         axes.plot(*zip(*points, strict=True), color="#8a939e", lw=1.1, marker=marker, label="train")
 
 
+def standard_error(row: Row) -> float:
+    r"""Return the standard error of an evaluation's mean return, NaN where it is not known.
+
+    It is $s / \sqrt{n - 1}$ with the standard deviation $s$ (divided by $n$) of the $n$ returns: of
+    the seeds in a run of several, else of the episodes. The mean plus or minus it is never outside
+    those returns, because $\max_i x_i - \bar x \ge s / \sqrt{n - 1}$ for any $n \ge 2$ numbers,
+    and likewise below; the mean plus or minus $s$ may be more than any episode can give.
+    """
+    num, std = row.get("eval/num_episodes") or 0, row.get("eval/return_std")
+    several = [x for name, x in row.items() if name.startswith("eval/return_mean/seed_")]
+    if several:
+        found = [x for x in several if x is not None and math.isfinite(x)]
+        num, std = len(found), float(np.std(found)) if found else None
+    return std / math.sqrt(num - 1) if num > 1 and std is not None else math.nan
+
+
 def _draw_eval(axes: Any, rows: Sequence[Row], look: looks.Look) -> None:
-    """Draw the evaluation curve bold, with a band of one standard deviation if there is one."""
+    """Draw the evaluation curve bold, with a band of its standard error if that is known."""
     known = [row for row in rows if known_return(row, "eval") is not None]
     if not known:
         return
     steps = [row["timesteps"] for row in known]
     means = np.array([known_return(row, "eval") for row in known], dtype=float)
-    stds = np.array([row.get("eval/return_std") for row in known], dtype=float)  # None is NaN
-    banded = bool(np.isfinite(stds[1:]).any())
-    label = "eval, mean \N{PLUS-MINUS SIGN} std of episodes" if banded else "eval"
+    errors = np.array([standard_error(row) for row in known])
+    banded = bool(np.isfinite(errors[1:]).any())
+    label = "eval, mean \N{PLUS-MINUS SIGN} standard error" if banded else "eval"
     every = max(1, len(known) // 25)
     axes.plot(steps, means, **look.line(), lw=2, markevery=every, label=label, zorder=3)
     if banded:
-        axes.fill_between(steps, means - stds, means + stds, color=look.colour, alpha=0.2, lw=0)
+        low, high = means - errors, means + errors
+        axes.fill_between(steps, low, high, color=look.colour, alpha=0.2, lw=0)

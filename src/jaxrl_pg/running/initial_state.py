@@ -68,7 +68,7 @@ def restored(
             none of a run that was to start from an old policy.
     """
     if num_seeds > 1:
-        shapes = members.state_shapes(config, num_seeds)
+        shapes = members.placed_shapes(config, num_seeds)
     else:
         shapes = devices.state_shapes(config, config.num_devices)
     found = hosts.from_first(lambda: _find(config, folder, shapes))

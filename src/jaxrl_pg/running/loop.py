@@ -58,9 +58,10 @@ def run(
         run_dir: a folder that is absent or empty; None names one under `runs/`.
         seed: of the random key that the run starts from.
         options: how to watch and save the run.
-        num_seeds: train so many seeds side by side, from `seed` on, each as it would be alone. Rows
-            have the mean over them and the spread (`.../std`), and evaluations also each one's
-            return (`eval/return_mean/seed_3`); `load(run_dir, seed=3)` gives the policy of one.
+        num_seeds: train so many seeds side by side, from `seed` on, each as it would be alone on
+            one device; `num_devices` share out the seeds. Rows have the mean over them and the
+            spread (`.../std`), and evaluations also each one's return (`eval/return_mean/seed_3`);
+            `load(run_dir, seed=3)` gives the policy of one.
         initial_policy: an old policy to start from: the folder of a run (its newest good checkpoint
             is read) or of a saved policy, or what `jaxrl_pg.init` takes. config.json says which. A
             checkpoint is saved at once, so that resuming does not need it again.
@@ -261,10 +262,11 @@ def _require_num_seeds(config: BaseConfig, seed: int, num_seeds: int) -> int:
         return 1
     seeding.require_seed(seed + num_seeds - 1, "the last seed")
     hosts.require_alone("a run of several seeds")
-    if config.num_devices > 1:
+    if num_seeds % config.num_devices:
+        more = num_seeds + -num_seeds % config.num_devices
         raise ValueError(
-            f"num_devices={config.num_devices} with num_seeds={num_seeds}: give num_devices=1, or "
-            "an experiment file to `jaxrl-pg sweep`, which shares seeds out over devices"
+            f"num_seeds={num_seeds} does not split over num_devices={config.num_devices}, each of "
+            f"which trains whole seeds: give a multiple, such as num_seeds={more}"
         )
     if envs.on_host(config.env):
         raise ValueError(

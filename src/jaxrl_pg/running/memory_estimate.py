@@ -76,9 +76,10 @@ def require(
     lower = " or ".join(f"{name}={x}" for name, x in _counts(config, _SIZES).items())
     if num_seeds > 1:
         lower = f"num_seeds={num_seeds} or {lower}"
-    once = _iteration(config, num_iterations)
+    shared_out = 1 if num_seeds == 1 else config.num_devices  # seeds, then, not environments
+    once = _iteration(config.replace(num_devices=config.num_devices // shared_out), num_iterations)
     what = "one iteration" if num_seeds == 1 else f"one iteration of {num_seeds} seeds"
-    _require(_side_by_side(once, num_seeds).least, config, what, lower)
+    _require(_side_by_side(once, num_seeds // shared_out).least, config, what, lower)
     if num_eval_episodes > _FEW_EPISODES:
         require_evaluation(config, num_eval_episodes)
 

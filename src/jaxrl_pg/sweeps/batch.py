@@ -120,12 +120,17 @@ def layout_of(options: SweepOptions, config: BaseConfig) -> str:
 
 
 def num_bytes(config: BaseConfig, num_members: int, layout: str) -> int:
-    """Estimate the memory of a batch on each device: all states, and one iteration at work."""
+    """Estimate the memory of a batch on each device: all states, and one iteration at work.
+
+    Members that are trained one after the other leave their new states beside the old ones, which
+    the compiled loop still reads; at once they are changed in their place.
+    """
     state = jax.eval_shape(lambda key: population.init_one(config, key), jax.random.key(0))
     state_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     per_device = -(-num_members // jax.device_count())
     at_once = per_device if layout == "vmap" else 1
-    return per_device * state_bytes + at_once * memory_estimate.estimate(config)
+    kept = per_device if at_once == per_device else 2 * per_device
+    return kept * state_bytes + at_once * memory_estimate.estimate(config)
 
 
 def max_members(config: BaseConfig, layout: str) -> int:
@@ -139,8 +144,9 @@ def max_members(config: BaseConfig, layout: str) -> int:
     have = int(memory_estimate.available() * _MEMORY_SHARE)
     if jax.default_backend() == "cpu":
         have //= jax.device_count()
-    one, two = (num_bytes(config, n * jax.device_count(), layout) for n in (1, 2))
-    return max(1, 1 + (have - one) // max(1, two - one)) * jax.device_count()
+    # From two members on a device each further one takes as much; a single one has no loop.
+    two, three = (num_bytes(config, n * jax.device_count(), layout) for n in (2, 3))
+    return max(1, 2 + (have - two) // max(1, three - two)) * jax.device_count()
 
 
 class BatchRun:

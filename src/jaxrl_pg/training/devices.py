@@ -97,21 +97,34 @@ def on_every_process(num_devices: int) -> NamedSharding | None:
     return NamedSharding(collectives.mesh(num_devices), P())
 
 
-def over_members(fn: Callable[..., Any], in_axes: tuple[int | None, ...]) -> Callable[..., Any]:
-    """Share out the members of a vmapped function over all devices, without communication.
+def over_members(
+    fn: Callable[..., Any],
+    in_axes: tuple[Any, ...],
+    num_devices: int | None = None,
+    out_axes: Any = 0,
+) -> Callable[..., Any]:
+    """Share out the members of a vmapped function over devices, without communication.
 
     `jax.jit(over_members(jax.vmap(train, (None, 0)), (None, 0)))(config, keys)` trains the members
     of `keys` on every device at once; their number must be a multiple of the devices'.
 
     Args:
         fn: takes and returns arrays with the members on the first axis.
-        in_axes: 0 for the arguments that have that axis, None for the others.
+        in_axes: 0 for the arguments that have that axis, None for the others; or trees of these.
+        num_devices: the first so many of JAX's; all unless given.
+        out_axes: the same for the results.
     """
-    specs = tuple(P() if axis is None else P(_MEMBERS) for axis in in_axes)
-    return collectives.split(fn, jax.device_count(), specs, P(_MEMBERS), axis=_MEMBERS)
+
+    def specs(axes: Any) -> Any:
+        return jax.tree.map(
+            lambda axis: P() if axis is None else P(_MEMBERS), axes, is_leaf=lambda x: x is None
+        )
+
+    num = jax.device_count() if num_devices is None else num_devices
+    return collectives.split(fn, num, specs(in_axes), specs(out_axes), axis=_MEMBERS)
 
 
-def members_sharding() -> NamedSharding | None:
+def members_sharding(num_devices: int | None = None) -> NamedSharding | None:
     """Return where `over_members` leaves its members; None on one device."""
-    num = jax.device_count()
+    num = jax.device_count() if num_devices is None else num_devices
     return NamedSharding(collectives.mesh(num, _MEMBERS), P(_MEMBERS)) if num > 1 else None
