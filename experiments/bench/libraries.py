@@ -37,8 +37,8 @@ class Library(NamedTuple):
 PPO_ROWS = tuple(name for name, row in ROWS.items() if row["agent"] == "ppo")
 LIBRARIES = {
     "rejax": Library("rejax", tuple(ROWS)),
-    "purejaxrl": Library("PureJaxRL", PPO_ROWS[:5]),
-    "ajax": Library("Ajax", PPO_ROWS[:5], python="3.12", with_ours=True),
+    "purejaxrl": Library("PureJaxRL", PPO_ROWS[:6]),
+    "ajax": Library("Ajax", PPO_ROWS[:6], python="3.12", with_ours=True),
     "sbx": Library("SBX", ("pendulum-10k", "pendulum-100k", "pendulum-1m")),
     MACHINE: Library("this machine", ()),
 }

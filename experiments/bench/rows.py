@@ -44,6 +44,7 @@ def _sac(env: str, buffer_size: int, timesteps: int) -> Row:
 
 
 ROWS = {
+    "cartpole-4": _ppo("CartPole-v1", 4, 2**16),
     "cartpole-64": _ppo("CartPole-v1", 64, 2**17),
     "cartpole-1024": _ppo("CartPole-v1", 1024, 2**18),
     "breakout-64": _ppo("Breakout-MinAtar", 64, 2**16),
