@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 from recorded import Study, experiment_file, markdown
 
@@ -11,6 +12,17 @@ from jaxrl_pg.report.tables import fixed
 from jaxrl_pg.sweeps import experiment
 
 
+@functools.cache
+def points(name: str) -> Sequence[experiment.Point]:
+    """Return the runs of an experiment."""
+    return experiment.load(experiment_file(name)).points
+
+
+def agents(name: str) -> list[str]:
+    """Return the agents of an experiment, in the order of the package."""
+    return [agent for agent in AGENT_NAMES if any(point.agent == agent for point in points(name))]
+
+
 def scores(study: Study) -> str:
     """Give each agent on each task; a cell is empty where the agent was not trained on it."""
     found = {
@@ -18,16 +30,17 @@ def scores(study: Study) -> str:
         for env, some in study.by_env.items()
         for one in some
     }
-    agents = [name for name in AGENT_NAMES if any(agent == name for agent, _ in found)]
     rows = [
-        [f"`{agent}`", *(found.get((agent, env), "") for env in study.by_env)] for agent in agents
+        [f"`{agent}`", *(found.get((agent, env), "") for env in study.by_env)]
+        for agent in agents(study.name)
     ]
     return markdown(["agent", *study.by_env], rows)
 
 
 def of_agent(study: Study, agent: str) -> str:
     """Give every task of one agent with its settings, for the agent's own page."""
-    rows, configs = [], _configs(study.name, agent)
+    rows = []
+    configs = {x.config.env: x.config for x in points(study.name) if x.agent == agent}
     for env in filter(configs.__contains__, study.by_env):
         one = study.find(env, agent=agent)
         steps, worst = one.setting.timesteps[-1], fixed(one.scores.min(), study.digits(env))
@@ -41,13 +54,6 @@ def of_agent(study: Study, agent: str) -> str:
     )
     header = ["environment", "steps", "IQM [95% interval]", "worst seed"]
     return f"{begin}\n\n{markdown([*header, 'settings, beside the defaults'], rows)}"
-
-
-@functools.cache
-def _configs(name: str, agent: str) -> dict[str, BaseConfig]:
-    """Return an agent's config for each of its tasks, of which the study has one each."""
-    points = experiment.load(experiment_file(name)).points
-    return {point.config.env: point.config for point in points if point.agent == agent}
 
 
 def differences(config: BaseConfig) -> str:

@@ -410,8 +410,7 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("agents_classic", "table"): classic_tables.scores,
     **{
         ("agents_classic", name): functools.partial(classic_tables.of_agent, agent=name)
-        for name in AGENT_NAMES
-        if name != "multi_agent"  # which fits none of its tasks
+        for name in classic_tables.agents("agents_classic")
     },
 }
 # The way from the page that shows a study to the folder of results.
