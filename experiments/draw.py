@@ -31,11 +31,15 @@ RUNGS = {
 
 
 def draw_curves(
-    panels: dict[str, Sequence[Summary]], styles: axes.Styles, path: Path, columns: int = 2
+    panels: dict[str, Sequence[Summary]],
+    styles: axes.Styles,
+    path: Path,
+    columns: int = 2,
+    size: tuple[float, float] = canvas.PANEL,
 ) -> None:
     """Draw learning curves, a set of axes for each title, with one legend."""
     columns = min(columns, len(panels))
-    size = (6.4, 3.8) if len(panels) == 1 else canvas.PANEL
+    size = (6.4, 3.8) if len(panels) == 1 else size
     figure, places = pictures.new_figure(columns, -(-len(panels) // columns), *size)
     for place, (title, drawn) in zip(places, panels.items(), strict=False):
         axes.draw_curves(drawn, title, styles, place)
@@ -67,10 +71,31 @@ def draw_agents(name: str, path: Path) -> None:
     draw_curves(panels, looks.assign({agent: agent for agent in agents}), path)
 
 
+<<<<<<< HEAD
 def draw_kin(name: str, path: Path, columns: int) -> None:
     """Draw the curves of `kin` or `kin_replay`: the update and its kin, each as tuned."""
     study = tables.recorded(name)
     panels, methods = {}, {}
+=======
+def draw_classic(path: Path) -> None:
+    """Draw the curves of `agents_classic`: beside each task's long runs those of fewer steps."""
+    study, panels = tables.recorded("agents_classic"), {}
+    for env, some in study.by_env.items():
+        longest = max(one.setting.timesteps[-1] for one in some)
+        drawn = [one._replace(label=one.setting.agent) for one in some]
+        for is_long in (True, False):
+            part = [x for x in drawn if (2 * x.setting.timesteps[-1] > longest) == is_long]
+            panels[env if is_long else f"{env}, fewer steps"] = part
+    agents = sorted({one.label for some in panels.values() for one in some})
+    looked = looks.assign({agent: agent for agent in agents})
+    draw_curves(panels, looked, path, size=(canvas.PANEL[0], 2.5))
+
+
+def draw_kin(path: Path) -> None:
+    """Draw the curves of `kin`: the update, its kin and PPO, each as tuned."""
+    study = tables.recorded("kin")
+    panels, styles = {}, {}
+>>>>>>> wt-classic
     for env, some in study.by_env.items():
         panels[env] = [one._replace(label=kin_tables.KIN[one.setting.study]) for one in some]
         methods |= {kin_tables.KIN[one.setting.study]: one.setting.study for one in some}
@@ -125,6 +150,7 @@ def draw_knobs(path: Path) -> None:
 
 
 FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "agents_classic": ("agents_classic.png", draw_classic),
     "analytical_vs_ppo": (
         "analytical_vs_ppo/curves.png",
         lambda path: draw_agents("analytical_vs_ppo", path),

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 
+import classic_tables
 import kin_tables
 import numpy as np
 import others
@@ -40,8 +41,13 @@ PAGES = (
     *others.PAGES,
 )
 # Studies whose figures are from a run of which no results were kept.
+<<<<<<< HEAD
 NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
 NOT_TRAINED = ("kin_brax_tuning", "minatar_tuning")
+=======
+NOT_KEPT = ("analytical_vs_ppo_tuning", "minatar")
+NOT_TRAINED = ("kin_brax_tuning", "kin_replay_tuning", "minatar_tuning")
+>>>>>>> wt-classic
 
 MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
@@ -320,27 +326,6 @@ def worst_seeds(study: Study) -> str:
     return markdown(["CartPole, the worst of ten seeds", "without ratios", "V-trace"], rows)
 
 
-def classic(study: Study) -> str:
-    """Give each agent on each task."""
-    agents = dict.fromkeys(one.setting.agent for some in study.by_env.values() for one in some)
-    order = ["ppo", "actor_critic", "reinforce", "natural_gradient", "analytical", "reps", "sac"]
-    order += ["analytical_replay", "soft_q_learning", "off_policy_actor_critic"]
-    agents = sorted(agents, key=order.index)
-    rows = [
-        [
-            f"`{agent}`",
-            *(
-                study.score(env, agent=agent)
-                if any(one.setting.agent == agent for one in some)
-                else ""
-                for env, some in study.by_env.items()
-            ),
-        ]
-        for agent in agents
-    ]
-    return markdown(["agent", *study.by_env], rows)
-
-
 def of_agent(study: Study, agent: str) -> str:
     """Give every setting of one agent, for the agent's own page under docs/agents."""
     ours = [one for one in study.in_order if one.setting.agent == agent]
@@ -431,7 +416,11 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("kin_replay_tuning", "over_grid"): kin_tables.over_grid,
     ("zoo", "table"): by_study,
     ("minatar", "table"): minatar,
-    ("agents_classic", "table"): classic,
+    ("agents_classic", "table"): classic_tables.scores,
+    **{
+        ("agents_classic", name): functools.partial(classic_tables.of_agent, agent=name)
+        for name in classic_tables.agents("agents_classic")
+    },
 }
 # The way from the page that shows a study to the folder of results.
 LINKS = {name: "" for name, _ in BLOCKS} | {

@@ -21,7 +21,7 @@ ANCHORED = sorted(page for name in ("docs", "experiments") for page in ROOT.glob
 REPAIR = "run `python tools/agent_pages.py`"
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-MADE = re.compile(r"<!-- (?:fields|gates|classic|recorded).*?<!-- end -->", re.DOTALL)
+MADE = re.compile(r"<!-- (?:fields|gates|recorded).*?<!-- end -->", re.DOTALL)
 ESTIMATE = re.compile(r"-?\d[\d,.]* \[-?\d[\d,.]*, -?\d[\d,.]*\]")
 SPAN = re.compile(r"`([^`\n]+)`")
 HEADINGS = ["What it computes", "Run it", "Implementation details", "Fields that matter"]

@@ -7,12 +7,11 @@ here, for the agent that the page is named after:
 
     <!-- fields: clip_eps target_kl -->   fields of its config: default, range, meaning
     <!-- gates -->                        its learning gates, and what they measured
-    <!-- classic -->                      its row in the study of every agent on classic control
     <!-- recorded: pg_ladder ppo -->      a table of experiments/tables.py
 
-The first is read off the config class, the second off tests/learn and the recorded `gates.csv`, the
-third off experiments/README.md. Links into source get their lines from `anchor_links`. A test asks
-for pages that this leaves as they are.
+The first is read off the config class, the second off tests/learn and the recorded `gates.csv`.
+Links into source get their lines from `anchor_links`. A test asks for pages that this leaves as
+they are.
 """
 
 import ast
@@ -25,7 +24,6 @@ import itertools
 import re
 import sys
 import textwrap
-import tomllib
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / part) for part in ("tools", "experiments", "tests/learn")]
 
 import anchor_links  # noqa: E402
+import classic_tables  # noqa: E402
 import tables  # noqa: E402
 
 from jaxrl_pg import agents, fields  # noqa: E402
@@ -42,9 +41,7 @@ from jaxrl_pg.config import BaseConfig, agent_of  # noqa: E402
 
 PAGES = ROOT / "docs" / "agents"
 INDEX = "index"
-BLOCK = re.compile(
-    r"(<!-- (fields|gates|classic)(?:: ([\w ]+))? -->\n).*?(<!-- end -->)", re.DOTALL
-)
+BLOCK = re.compile(r"(<!-- (fields|gates)(?:: ([\w ]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 GATES = ("test_learning", "test_sac_learning", "test_q_learning")
 SEEDS = "10 seeds"
 
@@ -67,7 +64,7 @@ def made(kind: str, agent: str, words: Sequence[str]) -> str:
     """Return a block, as Markdown."""
     if kind == "fields":
         return field_table(agents.by_name(agent).Config, words)
-    return gate_table(agent) if kind == "gates" else classic_row(agent)
+    return gate_table(agent)
 
 
 def field_table(config_class: type[BaseConfig], names: Sequence[str]) -> str:
@@ -126,7 +123,7 @@ def gate_table(agent: str) -> str:
         of, cells = agent_of(config).name, [f"`{agent_of(config).name}`", config.env]
         cells += [f"{config.total_timesteps:,}"]
         cells += [f"{found['iqm']} [{found['low']}, {found['high']}]", found["worst"]]
-        cells += [f"{gate.level:g}", differences(config)]
+        cells += [f"{gate.level:g}", classic_tables.differences(config)]
         if agent in (INDEX, of):
             rows.append(cells if agent == INDEX else cells[1:])
     if not rows:
@@ -137,36 +134,6 @@ def gate_table(agent: str) -> str:
     if agent == INDEX:
         return tables.markdown(header, sorted(rows, key=lambda row: order.index(row[0])))
     return tables.markdown(header[1:], rows)
-
-
-def differences(config: BaseConfig) -> str:
-    """Say what a config changes in its agent's defaults, beside the task and its length."""
-    default = type(config)()
-    names = [field.name for field in dataclasses.fields(config)]
-    changed = [
-        f"`{name}={getattr(config, name)}`"
-        for name in names
-        if name not in ("env", "total_timesteps")
-        and getattr(config, name) != getattr(default, name)
-    ]
-    return ", ".join(changed) or "none"
-
-
-def classic_row(agent: str) -> str:
-    """Give an agent's row in the table of every agent on classic control."""
-    page = (tables.FOLDER / "README.md").read_text(encoding="utf-8")
-    section = page.partition("### Every agent on classic control")[2].partition("\n### ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    header = next((i for i, line in enumerate(lines) if line.startswith("| agent |")), None)
-    rows = [line for line in lines if line.startswith(f"| `{agent}` |")]
-    if header is None or len(rows) != 1:
-        raise ValueError(f"experiments/README.md has {len(rows)} rows of {agent} in that study")
-    file = tomllib.loads((tables.FOLDER / "agents_classic.toml").read_text(encoding="utf-8"))
-    begin = (
-        f"`jaxrl-pg sweep agents_classic`, {file['seeds']} seeds. Interquartile mean [95% "
-        "interval] of the last evaluation:"
-    )
-    return "\n".join([begin, "", *lines[header : header + 2], *rows])
 
 
 if __name__ == "__main__":

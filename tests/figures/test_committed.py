@@ -11,7 +11,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
 # Drawn before the style, from runs of which no rows were kept.
-OLDER = {"agents_classic", "minatar"}
+OLDER = {"minatar"}
 
 
 def kept():
