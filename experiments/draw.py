@@ -71,12 +71,6 @@ def draw_agents(name: str, path: Path) -> None:
     draw_curves(panels, looks.assign({agent: agent for agent in agents}), path)
 
 
-<<<<<<< HEAD
-def draw_kin(name: str, path: Path, columns: int) -> None:
-    """Draw the curves of `kin` or `kin_replay`: the update and its kin, each as tuned."""
-    study = tables.recorded(name)
-    panels, methods = {}, {}
-=======
 def draw_classic(path: Path) -> None:
     """Draw the curves of `agents_classic`: beside each task's long runs those of fewer steps."""
     study, panels = tables.recorded("agents_classic"), {}
@@ -91,11 +85,10 @@ def draw_classic(path: Path) -> None:
     draw_curves(panels, looked, path, size=(canvas.PANEL[0], 2.5))
 
 
-def draw_kin(path: Path) -> None:
-    """Draw the curves of `kin`: the update, its kin and PPO, each as tuned."""
-    study = tables.recorded("kin")
-    panels, styles = {}, {}
->>>>>>> wt-classic
+def draw_kin(name: str, path: Path, columns: int) -> None:
+    """Draw the curves of `kin` or `kin_replay`: the update and its kin, each as tuned."""
+    study = tables.recorded(name)
+    panels, methods = {}, {}
     for env, some in study.by_env.items():
         panels[env] = [one._replace(label=kin_tables.KIN[one.setting.study]) for one in some]
         methods |= {kin_tables.KIN[one.setting.study]: one.setting.study for one in some}

@@ -41,13 +41,8 @@ PAGES = (
     *others.PAGES,
 )
 # Studies whose figures are from a run of which no results were kept.
-<<<<<<< HEAD
-NOT_KEPT = ("agents_classic", "analytical_vs_ppo_tuning", "minatar")
-NOT_TRAINED = ("kin_brax_tuning", "minatar_tuning")
-=======
 NOT_KEPT = ("analytical_vs_ppo_tuning", "minatar")
-NOT_TRAINED = ("kin_brax_tuning", "kin_replay_tuning", "minatar_tuning")
->>>>>>> wt-classic
+NOT_TRAINED = ("kin_brax_tuning", "minatar_tuning")
 
 MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
