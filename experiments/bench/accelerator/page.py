@@ -45,13 +45,13 @@ def _run(run: Row) -> str:
         title = SECTIONS[name].title
         rows = [row for row in section["rows"] if name != "device" or "limit" in row]
         if all("skipped" in row or "published" in row for row in rows):
-            missing.append(f"{title[0].lower()}{title[1:]} ({_why(section)})")
+            missing.append(f"{title} ({_why(section)})")
             continue
         shown = _merged(rows) if name == "peers" else shortened(rows)
         parts += [f"#### {title}", table(COLUMNS[name], shown)]
         if section["status"] != "done":
             parts.append(f"This section is {section['status']}: {section.get('why', 'no word')}.")
-    parts += [f"Not measured: {', '.join(missing)}."] if missing else []
+    parts += [f"Not measured: {'; '.join(missing)}."] if missing else []
     return "\n\n".join(parts)
 
 

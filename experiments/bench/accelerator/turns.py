@@ -25,6 +25,7 @@ from accelerator.record import Record, plain
 HERE = Path(__file__).resolve().parent
 LATE = 20.0  # seconds after the end of their time at which processes are ended
 CALLS = 4  # of a program: what its row needs at least
+MOST = 0.25  # of the time that is left, for one program
 
 Row = dict[str, Any]
 
@@ -128,7 +129,8 @@ class Known:
             return "no time was left"
         speed = self.speed.get(task.ladder, 0.0)
         need = CALLS * task.steps / speed if speed else 0.0
-        return f"no time: it needs {need:.0f} s, and {seconds:.0f} are left" * (need > seconds)
+        late = need > MOST * seconds
+        return f"no time: it needs {need:.0f} s of the {seconds:.0f} that are left" * late
 
 
 def measured(job: Job, tasks: Sequence[Task], known: Known) -> Iterator[Row]:
