@@ -222,7 +222,7 @@ def test_a_ladder_ends_where_a_program_fails(tmp_path):
 def test_a_ladder_leaves_out_what_takes_too_long(tmp_path):
     # Four calls of 20 steps each, at one step a second, are more than a quarter of the time.
     rows, _ = measured(tmp_path, [{"steps_per_s": 1.0}, {"steps_per_s": 1.0}], seconds=300.0)
-    assert rows[1]["skipped"].startswith("no time: it needs 80 s of the 2")
+    assert rows[1]["skipped"].startswith("no time: it needs 80 s of the 3")
     rows, compiled = measured(tmp_path / "late", [{"steps_per_s": 1.0}], seconds=-1.0)
     assert rows == [{"size": 0, "skipped": "no time was left"}]
     assert compiled == []
