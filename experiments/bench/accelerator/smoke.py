@@ -45,24 +45,16 @@ PARAMS_TOLERANCE, METRICS_TOLERANCE = 1e-3, 1e-2
 
 
 def smoke_rows(job: Job) -> Iterator[dict[str, Any]]:
-    """One iteration of every agent, here and on the CPU.
-
-    An agent over the tolerance is tried once more with products of full float32 precision: if it
-    is within it then, the cause is the precision of products (TF32 on NVIDIA's GPUs).
-    """
+    """One iteration of every agent, here and on the CPU."""
     left = job.agents or list(agents.AGENTS)
     while left:
         names, left = left[: job.compilers], left[job.compilers :]
         if job.left() <= 0:
             yield from ({"agent": name, "skipped": "no time was left"} for name in names)
             continue
-        tried = _trained(job, {name: config_of(name) for name in names})
-        over = [name for name in names if tried[name].get("over")]
-        exact = {name: config_of(name).replace(matmul_precision="highest") for name in over}
-        again = _trained(job, exact) if over and job.left() > 0 else {}
-        for name in names:
-            why = {"why": _why(again.get(name))} if name in over else {}
-            yield {"agent": name, **tried[name], **why}
+        for name, row in _trained(job, {name: config_of(name) for name in names}).items():
+            why = {"why": "**beyond the tolerance**"} if row.get("over") else {}
+            yield {"agent": name, **row, **why}
 
 
 def config_of(name: str) -> BaseConfig:
@@ -139,17 +131,6 @@ def _attempt(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     except Exception as error:
         return error
-
-
-def _why(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return "not tried again: no time was left"
-    if "error" in row:
-        return f"tried again in full precision: {row['error']}"
-    told_again = f"{row['params']:.1e} and {row['metric']:.1e} ({row['worst_metric']})"
-    if row["over"]:
-        return f"not the precision of products: in full precision {told_again}"
-    return f"the precision of products (TF32): in full precision {told_again}"
 
 
 def _flat(tree: Any) -> np.ndarray:
