@@ -204,3 +204,15 @@ def test_vmapped_rollouts_are_the_single_ones(collected):
         one = jax.tree.map(lambda x, i=i: x[i], (actors, noise, keys[:, 2]))
         expected = single(*one)
         jax.tree.map(lambda x, y, i=i: close(x[i], y), together, expected)
+
+
+def test_the_value_of_what_was_cut_off_is_the_same_without_a_loop(monkeypatch):
+    obs = jax.random.normal(jax.random.key(0), (B, 4))
+    for cut in (jnp.zeros(B, bool), jnp.arange(B) % 2 == 0):
+        looped = jax.jit(rollout.value_where, static_argnums=1)(cut, value, obs)
+        monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+        program = jax.jit(lambda cut, obs: rollout.value_where(cut, value, obs))
+        assert "while[" not in str(jax.make_jaxpr(program)(cut, obs))
+        assert np.array_equal(program(cut, obs), looped)
+        monkeypatch.undo()
+        assert np.array_equal(looped, np.where(cut, value(obs), 0))

@@ -118,13 +118,16 @@ def forget(where: jax.Array, hidden: Any) -> Any:
 def value_where(cut: jax.Array, value: Callable[[Obs], jax.Array], obs: Obs) -> jax.Array:
     """Return `value(obs)` where `cut`, else 0; nothing is computed when nothing was cut.
 
-    A loop of at most one round: like a branch, but under `vmap` it stays one.
+    A loop of at most one round: like a branch, but under `vmap` it stays one. On a GPU, where a
+    round of a loop waits for the host, there is none, and the value is computed in any case.
 
     Args:
         cut: `[B]` bool.
         value: `(obs [B, ...]) -> [B]`.
         obs: `[B, ...]`.
     """
+    if jax.default_backend() == "gpu":
+        return jnp.where(cut, value(obs), 0.0)
 
     def once(_: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return jnp.zeros((), bool), jnp.where(cut, value(obs), 0.0)

@@ -1,8 +1,6 @@
 """Vectorised environments: reset, and step with automatic reset.
 
-gymnax computes a full reset in every step of every environment and selects. Most steps end no
-episode, so here a reset is computed only when one is due, and only for about as many
-environments as need it; each new episode still starts from an independent draw.
+Where an episode ends the next one begins, from an independent draw (see `episodes`).
 
 An environment whose class has batched methods (`reset_batch`, `step_batch`, `release_batch`, as
 `host.HostEnvironment` has them) is asked for whole batches instead, and restarts its own episodes.
@@ -16,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.envs import frames, observations, parameters, spaces
+from jaxrl_pg.envs import episodes, frames, observations, parameters, spaces
 from jaxrl_pg.envs.adapters.counted import NO_LIMIT
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import Obs, TimeStep
@@ -24,7 +22,6 @@ from jaxrl_pg.types import Obs, TimeStep
 __all__ = [
     "NO_LIMIT",
     "advance",
-    "begin_again",
     "release",
     "reset",
     "step",
@@ -32,7 +29,6 @@ __all__ = [
     "to_env_action",
 ]
 
-_MAX_ROWS = 8
 _LATEST = 16
 
 
@@ -45,7 +41,7 @@ def reset(env: Env, key: jax.Array, num_envs: int) -> tuple[Any, Obs]:
     if _is_batched(env):
         obs, state = env.core.reset_batch(key, env.params, num_envs)
         return state, observations.readable(env, obs)
-    return _reset_each(env, jax.random.split(key, num_envs))
+    return episodes.start(env, jax.random.split(key, num_envs))
 
 
 def step(
@@ -80,9 +76,9 @@ def step(
     done = timestep.terminated | timestep.truncated
     current = (reached, timestep.final_obs)
     if first is None:
-        next_state, obs = _reset_where(env, done, reset_key, current)
+        next_state, obs = episodes.start_where(env, done, reset_key, current)
     else:
-        next_state, obs = begin_again(done, first, current)
+        next_state, obs = episodes.begin_again(done, first, current)
     return next_state, timestep._replace(obs=obs)
 
 
@@ -112,15 +108,6 @@ def advance(env: Env, step_key: jax.Array, state: Any, action: jax.Array) -> tup
     )
     reached = jax.tree.map(lambda x, ref: x.astype(ref.dtype), reached, state)
     return reached, TimeStep(obs, reward, terminated, truncated, obs)
-
-
-def begin_again(done: jax.Array, first: tuple[Any, Obs], current: tuple[Any, Obs]) -> Any:
-    """Return states and observations: those of `first` where `done`, else the current ones."""
-    return jax.tree.map(
-        lambda new, old: jnp.where(jnp.expand_dims(done, tuple(range(1, old.ndim))), new, old),
-        first,
-        current,
-    )
 
 
 def release(env: Env, state: Any) -> None:
@@ -173,42 +160,3 @@ def time_limit(env: Env) -> jax.Array:
 def _is_batched(env: Env) -> bool:
     # Of the class: a wrapper that hands on what it lacks would be passed over.
     return hasattr(type(env.core), "step_batch")
-
-
-def _reset_each(env: Env, keys: jax.Array) -> tuple[Any, Obs]:
-    obs, state = jax.vmap(env.core.reset_env, (0, None))(keys, env.params)
-    # A reset often returns weakly typed constants; made strong, so that a scan traces once.
-    state = jax.tree.map(lambda x: jax.lax.convert_element_type(x, x.dtype), state)
-    return state, jax.vmap(lambda obs: observations.readable(env, obs))(obs)
-
-
-def _reset_where(env: Env, done: jax.Array, key: jax.Array, current: Any) -> Any:
-    """Start fresh episodes where `done`, about an eighth of the environments at a time.
-
-    The environments are laid out in columns; a round draws one episode a column and gives it to
-    the column's first environment that still needs one. A loop rather than a branch: when
-    nothing is done no round is run, and that stays so under `vmap`, where a branch would be
-    taken both ways.
-    """
-
-    def reset_some(carry: tuple[jax.Array, jax.Array, Any]) -> tuple[jax.Array, jax.Array, Any]:
-        done, key, current = carry
-        keys = jax.random.split(key, done.shape[1] + 1)
-        fresh = _reset_each(env, keys[1:])
-        first = done & (jnp.argmax(done, axis=0)[None] == jnp.arange(done.shape[0])[:, None])
-        current = jax.tree.map(
-            lambda new, old: jnp.where(
-                jnp.expand_dims(first, tuple(range(2, old.ndim))), new[None], old
-            ),
-            fresh,
-            current,
-        )
-        return done & ~first, keys[0], current
-
-    rows = next(n for n in range(_MAX_ROWS, 0, -1) if done.shape[0] % n == 0)
-    columns = done.shape[0] // rows  # given, since a state may hold arrays without elements
-    done, current = jax.tree.map(lambda x: x.reshape(rows, columns, *x.shape[1:]), (done, current))
-    current = jax.lax.while_loop(lambda carry: jnp.any(carry[0]), reset_some, (done, key, current))[
-        2
-    ]
-    return jax.tree.map(lambda x: x.reshape(rows * columns, *x.shape[2:]), current)

@@ -115,7 +115,7 @@ def _player(
                 reached, timestep = envs.vector.advance(env, step_key, env_state, action)
                 done = timestep.terminated | timestep.truncated
                 current = (reached, timestep.final_obs)
-                env_state, obs = envs.vector.begin_again(done, first, current)
+                env_state, obs = envs.episodes.begin_again(done, first, current)
             else:
                 reached = ()
                 env_state, timestep = envs.step(env, step_key, again_key, env_state, action, first)
