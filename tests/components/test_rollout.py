@@ -216,3 +216,17 @@ def test_the_value_of_what_was_cut_off_is_the_same_without_a_loop(monkeypatch):
         assert np.array_equal(program(cut, obs), looped)
         monkeypatch.undo()
         assert np.array_equal(looped, np.where(cut, value(obs), 0))
+
+
+def test_rollouts_without_loops_are_the_same(collected, monkeypatch):
+    keys, actor, results = collected
+    monkeypatch.setattr(envs.episodes, "loops_wait", lambda: True)
+    collect = jax.jit(partial(rollout.collect, cartpole(), policy, record))
+    for (noise_key, key), looped in zip(keys, results, strict=True):
+        straight = collect(actor, noises(noise_key), key)
+        for a, b in zip(jax.tree.leaves(straight), jax.tree.leaves(looped), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+        actor = straight[0]
+    rows = [rows for _, rows, _ in results]
+    assert any(jnp.any(row.timestep.terminated) for row in rows)
+    assert any(jnp.any(row.final_value != 0) for row in rows)

@@ -37,6 +37,20 @@ def test_without_a_loop_the_same_episodes_begin(name, num, monkeypatch):
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
+def test_keys_made_ahead_begin_the_same_episodes(monkeypatch):
+    env, done = envs.make("CartPole-v1"), jnp.arange(40) % 3 > 0
+    keys = jax.random.split(jax.random.key(1), 3)
+    assert episodes.keys_of_rounds(keys, 40) is keys  # on a CPU they are made when they are due
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    ahead = episodes.keys_of_rounds(keys, 40)
+    assert ahead.shape == (3, 8)
+    current = envs.reset(env, jax.random.key(3), 40)
+    for key, rounds in zip(keys, ahead, strict=True):
+        a = episodes.start_where(env, done, key, current)
+        b = episodes.start_where(env, done, rounds, current)
+        assert all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
 def test_no_two_environments_get_the_same_episode(monkeypatch):
     done = jnp.arange(40) % 3 > 0
     (_, obs), has_loop = started(
@@ -64,4 +78,8 @@ def test_an_episode_that_costs_more_than_a_step_is_drawn_where_it_is_due(monkeyp
     dear = env._replace(core=Dear())
     done = jnp.ones(8, bool)
     assert started(dear, done, jax.random.key(0), "gpu", monkeypatch)[1]
+    key = jax.random.key(0)
+    rounds = episodes.keys_of_rounds(key[None], 8)[0]
+    (_, a), (_, b) = (started(dear, done, key, "gpu", monkeypatch)[0] for key in (key, rounds))
+    assert np.array_equal(a, b)
     assert not started(env, done, jax.random.key(0), "gpu", monkeypatch)[1]

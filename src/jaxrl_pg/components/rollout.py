@@ -69,19 +69,20 @@ def collect(
     """
 
     def step(
-        carry: tuple[ActorState, Metrics], xs: tuple[Any, jax.Array]
+        carry: tuple[ActorState, Metrics], xs: tuple[Any, jax.Array, jax.Array]
     ) -> tuple[tuple[ActorState, Metrics], Any]:
-        (actor, finished), (noise, keys) = carry, xs
+        (actor, finished), (noise, step_key, reset_key) = carry, xs
         action, extra, hidden = act(actor.obs, noise, actor.hidden)
-        env_state, timestep = envs.step(env, keys[0], keys[1], actor.env_state, action)
+        env_state, timestep = envs.step(env, step_key, reset_key, actor.env_state, action)
         row = record(actor.obs, action, extra, timestep)
         return _count_episodes(actor, finished, env_state, timestep, hidden), row
 
     num_steps = jax.tree.leaves(noise)[0].shape[0]
     keys = jax.random.split(key, 2 * num_steps).reshape(num_steps, 2)
     nothing = jnp.zeros_like(actor.episode_return)
+    reset_keys = envs.episodes.keys_of_rounds(keys[:, 1], nothing.shape[0])
     finished = {"episodes": nothing, "return_sum": nothing, "length_sum": nothing}
-    (actor, finished), rows = jax.lax.scan(step, (actor, finished), (noise, keys))
+    (actor, finished), rows = jax.lax.scan(step, (actor, finished), (noise, keys[:, 0], reset_keys))
     return actor, rows, jax.tree.map(jnp.sum, finished)
 
 
@@ -126,7 +127,7 @@ def value_where(cut: jax.Array, value: Callable[[Obs], jax.Array], obs: Obs) -> 
         value: `(obs [B, ...]) -> [B]`.
         obs: `[B, ...]`.
     """
-    if jax.default_backend() == "gpu":
+    if envs.episodes.loops_wait():
         return jnp.where(cut, value(obs), 0.0)
 
     def once(_: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

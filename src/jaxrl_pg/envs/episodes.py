@@ -2,8 +2,8 @@
 
 gymnax computes a full reset in every step of every environment and selects. Most steps end no
 episode, so on a CPU a reset is computed only when one is due, and only for about as many
-environments as need it. On a GPU each round of a loop waits for the host, which takes
-longer than most resets do for all environments: there all are drawn and no loop is run. Both ways
+environments as need it. On a GPU each round of a loop waits for the host, which takes longer than
+to reset all environments, unless that is much work: there all are drawn, without a loop. Both ways
 begin the same episodes, each from an independent draw.
 """
 
@@ -18,7 +18,7 @@ from jaxrl_pg.envs import observations, traced
 from jaxrl_pg.envs.making import Env
 from jaxrl_pg.types import Obs
 
-__all__ = ["begin_again", "start", "start_where"]
+__all__ = ["begin_again", "keys_of_rounds", "loops_wait", "start", "start_where"]
 
 _MAX_ROUNDS = 8
 _CHEAP = 4096
@@ -41,16 +41,46 @@ def start_where(env: Env, done: jax.Array, key: jax.Array, current: tuple[Any, O
     Args:
         env: from `make`.
         done: `[B]` bool.
-        key: consumed.
+        key: consumed; or those of all rounds, from `keys_of_rounds`.
         current: states and observations, `[B, ...]`.
 
     Returns:
         The states and observations to go on from.
     """
     num = done.shape[0]  # not asked of a state, which may hold arrays without elements
-    rounds = next(n for n in range(_MAX_ROUNDS, 0, -1) if num % n == 0)
-    way = _without_loop if jax.default_backend() == "gpu" and _is_cheap(env) else _in_rounds
-    return way(env, done.reshape(rounds, num // rounds), key, current)
+    done = done.reshape(_num_rounds(num), -1)
+    if loops_wait() and _is_cheap(env):
+        keys = key if key.ndim else keys_of_rounds(key[None], num)[0]
+        return _without_loop(env, done, keys, current)
+    return _in_rounds(env, done, key[0] if key.ndim else key, current)
+
+
+def keys_of_rounds(keys: jax.Array, num_envs: int) -> jax.Array:
+    """Return what `start_where` takes as its key in each of many steps.
+
+    A round's key follows from that of the round before. Where loops wait all are made here, for all
+    steps together: in every step that would be some small kernels more.
+
+    Args:
+        keys: `[T]`, consumed.
+        num_envs: B.
+
+    Returns:
+        `[T]`, or `[T, rounds]`.
+    """
+    if not loops_wait():
+        return keys
+    rounds = _num_rounds(num_envs)
+    chain = [keys]
+    while len(chain) < rounds:
+        split = jax.vmap(lambda key: jax.random.split(key, num_envs // rounds + 1))(chain[-1])
+        chain.append(split[:, 0])
+    return jnp.stack(chain, axis=1)
+
+
+def loops_wait() -> bool:
+    """Whether each round of a loop waits for the host, as on a GPU; a CPU is the host."""
+    return jax.default_backend() == "gpu"
 
 
 def begin_again(done: jax.Array, first: tuple[Any, Obs], current: tuple[Any, Obs]) -> Any:
@@ -60,6 +90,10 @@ def begin_again(done: jax.Array, first: tuple[Any, Obs], current: tuple[Any, Obs
         first,
         current,
     )
+
+
+def _num_rounds(num_envs: int) -> int:
+    return next(n for n in range(_MAX_ROUNDS, 0, -1) if num_envs % n == 0)
 
 
 def _is_cheap(env: Env) -> bool:
@@ -75,15 +109,11 @@ def _is_cheap(env: Env) -> bool:
     return begin <= _CHEAP or begin <= traced.numbers_made(step, key) - begin
 
 
-def _without_loop(env: Env, done: jax.Array, key: jax.Array, current: tuple[Any, Obs]) -> Any:
+def _without_loop(env: Env, done: jax.Array, keys: jax.Array, current: tuple[Any, Obs]) -> Any:
     """Draw the episodes of all rounds, and give each environment the one that it would wait for."""
-    rounds, columns = done.shape
-    keys = []
-    for _ in range(rounds):
-        drawn = jax.random.split(key, columns + 1)
-        key = drawn[0]
-        keys.append(drawn[1:])
-    fresh = start(env, jnp.concatenate(keys))
+    columns = done.shape[1]
+    drawn = jax.vmap(lambda key: jax.random.split(key, columns + 1))(keys)
+    fresh = start(env, drawn[:, 1:].reshape(-1))
     turn = jnp.cumsum(done, axis=0) - done  # those before it in its column
     place = (turn * columns + jnp.arange(columns)[None]).reshape(-1)
     fresh = jax.tree.map(lambda x: x[place], fresh)

@@ -57,7 +57,7 @@ def step(
     Args:
         env: from `make`.
         step_key: consumed, for the environments' own randomness.
-        reset_key: consumed, for the new episodes.
+        reset_key: consumed, for the new episodes; or several, from `episodes.keys_of_rounds`.
         state: the environments' states, `[B, ...]` leaves.
         action: the policy's raw actions, `[B, ...]`.
         first: what `reset` gave. With it no new episode is drawn, which may cost as much as many
