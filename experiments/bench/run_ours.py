@@ -57,10 +57,9 @@ def _ppo(row: dict[str, Any], hyper: dict[str, Any], num_devices: int) -> ppo.Co
         num_envs=row["num_envs"],
         total_timesteps=row["timesteps"],
         num_devices=1 if row["members"] > 1 else num_devices,
-        conv_features=0,
         anneal_lr=False,
         clip_eps_vf=hyper["clip_eps"],
-        **hyper,
+        **({"conv_features": 0} | hyper),
     )
 
 
@@ -91,6 +90,8 @@ def _multiply(x: jax.Array, w: jax.Array, loops: int) -> jax.Array:
 if __name__ == "__main__":
     told = timing.task()
     jax.config.update("jax_num_cpu_devices", told["devices"])
+    if "loops" in told:  # else as this kind of device has it
+        envs.episodes.loops_wait = lambda: not told["loops"]
     if told["row"] is None:
         products(told["devices"], told["executions"])
     else:

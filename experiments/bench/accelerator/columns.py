@@ -148,6 +148,13 @@ COLUMNS: dict[str, dict[str, Callable[[Row], str]]] = {
         "source": _text("source"),
         "": _note,
     },
+    "loops": {
+        **_WHAT,
+        "rollout": _text("rollout"),
+        "steps/s": _executed,
+        "trace and compile, s": _build,
+        "": _note,
+    },
     "beside": {
         **_WHAT,
         "library": _text("library"),

@@ -44,6 +44,8 @@ def _run(run: Row) -> str:
     for name, section in run["sections"].items():
         title = SECTIONS[name].title
         rows = [row for row in section["rows"] if name != "device" or "limit" in row]
+        if not rows and section["status"] == "done":
+            continue
         if all("skipped" in row or "published" in row for row in rows):
             missing.append(f"{title} ({_why(section)})")
             continue
@@ -81,9 +83,10 @@ def _about(run: Row) -> str:
         f"device: {one.get('kind')}, {one.get('platform_version')}, {memory}"
         + "".join(f", {name} {one[name]}" for name in _DRIVER if name in one),
         f"host: {host.get('cpu')}, {host.get('cores')} cores, {host.get('system')}, load average "
-        f"at the start {host.get('load')}",
+        f"at the start {host.get('load', 'unknown')}",
         packages,
     ]
+    lines += [run["note"]] if "note" in run else []
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -31,6 +31,7 @@ SECTIONS = {
     "ppo": Section("PPO: agents side by side", "speed", TURNS, 50),
     "throughput": Section("Speed against environments", "speed", TURNS, 60),
     "beside": Section("Beside rejax and PureJaxRL, here", "beside", TURNS, 60),
+    "loops": Section("Loops in the rollout", "loops", TURNS, 40),
     "precision": Section("Precision of matrix products", "precision", TURNS, 40),
     "sac": Section("SAC with a large replay", "speed", TURNS, 15),
     "brax": Section("Brax", "speed", TURNS, 15),

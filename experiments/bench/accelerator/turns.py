@@ -39,6 +39,7 @@ class Task(NamedTuple):
         folders: from which it imports before all others.
         steps: environment steps of a call.
         ladder: tasks of the same name grow; where one fails, larger ones are left out.
+        flags: XLA's flags in its process, beside those that are set.
     """
 
     labels: Row
@@ -46,6 +47,7 @@ class Task(NamedTuple):
     folders: tuple[str, ...] = ()
     steps: int = 0
     ladder: str = ""
+    flags: str = ""
 
 
 class Waiting(NamedTuple):
@@ -165,6 +167,7 @@ def start(task: Task) -> Waiting:
     if "ACCELERATOR_PLATFORMS" in env:
         env["JAX_PLATFORMS"] = env.pop("ACCELERATOR_PLATFORMS")
     env["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} {task.flags}".strip()
     env["PYTHONPATH"] = os.pathsep.join([*task.folders, env.get("PYTHONPATH", "")])
     errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (open as long as the process)
     process = subprocess.Popen(
