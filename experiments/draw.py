@@ -156,6 +156,7 @@ FIGURES: dict[str, tuple[str, Callable[[Path], None]]] = {
     "kin": ("kin/curves.png", lambda path: draw_kin("kin", path, columns=3)),
     "kin_replay": ("kin/replay.png", lambda path: draw_kin("kin_replay", path, columns=2)),
     "kin_tuning": ("analytical_vs_ppo/sensitivity.png", draw_knobs),
+    "minatar": ("minatar.png", lambda path: draw_agents("minatar", path)),
     "pg_ladder": ("pg_ladder.png", draw_ladder),
     "ppo_learning_rate": ("ppo_learning_rate.png", draw_learning_rates),
 }

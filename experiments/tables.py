@@ -30,6 +30,7 @@ from recorded import (
 from jaxrl_pg import AGENT_NAMES
 from jaxrl_pg.envs.adapters.suites import SUITES
 from jaxrl_pg.report import summary, tables
+from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.report.summary import Summary
 
 PAGES = (
@@ -41,8 +42,8 @@ PAGES = (
     *others.PAGES,
 )
 # Studies whose figures are from a run of which no results were kept.
-NOT_KEPT = ("analytical_vs_ppo_tuning", "minatar")
-NOT_TRAINED = ("kin_brax_tuning", "minatar_tuning")
+NOT_KEPT = ("analytical_vs_ppo_tuning",)
+NOT_TRAINED = ("kin_brax_tuning",)
 
 MARKED = re.compile(r"(<!-- recorded: (\S+) (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 CEILINGS = {"CartPole-v1": 500.0, "Catch-bsuite": 1.0, "DeepSea-bsuite": 0.99}
@@ -64,6 +65,12 @@ GAP = {
     "farther: KL 3": "analytical, KL 3",
 }
 KNOBS = {"ppo": "clip_eps", "analytical": "kl_target"}
+MINATAR_AT = (0, 4, 9)  # of ten evaluations
+# What others publish after ten million steps, as far as it can be read off their tables and plots.
+MINATAR_PEERS = {
+    "gymnax-blines": {"Asterix": "15", "Breakout": "28", "Freeway": "58", "SpaceInvaders": "131"},
+    "PureJaxRL": {"Breakout": "about 40"},
+}
 
 
 def rebuilt(page: str) -> str:
@@ -252,7 +259,7 @@ def chosen(study: Study) -> str:
     """Give the settings that the tuning chose; those at an edge of its grid are marked."""
     grids = {
         (block["agent"], env): block["grid"]
-        for block in tomllib.loads((FOLDER / "analytical_vs_ppo_tuning.toml").read_text())["study"]
+        for block in tomllib.loads((FOLDER / f"{study.name}_tuning.toml").read_text())["study"]
         for env in ([block["env"]] if isinstance(block["env"], str) else block["env"])
     }
     rows = []
@@ -270,15 +277,22 @@ def chosen(study: Study) -> str:
 
 
 def minatar(study: Study) -> str:
-    """Give each game, and whether PPO and the update can be told apart."""
+    """Give both agents on each game as they learn, and what others publish of their PPO."""
     rows = []
-    for env in study.by_env:
+    for env in sorted(study.by_env):
+        game, digits = env.removesuffix("-MinAtar"), study.digits(env)
         ppo, ours = (study.find(env, agent=agent) for agent in KNOBS)
-        both = [study.score(env, agent=agent) for agent in KNOBS]
-        sac = study.score(env, agent="sac") if env == "Breakout-MinAtar" else ""
-        game = env.removesuffix("-MinAtar")
-        rows.append([game, *both, sac, chance(ours, ppo), verdict(env, ours, ppo)])
-    header = ["game", "PPO", "analytical", "SAC", "P(analytical > PPO)", "better of these two"]
+        for one in (ppo, ours):
+            curve = summary.curve(one)
+            reached = [Interval(*(x[i] for x in curve)) for i in MINATAR_AT]
+            cells = [tables.estimate(x, digits) for x in reached]
+            worst = tables.fixed(one.scores.min(), digits)
+            above = chance(ours, ppo) if one is ours else ""
+            rows.append([game, f"`{one.setting.agent}`", *cells, worst, above])
+        for peer, published in MINATAR_PEERS.items():
+            if game in published:
+                rows.append([game, f"PPO of {peer}", "", "", published[game], "", ""])
+    header = ["game", "agent", "1M steps", "5M", "10M", "worst seed", "P(analytical > PPO)"]
     return markdown(header, rows)
 
 
@@ -411,6 +425,8 @@ BLOCKS: dict[tuple[str, str], Callable[[Study], str]] = {
     ("kin_replay_tuning", "over_grid"): kin_tables.over_grid,
     ("zoo", "table"): by_study,
     ("minatar", "table"): minatar,
+    ("minatar", "settings"): chosen,
+    ("minatar_tuning", "over_grid"): kin_tables.over_grid,
     ("agents_classic", "table"): classic_tables.scores,
     **{
         ("agents_classic", name): functools.partial(classic_tables.of_agent, agent=name)

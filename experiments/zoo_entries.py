@@ -16,7 +16,6 @@ import numpy as np
 import tables
 
 from jaxrl_pg import files, zoo
-from jaxrl_pg.agents import config_class
 from jaxrl_pg.report.summary import Summary
 from jaxrl_pg.sweeps.study import studies
 from jaxrl_pg.zoo import listing
@@ -26,21 +25,6 @@ PAGE = tables.FOLDER.parent / "docs" / "how-to" / "zoo.md"
 MARKED = re.compile(r"(<!-- zoo -->\n).*?(<!-- end -->)", re.DOTALL)
 ENDINGS = {"MinAtar": "minatar", "bsuite": "bsuite"}  # of gymnax's names; others are classic
 OURS = ("PositionOnlyCartPole-v1", "TMaze")  # in the folder `memory`
-# What the page of the experiments says of studies whose raw results were not kept.
-NOT_KEPT: dict[str, dict[str, Any]] = {
-    "minatar": {
-        "heading": "### MinAtar",
-        "facts": {
-            "note": "from the table in experiments/README.md: the raw results were not kept",
-            "num_eval_episodes": 128,
-            "seeds": list(range(10)),
-            "seconds": 52 * 60.0,
-            "num_runs": 90,
-            "device": "2 x cpu",
-            "versions": {"jaxrl-pg": "0.1.0", "jax": "0.10.2", "gymnax": "1.0.1"},
-        },
-    },
-}
 
 
 class Row(NamedTuple):
@@ -151,8 +135,6 @@ def _fixed(row: Row) -> dict[str, Any]:
 
 def _recorded(row: Row) -> dict[str, Any]:
     """Return what was measured."""
-    if row.study in NOT_KEPT:
-        return _printed(row)
     study = tables.recorded(row.study)
     one: Summary = study.find(row.env, study=row.part, agent=row.agent)
     ends = [float(x) for x in one.iqm[1:] if np.isfinite(x)]
@@ -171,26 +153,6 @@ def _recorded(row: Row) -> dict[str, Any]:
         "num_runs": told["num_runs"],
         "device": told["device"],
         "versions": told["versions"],
-    }
-
-
-def _printed(row: Row) -> dict[str, Any]:
-    """Return what the page of the experiments says of a study that was not kept."""
-    about = NOT_KEPT[row.study]
-    section = tables.PAGES[0].read_text(encoding="utf-8").partition(f"{about['heading']}\n")[2]
-    lines = [line for line in section.partition("\n###")[0].splitlines() if line.startswith("|")]
-    header, _, *body = [[cell.strip(" `").lower() for cell in line.split("|")] for line in lines]
-    task = row.env.removesuffix("-MinAtar").lower()
-    (cells,) = (cells for cells in body if cells[1] == task)
-    value, *ends = [float(x) for x in re.findall(r"-?[\d.]+", cells[header.index(row.agent)])]
-    config = config_class(row.agent)(**_fixed(row))
-    return {
-        "study": row.study,
-        "command": f"jaxrl-pg sweep {row.study}",
-        "timesteps": config.num_iterations * config.steps_per_iteration,
-        "iqm": value,
-        "interval": ends,
-        **about["facts"],
     }
 
 

@@ -10,8 +10,6 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENTS = ROOT / "experiments"
-# Drawn before the style, from runs of which no rows were kept.
-OLDER = {"minatar"}
 
 
 def kept():
@@ -34,8 +32,7 @@ def theory_scripts():
 def test_each_figure_is_small(path):
     data = path.read_bytes()
     assert data.startswith(b"\x89PNG")
-    if path.stem not in OLDER:
-        assert len(data) <= 90_000
+    assert len(data) <= 90_000
 
 
 def test_the_scripts_take_colours_from_the_table():
