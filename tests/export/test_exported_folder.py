@@ -25,6 +25,7 @@ from structured import PAIRS
 CONFIGS = {
     "box": ppo.Config(**TINY, env="Pendulum-v1", normalize_obs=True),
     "memory": analytical.Config(**TINY, env=PAIRS, core="lstm", core_size=5, normalize_obs=True),
+    "wide": ppo.Config(**TINY | {"conv_features": 0}, env="Breakout-MinAtar"),
     "squashed": sac.Config(**TINY, env="Pendulum-v1", frame_stack=2),
 }
 # Neither JAX nor the package can be imported, and nothing but NumPy is.

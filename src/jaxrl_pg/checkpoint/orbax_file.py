@@ -42,6 +42,7 @@ Json = dict[str, Any]
 
 METADATA = "_CHECKPOINT_METADATA"  # Orbax's file of JSON, the last that it writes
 
+_MANIFEST, _UNMERGED = "manifest.ocdbt", "ocdbt.process_0"
 _SMALL = 1 << 26  # bytes of a file without arrays, at most
 _EMPTY = {"empty": np.zeros(1, np.uint8)}  # stands for a tree without leaves, which Orbax refuses
 
@@ -73,7 +74,11 @@ def save(path: Path, tree: Any, described: Json, chunk: int) -> None:
         tree: dicts in dicts of NumPy arrays with elements; they must not change meanwhile.
         described: JSON values to keep with it.
         chunk: bytes compressed and written as one piece.
+
+    Raises:
+        ValueError: for a path that Orbax would read as a pattern, and keep nothing that can be read.
     """
+    files.require_no_pattern(path)
     tree = _EMPTY if isinstance(tree, dict) and not tree else tree
     if jax.process_count() > 1:
         _save_alone(path, tree, described, chunk)
@@ -124,7 +129,7 @@ def load(path: Path, stored: dict[str, Stored]) -> dict[str, np.ndarray]:
     """
     import tensorstore
 
-    files_at = {"driver": "file", "path": f"{path / 'state'}/"}
+    files_at = {"driver": "file", "path": f"{_merged(path / 'state')}/"}
     context = tensorstore.Context()
     opening, reading, arrays = {}, {}, {}
     name = ""
@@ -149,6 +154,15 @@ def load(path: Path, stored: dict[str, Stored]) -> dict[str, np.ndarray]:
             raise refused from error
         raise DamagedError(f"leaf {name}: {reason(error)}") from error
     return arrays
+
+
+def _merged(state: Path) -> Path:
+    """Where arrays are: in what Orbax merged, or where it found nothing to merge, in that itself.
+
+    It looks for that with a pattern, so that below a folder with [ in its name it finds nothing.
+    """
+    alone = state / _UNMERGED
+    return alone if not files.is_file(state / _MANIFEST) and files.is_folder(alone) else state
 
 
 def require_plain_files(path: Path, num_bytes: int) -> None:

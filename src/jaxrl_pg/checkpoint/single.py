@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxrl_pg import files
 from jaxrl_pg.checkpoint import manifest as manifests
 from jaxrl_pg.checkpoint import orbax_file, reading, writing
 from jaxrl_pg.checkpoint.added import with_added
@@ -26,7 +27,7 @@ def save_tree(path: Path | str, tree: Any, host: Json, step: int = 0) -> None:
     Raises:
         ValueError: if there is something at the path, or a leaf is no array.
     """
-    path = Path(path).absolute()
+    path = files.as_path(path).absolute()
     if os.path.lexists(path):
         raise ValueError(f"{path} exists: choose another path, or remove it first")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def host_of(path: Path | str) -> Json:
     Raises:
         ValueError: if they cannot be read, or another version wrote them.
     """
-    return dict(_manifest(Path(path).absolute())["host"])
+    return dict(_manifest(files.as_path(path).absolute())["host"])
 
 
 def load_tree(path: Path | str, target: Any) -> Any:
@@ -58,7 +59,7 @@ def load_tree(path: Path | str, target: Any) -> Any:
     Raises:
         ValueError: if it is damaged, or the target's leaves differ.
     """
-    path = Path(path).absolute()
+    path = files.as_path(path).absolute()
     manifest = _manifest(path)
     manifest["leaves"] = with_added(manifest["leaves"], target)
     reading.require_fit(manifest, target, str(path))

@@ -41,7 +41,9 @@ def prepare(directory: Path | str) -> Path:
             something else in its place.
         OSError: if the system refuses.
     """
-    directory = files.make_folder(Path(directory).absolute())
+    directory = files.as_path(directory).absolute()
+    files.require_no_pattern(directory)
+    files.make_folder(directory)
     for path in sorted(directory.iterdir()):
         if _OURS.match(path.name):
             files.require_no_link(path)

@@ -91,7 +91,8 @@ class Dense(nn.Module):
             return x @ kernel + bias[None]
         if not self.turns:
             return kernel.T @ x + bias[:, None]
-        if x.shape[0] < _FEW_ROWS:
+        num = x.shape[0]  # a symbol where a policy is exported for any number of rows
+        if isinstance(num, int) and num < _FEW_ROWS:
             return jax.lax.optimization_barrier(x @ kernel).T + bias[:, None]
         turned = jax.lax.optimization_barrier(kernel.T)
         return jax.lax.dot_general(turned, x, (((1,), (1,)), ((), ()))) + bias[:, None]

@@ -17,7 +17,14 @@ from jaxrl_pg.files.folders import (
     write_folder,
 )
 from jaxrl_pg.files.growing import GrowingFile
-from jaxrl_pg.files.locking import LOCK_NAMES, Lock, lock, require_writable, unwritable
+from jaxrl_pg.files.locking import (
+    LOCK_NAMES,
+    Lock,
+    lock,
+    require_no_pattern,
+    require_writable,
+    unwritable,
+)
 from jaxrl_pg.files.names import MAX_BYTES, as_path, file_name, is_leftover
 from jaxrl_pg.files.opening import (
     Identity,
@@ -55,6 +62,7 @@ __all__ = [
     "remove_file",
     "remove_tree",
     "require_no_link",
+    "require_no_pattern",
     "require_writable",
     "set_aside",
     "unwritable",

@@ -10,8 +10,9 @@ import filelock
 from jaxrl_pg.files.opening import Identity, identity, is_file, read_bytes, require_no_link
 from jaxrl_pg.files.writing import write_atomic
 
-__all__ = ["LOCK_NAMES", "Lock", "lock", "require_writable", "unwritable"]
+__all__ = ["LOCK_NAMES", "Lock", "lock", "require_no_pattern", "require_writable", "unwritable"]
 
+_NO_NAME = "*?[\\"  # in a folder of checkpoints
 LOCK_NAMES = frozenset({"lock", "lock.owner"})
 
 
@@ -101,6 +102,18 @@ def require_writable(path: Path) -> None:
         raise unwritable(path, f"{nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise unwritable(path, f"no permission to write in {nearest}")
+
+
+def require_no_pattern(path: Path) -> None:
+    """Refuse a path that Orbax and TensorStore would read as another one, or as a pattern.
+
+    Raises:
+        ValueError: naming the character.
+    """
+    for part in path.absolute().parts[1:]:
+        found = next((x for x in _NO_NAME if x in part), None)
+        if found is not None:
+            raise unwritable(path, f"checkpoints cannot be kept below a folder with {found} in it")
 
 
 def unwritable(path: Path, why: str | None) -> ValueError:

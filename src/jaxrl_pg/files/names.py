@@ -16,6 +16,8 @@ _TEMPORARY = re.compile(r"\.jaxrl-pg-[0-9a-f]{32}\.tmp")
 def as_path(given: Any, what: str = "path") -> Path:
     """Return a path that a user gave, with `~` replaced by the home directory.
 
+    One with `..` in it is resolved: TensorStore, which reads and writes checkpoints, takes none.
+
     Args:
         given: a text or a path.
         what: names it in the message.
@@ -25,7 +27,8 @@ def as_path(given: Any, what: str = "path") -> Path:
     """
     if not isinstance(given, str | os.PathLike) or "\0" in os.fspath(given):
         raise ValueError(f"{what}={given!r:.80}: give a path")
-    return Path(given).expanduser()
+    path = Path(given).expanduser()
+    return path.resolve() if ".." in path.parts else path
 
 
 def file_name(text: str, what: str = "name") -> str:

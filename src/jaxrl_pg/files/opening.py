@@ -71,7 +71,9 @@ def require_no_link(path: Path, within: Path | None = None) -> None:
     Raises:
         ValueError: naming the link, and where it leads; or if `path` is not within that folder.
     """
-    if within is not None and (not path.is_relative_to(within) or ".." in path.parts):
+    if within is not None and (
+        not path.is_relative_to(within) or ".." in path.relative_to(within).parts
+    ):
         raise ValueError(f"{path} is outside {within}: nothing there is read, written or deleted")
     for place in (path, *path.parents):
         if within is not None and place == within:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
+from jaxrl_pg import files
 from jaxrl_pg.files import schema
 from jaxrl_pg.ops.metric_names import is_watched
 from jaxrl_pg.running import hints
@@ -81,7 +82,7 @@ def load(run_dirs: Sequence[str | os.PathLike[str]]) -> tuple[Table, list[Source
     """
     if not run_dirs:
         raise ValueError("no folder given: give the folders of sweeps or of runs")
-    paths = [Path(run_dir).expanduser() for run_dir in run_dirs]
+    paths = [files.as_path(run_dir, "run_dir") for run_dir in run_dirs]
     tables, sources = [], []
     for number, path in enumerate(paths):
         if path.resolve() in [other.resolve() for other in paths[:number]]:

@@ -91,6 +91,7 @@ class RunFolder:
         _plain(config, "config", finite=True)
         try:
             run._require_new()
+            files.require_no_pattern(run.path)
             files.require_writable(run.path)
             run.path.mkdir(parents=True, exist_ok=True)
             with run:
@@ -107,7 +108,8 @@ class RunFolder:
         Of several processes that ask for the same name at once, each gets a folder of its own.
         """
         _plain(config, "config", finite=True)
-        path = Path(path)
+        path = files.as_path(path, "run_dir")
+        files.require_no_pattern(path)
         files.require_writable(path)
         for number in itertools.count(1):
             name = path if number == 1 else path.with_name(f"{path.name}-{number}")

@@ -54,6 +54,7 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             evaluated in another way, or a part or a batch that is not what it should be.
     """
     seconds = require_ours(folder, experiment)
+    files.require_no_pattern(folder)
     files.require_writable(folder)
     files.make_folder(folder / "parts", within=folder)
     lock = files.lock(folder)

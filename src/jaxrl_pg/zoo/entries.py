@@ -31,8 +31,7 @@ class Entry(NamedTuple):
         recorded: what was measured. `study` names the experiment and its part, `command` made it;
             `timesteps` is when the last evaluation was; `iqm`, `interval` (95%, absent for one
             seed), `worst` and `best` are of the `seeds`' mean returns in it, in `num_eval_episodes`
-            each; `seconds` and `num_runs` are the whole study's, on `device`, with `versions`. Of a
-            study whose raw results were not kept, `note` says so and `worst` and `best` are absent.
+            each; `seconds` and `num_runs` are the whole study's, on `device`, with `versions`.
         pretrained: of the policy that comes with the entry, if one does: `settings` and
             `total_timesteps` where they are others than above, `seed`, the `command` that trains
             it, the `versions` it was trained with, and the greedy policy's `return_mean`,

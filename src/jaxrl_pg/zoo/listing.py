@@ -33,7 +33,7 @@ def score(entry: Entry) -> str:
 def fixed(entry: Entry, number: float) -> str:
     """Write a return with as many digits as suit the entry's returns."""
     recorded = entry.recorded
-    known = [recorded["iqm"], *(recorded[name] for name in ("worst", "best") if name in recorded)]
+    known = [recorded[name] for name in ("iqm", "worst", "best")]
     largest = max(map(abs, known))
     return f"{number:,.{0 if largest >= 1000 else 1 if largest >= 10 else 2}f}"
 
