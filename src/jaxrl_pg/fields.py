@@ -225,9 +225,20 @@ def _numbers_by_name(name: str, value: Any) -> dict[str, Any]:
         raise ValueError(f"{name}={shown(value)}: give a dict of numbers by name")
     numbers = {}
     for key, x in value.items():
-        number = float(plain) if isinstance(plain := _plain(x), bool) else x
-        numbers[key] = _number(f"{name}[{key!r}]", number, _ANY_NUMBER, whole=False)
+        said, number = f"{name}[{key!r}]", x
+        if isinstance(plain := _plain(x), bool):
+            number = float(plain)
+        elif isinstance(x, list | tuple):  # an array, as files hold it
+            number = _array(said, plain)
+        numbers[key] = _number(said, number, _ANY_NUMBER, whole=False)
     return numbers
+
+
+def _array(name: str, value: list[Any]) -> np.ndarray:
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}={shown(value)}: give an array of numbers ({error})") from None
 
 
 def _sizes(name: str, value: Any) -> tuple[int, ...]:

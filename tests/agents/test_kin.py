@@ -244,7 +244,10 @@ def test_over_all_actions_the_other_projection_is_that_of_the_surrogate():
 
 
 def test_a_fixed_c_is_the_temperature_and_an_annealed_one_falls_to_0_after_the_last_iteration():
-    """1 - k / K of it in iteration k of K = 4: 2, 3/2, 1, 1/2."""
+    """1 - k / K of it in iteration k of K = 4: 2, 3/2, 1, 1/2; the step's C: 2, 8/3, 4, 8.
+
+    Beyond the last iteration it stays what it was in it.
+    """
     config = analytical.Config(
         env=probes.Probe(), **TINY, total_timesteps=64, temperature=2.0, step_size="annealed"
     )
@@ -254,7 +257,12 @@ def test_a_fixed_c_is_the_temperature_and_an_annealed_one_falls_to_0_after_the_l
         progress = step_size.progress(config, jnp.asarray(k))
         return step_size.constant(config, 0.9, jnp.float32(5.0), progress, None)
 
-    assert_allclose([constant(config, k) for k in range(4)], [2.0, 1.5, 1.0, 0.5], rtol=1e-6)
+    falling = [constant(config, k) for k in range(6)]
+    assert_allclose(falling, [2.0, 1.5, 1.0, 0.5, 0.5, 0.5], rtol=1e-6)
+    step = config.replace(step_size="annealed_step")
+    rising = [constant(step, k) for k in range(6)]
+    assert_allclose(rising, [2.0, 8 / 3, 4.0, 8.0, 8.0, 8.0], rtol=1e-6)
+    assert analytical.mdpo("CartPole-v1").step_size == "annealed_step"
     fixed = config.replace(step_size="fixed")
     assert_allclose([constant(fixed, k) for k in range(4)], [2.0] * 4)
     config = config.replace(hidden_sizes=())

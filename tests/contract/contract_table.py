@@ -223,7 +223,7 @@ CASES = {
             **SIZES,
             **EPOCHS,
             "env": CORRIDOR,
-            "step_size": "annealed",
+            "step_size": "annealed_step",
             "projection": "reverse",
             "normalize_advantage": True,
         },

@@ -37,7 +37,7 @@ OPTIONS = {"checkpoint_seconds": 0.0, "keep_last": 1, "quiet": True, "num_eval_e
 @pytest.mark.parametrize("name", ["ppo[lr=3e-4]", "[a", "what?", "a*", "a\\b"])
 def test_a_name_that_is_a_pattern_is_refused_before_anything_is_written(tmp_path, name):
     path = tmp_path / name / "run"
-    with pytest.raises(ValueError, match="with . in it.: choose another run_dir"):
+    with pytest.raises(ValueError, match=r"with . in it\): choose another run_dir"):
         run(CONFIG, path, 0, **OPTIONS)
     with pytest.raises(ValueError, match="choose another"):
         checkpoint.save_tree(path, {"a": np.ones(3)}, {}, 0)

@@ -68,6 +68,12 @@ def test_its_runs_are_those_that_start_from_it(old, tmp_path):
     columns = results.read(folder / "results.csv").columns
     assert list(columns["init_from"]) == [None, None, "old", "old"]
     assert columns["return_mean"][3] == pytest.approx(float(metrics["eval/return_mean"][0]))
+    # More runs do not start from another policy that has come to its place.
+    shutil.rmtree("old")
+    other = jax.tree.map(lambda x: x + 1 if x.dtype == np.float32 else x, old.state)
+    Policy(old.config, other, 3).save("old")
+    with pytest.raises(ValueError, match="started from another policy than is now in init_from"):
+        sweep.sweep(experiment.parse("tiny", {**TABLE, "seeds": 3}), folder, quiet=True)
     # What is finished does not need it again.
     shutil.rmtree("old")
     assert sweep.sweep(tiny, folder, quiet=True) == folder

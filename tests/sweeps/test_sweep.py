@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxrl_pg
-from jaxrl_pg.sweeps import batch, experiment, parts, sweep
+from jaxrl_pg.sweeps import batch, experiment, folder, parts, sweep
 from jaxrl_pg.sweeps.batch import SweepOptions
 from jaxrl_pg.training import population, program
 
@@ -122,6 +123,28 @@ def test_a_finished_sweep_is_not_run_again(finished, monkeypatch):
     monkeypatch.setattr(sweep, "BatchRun", None)
     sweep.sweep(tiny(), finished, QUIET)
     assert csv_of(finished) == before
+
+
+def test_a_finished_sweep_stays_that_of_the_machine_that_trained_it(finished, tmp_path):
+    run_dir = tmp_path / "copy"
+    shutil.copytree(finished, run_dir)
+    facts = json.loads((run_dir / "sweep.json").read_text())
+    facts |= {"device": "8 x H100", "versions": {"jax": "0.9.9"}}
+    (run_dir / "sweep.json").write_text(json.dumps(facts))
+    sweep.sweep(tiny(), run_dir, QUIET)
+    again = json.loads((run_dir / "sweep.json").read_text())
+    assert (again["device"], again["versions"]) == ("8 x H100", {"jax": "0.9.9"})
+
+
+def test_a_sweep_of_several_machines_names_them_all(tmp_path, monkeypatch):
+    for device, jax_version in (("1 x H100", "0.9"), ("2 x cpu", "0.10"), ("1 x H100", "0.10")):
+        monkeypatch.setattr(folder.history, "device", lambda device=device: device)
+        versions = {"jax": jax_version}
+        monkeypatch.setattr(folder.history, "versions", lambda _, versions=versions: versions)
+        with folder.opened(tmp_path / "new", tiny()):
+            pass
+    facts = json.loads((tmp_path / "new" / "sweep.json").read_text())
+    assert (facts["device"], facts["versions"]) == ("1 x H100; 2 x cpu", {"jax": "0.9; 0.10"})
 
 
 def test_an_extended_sweep_trains_only_what_is_new(finished, tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def save(path: Path, tree: Any, described: Json, chunk: int) -> None:
         chunk: bytes compressed and written as one piece.
 
     Raises:
-        ValueError: for a path that Orbax would read as a pattern, and keep nothing that can be read.
+        ValueError: for a path that Orbax would read as a pattern.
     """
     files.require_no_pattern(path)
     tree = _EMPTY if isinstance(tree, dict) and not tree else tree

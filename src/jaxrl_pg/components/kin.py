@@ -9,8 +9,8 @@ old one (`trust`):
     MPO     its dual's minimum               exp                  learned multipliers
     AWR     a constant                       exp, clipped         nothing
     CRR     a constant, or none              1[A > 0], or AWR's   nothing
-    MDPO    falls linearly to 0              exp, projected by    C KL(pi || pi_old)
-                                             the other KL
+    MDPO    rises: 1 / C falls linearly      exp, projected by    C KL(pi || pi_old)
+            to 0                             the other KL
 
 A dual's minimum is the C at which a KL is `kl_target`, so that step_size kl is it already.
 """
@@ -119,7 +119,7 @@ that pi_old takes are weighed, data are gathered by the policy, and weights sum 
 """
 
 MDPO: Fields = {
-    "step_size": "annealed",
+    "step_size": "annealed_step",
     "projection": "reverse",
     "normalize_advantage": True,
     "std_coef": 0.0,
@@ -127,10 +127,11 @@ MDPO: Fields = {
 }
 """On-policy mirror descent policy optimisation (Tomar et al. 2020, arXiv 2005.09814).
 
-    L = -E (pi / pi_old) A + C KL(pi || pi_old),    C = temperature (1 - k / K)
+    L = -E (pi / pi_old) A + C KL(pi || pi_old),    C = temperature / (1 - k / K)
 
-in iteration k of K. Up to a constant it is C KL(pi || pi_target): the same target, from the other
-side. Advantages have mean 0 and standard deviation 1, as in the authors' code.
+in iteration k of K: the paper's step size t_k = 1 / C falls linearly to 0. Up to a constant L is
+C KL(pi || pi_target): the same target, from the other side. Advantages have mean 0 and standard
+deviation 1, as in the authors' code.
 
 Where it differs: minibatches, and one Adam for policy and value.
 """

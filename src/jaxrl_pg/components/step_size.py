@@ -37,7 +37,9 @@ Scalar = jax.Array | float
 class StepFields:
     """Fields of every agent that makes the analytical update."""
 
-    step_size: Literal["kl", "paper", "tight", "scheduled", "fixed", "annealed"] = "kl"
+    step_size: Literal[
+        "kl", "paper", "tight", "scheduled", "fixed", "annealed", "annealed_step"
+    ] = "kl"
     """what chooses C: a KL target (kl), a constant of the theory, a schedule, or temperature"""
     kl_target: Annotated[float, Positive] = 0.1
     """KL of the target from the old policy, in nats (step_size kl)"""
@@ -46,7 +48,7 @@ class StepFields:
     c_end: Annotated[float, Positive] = 0.1
     """C at last, in units of eps (step_size scheduled); in between by equal factors"""
     temperature: Annotated[float, Positive] = 1.0
-    """C in units of reward (step_size fixed), or C at first, falling linearly to 0 (annealed)"""
+    """C in units of reward, or at first: then C (annealed) or 1 / C (annealed_step) falls to 0"""
     eps_decay: Annotated[float, Fraction] = 0.9
     """share of the old eps, the running max |A|, that the next one keeps"""
 
@@ -78,10 +80,13 @@ def running_eps(eps: jax.Array, advantage: jax.Array, count: jax.Array, decay: S
 def progress(config: BaseConfig, iteration: jax.Array) -> jax.Array:
     """Return the share of the run's iterations that are done, from 0 to 1, for a schedule.
 
-    An annealed C is 0 only after the last iteration: its share is k / K in iteration k of K.
+    For an annealed C or 1 / C, which would be 0 only after the last iteration, it is k / K in
+    iteration k of K, and stays at that of the last where training goes on beyond it.
     """
-    annealed = isinstance(config, StepFields) and config.step_size == "annealed"
-    return iteration / (config.num_iterations if annealed else max(config.num_iterations - 1, 1))
+    num = config.num_iterations
+    if isinstance(config, StepFields) and config.step_size.startswith("annealed"):
+        return jnp.minimum(iteration, num - 1) / num
+    return iteration / max(num - 1, 1)
 
 
 def improve(
@@ -154,6 +159,8 @@ def constant(
         return jnp.asarray(fields.temperature)
     if fields.step_size == "annealed":
         return fields.temperature * (1.0 - progress)
+    if fields.step_size == "annealed_step":
+        return fields.temperature / (1.0 - progress)
     if fields.step_size == "paper":
         return closed_form.paper_constant(gamma, eps)
     return closed_form.proved_constant(gamma, eps)

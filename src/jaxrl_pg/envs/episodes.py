@@ -100,8 +100,9 @@ def _is_cheap(env: Env) -> bool:
     """Whether to reset every environment costs at most about as much as to step it."""
 
     def step(key: jax.Array) -> Any:
-        state = env.core.reset_env(key, env.params)[1]
-        action = env.core.action_space(env.params).sample(key)
+        state = jax.tree.map(jnp.asarray, env.core.reset_env(key, env.params)[1])
+        shape = (len(env.spec.factors),) if env.spec.factors else env.spec.action_shape
+        action = jnp.zeros(shape, jnp.int32 if env.spec.discrete else jnp.float32)
         return env.core.step_env(key, state, action, env.params)
 
     key = jax.random.key(0)

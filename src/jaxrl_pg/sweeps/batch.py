@@ -73,6 +73,7 @@ class Kept(TypedDict):
     """What the host keeps beside the members in a batch's checkpoint."""
 
     batch: NotRequired[str]
+    digest: NotRequired[str]
     rows: list[formats.Measured]
 
 
@@ -162,6 +163,7 @@ class BatchRun:
         self.due = evaluation_iterations(self.config, num_evals)
         self.saves = checkpoint.Checkpoints(folder, keep_last=2, keep_best=False)
         self.piece, self.done, self.rows = 1, 0, list[Row]()
+        self.digest = ""  # of the old policy that its runs start from
         self.seconds, self.timed = 0.0, 0
         self.members: Any = None
         self._advance = jax.jit(population.advance, static_argnums=(4, 5), donate_argnums=1)
@@ -206,7 +208,8 @@ class BatchRun:
             # leaf, and CPU devices can wait for each other for ever.
             on_host = jax.device_put(kept, jax.local_devices(backend="cpu")[0])
             kept = jax.tree.map(lambda x: x[:num], on_host)
-        self.saves.save(self.done, kept, {"batch": self.batch.id, "rows": self.rows})
+        host = {"batch": self.batch.id, "rows": self.rows, "digest": self.digest}
+        self.saves.save(self.done, kept, host)
 
     def policies(self) -> Iterator[tuple[str, Policy]]:
         """Yield the policy of every member that has not diverged, with its point's id."""
@@ -224,6 +227,7 @@ class BatchRun:
         if not checkpoint.steps(folder):
             start = initial_policy.read(self.config, points[0].init_from or None)
             source = priors.Source(()) if start is None else start.source
+            self.digest = "" if start is None else start.row["digest"]
 
             def init(configs: BaseConfig, keys: jax.Array, learner: Any) -> Any:
                 old = None if start is None else source._replace(learner=learner)
@@ -242,6 +246,7 @@ class BatchRun:
         sharding = devices.members_sharding()
         self.members = jax.device_put(_pad_to_devices(restored.state), sharding)
         self.done, self.rows = restored.step, restored.host["rows"]
+        self.digest = restored.host.get("digest", "")
         self.saves.rewind(self.done)
 
     def _time(self, num_iterations: int, seconds: float) -> None:

@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxrl_pg import files
 from jaxrl_pg.running import history
@@ -35,6 +36,7 @@ __all__ = [
     "measured_speed",
     "opened",
     "require_ours",
+    "require_same_start",
 ]
 
 
@@ -64,15 +66,35 @@ def opened(folder: Path, experiment: Experiment) -> Iterator[None]:
             "experiment": experiment.table,
             "num_evals": experiment.num_evals,
             "num_eval_episodes": experiment.num_eval_episodes,
-            "versions": history.versions(point.config.env for point in experiment.points),
             "command": experiment.command(folder),
-            "device": history.device(),
+            **_trained_with(folder, experiment),
             "seconds": seconds,
         }
         files.write_atomic(folder / "sweep.json", json.dumps(facts, indent=1) + "\n")
         yield
     finally:
         lock.release()
+
+
+def _trained_with(folder: Path, experiment: Experiment) -> dict[str, Any]:
+    """The device and the versions, after those of earlier starts where they are others.
+
+    Where nothing is left to train they are those of what is there, whatever machine this is.
+    """
+    versions = history.versions(point.config.env for point in experiment.points)
+    saved, here = formats.read_facts(folder) or formats.Facts(), history.device()
+    finished = finished_rows(folder, experiment)
+    if all(point.id in finished for point in experiment.points):
+        return {"versions": saved.get("versions", versions), "device": saved.get("device", here)}
+    before = saved.get("versions", {})
+    joined = {name: _with(before.get(name), version) for name, version in versions.items()}
+    return {"versions": before | joined, "device": _with(saved.get("device"), here)}
+
+
+def _with(before: str | None, now: str) -> str:
+    """Several values as one text, in the order in which they came."""
+    values = before.split("; ") if before else []
+    return "; ".join(values if now in values else [*values, now])
 
 
 def begin(folder: Path, batch: Batch) -> Path:
@@ -129,11 +151,26 @@ def finish(folder: Path, run: BatchRun, keep_policies: bool = False) -> None:
         "steps_per_second": round(steps / run.seconds) if run.seconds else None,
         "num_agents": len(run.batch.points),
         "num_rows": len(run.rows),
+        "digest": run.digest,
         "rows": run.rows,
     }
     path = folder / "parts" / f"{run.batch.id}.json"
     files.write_atomic(path, json.dumps(part, allow_nan=False), within=folder)
     discard(folder, run.batch)
+
+
+def require_same_start(folder: Path, group: str, digest: str) -> None:
+    """Refuse an old policy that is not the one which the finished runs of a group started from.
+
+    Raises:
+        ValueError: if it has other arrays.
+    """
+    digests = {part.get("digest", "") for _, part in parts(folder) if part["group"] == group}
+    if digests - {"", digest}:
+        raise ValueError(
+            f"{folder} has runs that started from another policy than is now in init_from: put the "
+            "old one back there, or choose another run_dir"
+        )
 
 
 def measured_speed(folder: Path, group: str) -> float | None:

@@ -69,12 +69,13 @@ class Measured(TypedDict):
 
 
 class Part(TypedDict):
-    """What a part holds: all rows of a batch, and how many there are."""
+    """What a part holds: all rows of a batch, how many, and what old policy they started from."""
 
     group: str
     steps_per_second: schema.Amount | None
     num_agents: NotRequired[schema.Count]
     num_rows: NotRequired[schema.Count]
+    digest: NotRequired[str]
     rows: list[Measured]
 
 

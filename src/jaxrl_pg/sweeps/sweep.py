@@ -33,6 +33,7 @@ from jaxrl_pg.sweeps.folder import (
     measured_speed,
     opened,
     require_ours,
+    require_same_start,
 )
 from jaxrl_pg.sweeps.parts import finished_rows
 
@@ -129,7 +130,8 @@ def train_groups(
     plan = [b for group in some_groups for b in _plan(folder, group, finished, options)]
     for group, first in {batch.group: batch.points[0] for batch in plan}.items():
         if first.init_from and not begun(folder, group):  # what has begun need not read it again
-            initial_policy.read(first.config, first.init_from)
+            start = initial_policy.read(first.config, first.init_from)
+            require_same_start(folder, group, start.row["digest"] if start else "")
     total = sum(_timesteps(point) for batch in plan for point in batch.points)
     with Progress(total, quiet=options.quiet) as progress:
         while plan and not interrupt.received:
@@ -159,6 +161,7 @@ def _train(
     evaluation = experiment.num_evals, experiment.num_eval_episodes
     layout = batches.layout_of(options, batch.points[0].config)
     run = BatchRun(batch, place, *evaluation, layout)
+    require_same_start(folder, batch.group, run.digest)
     steps_before = progress.done
     saved_at = time.monotonic()
     with run.saves:

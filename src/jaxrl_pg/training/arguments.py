@@ -17,7 +17,18 @@ from jaxrl_pg.config import BaseConfig, agent_of, path_of
 from jaxrl_pg.fields import shown
 from jaxrl_pg.types import Agent, TrainState
 
-__all__ = ["require_config", "require_hidden", "require_state", "require_static", "require_whole"]
+__all__ = [
+    "Shapes",
+    "leaf_shapes",
+    "require_config",
+    "require_hidden",
+    "require_state",
+    "require_static",
+    "require_whole",
+    "stand_in",
+]
+
+Shapes = tuple[tuple[int, ...], ...]
 
 
 def require_config(config: BaseConfig) -> Agent[Any, Any]:
@@ -89,7 +100,8 @@ def require_hidden(config: BaseConfig, hidden: Any, num: int) -> Any:
     """
     agent = agent_of(config)
     structure = jax.tree.structure(config)
-    shapes = _hidden_shapes(agent.memory.start, structure, num) if agent.memory else ()
+    start = agent.memory.start if agent.memory else None
+    shapes = _hidden_shapes(start, structure, leaf_shapes(config), num) if start else ()
     if not jax.tree.leaves(shapes):
         if hidden is not None:
             raise ValueError(f"hidden={shown(hidden)} and the policy has no core: leave it out")
@@ -122,7 +134,7 @@ def require_state(config: BaseConfig, state: Any, learner_only: bool = False) ->
             "jaxrl_pg.train returns first"
         )
     wide = bool(jax.config.jax_enable_x64)  # type: ignore[attr-defined, unused-ignore]
-    made = _shapes(agent.init, jax.tree.structure(config), wide)
+    made = _shapes(agent.init, jax.tree.structure(config), leaf_shapes(config), wide)
     if type(state.learner) is not type(made.learner):
         raise ValueError(
             f"the state has a {path_of(state.learner)} and {agent.name} a "
@@ -147,17 +159,32 @@ def require_state(config: BaseConfig, state: Any, learner_only: bool = False) ->
             )
 
 
+def leaf_shapes(config: BaseConfig) -> Shapes:
+    """Return the shapes of a config's numbers: of all but parameters of environments, `()`."""
+    return tuple(jnp.shape(x) for x in jax.tree.leaves(config))
+
+
+def stand_in(structure: Any, shapes: Shapes) -> Any:
+    """Return a config with one static part and other numbers, to trace what only that part shapes.
+
+    Args:
+        structure: of the config as a pytree.
+        shapes: of its numbers, from `leaf_shapes`.
+    """
+    return jax.tree.unflatten(structure, [jnp.ones(x) if x else 1.0 for x in shapes])
+
+
 @functools.lru_cache(maxsize=64)
-def _shapes(init: Any, structure: Any, wide: bool) -> Any:
+def _shapes(init: Any, structure: Any, shapes: Shapes, wide: bool) -> Any:
     """A fresh train state's shapes, which are the same for all configs of one static part."""
-    config = jax.tree.unflatten(structure, [1.0] * structure.num_leaves)
+    config = stand_in(structure, shapes)
     return jax.eval_shape(init, config, jax.eval_shape(jax.random.key, 0))
 
 
 @functools.lru_cache(maxsize=64)
-def _hidden_shapes(start: Any, structure: Any, num: int) -> Any:
+def _hidden_shapes(start: Any, structure: Any, shapes: Shapes, num: int) -> Any:
     """The shapes of what a core remembers, for a call that acts is to take microseconds."""
-    config = jax.tree.unflatten(structure, [1.0] * structure.num_leaves)
+    config = stand_in(structure, shapes)
     return jax.eval_shape(lambda: start(config, num))
 
 

@@ -19,6 +19,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 from jaxrl_pg import envs
 from jaxrl_pg.config import OBJECTS, BaseConfig, agent_of, path_of
+from jaxrl_pg.training.arguments import Shapes, leaf_shapes, stand_in
 from jaxrl_pg.types import TrainState
 
 __all__ = ["Source", "adopted", "arrays_of", "leaves_read", "paths_taken", "source_of"]
@@ -241,13 +242,13 @@ def _named(value: Any) -> Any:
 
 def _policy_paths(config: BaseConfig) -> frozenset[Path]:
     """The paths of what `act` reads of a learner."""
-    return _read_by_act(agent_of(config), jax.tree.structure(config))
+    return _read_by_act(agent_of(config), jax.tree.structure(config), leaf_shapes(config))
 
 
 @functools.lru_cache(maxsize=64)
-def _read_by_act(agent: Any, structure: Any) -> frozenset[Path]:
+def _read_by_act(agent: Any, structure: Any, shapes: Shapes) -> frozenset[Path]:
     """The same for all configs of one static part: their floats change nothing in it."""
-    config = jax.tree.unflatten(structure, [1.0] * structure.num_leaves)
+    config = stand_in(structure, shapes)
     learner = jax.eval_shape(agent.init, config, jax.eval_shape(jax.random.key, 0)).learner
     return frozenset(path for path, read in leaves_read(config, learner, values=False) if read)
 
