@@ -164,7 +164,7 @@ def _cells(entry: zoo.Entry) -> list[str]:
         f"`{entry.agent}`",
         f"{recorded['timesteps']:,}",
         listing.score(entry),
-        listing.fixed(entry, recorded["worst"]) if "worst" in recorded else "",
+        listing.fixed(entry, recorded["worst"]),
         str(len(recorded["seeds"])),
         f"`{entry.policy}`" if entry.pretrained is not None else "",
     ]

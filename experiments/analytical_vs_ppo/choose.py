@@ -32,6 +32,7 @@ MINATAR = """\
 # With the setting that `minatar_tuning` found best for each game in one million, on seeds that the
 # tuning has not seen. Written by analytical_vs_ppo/choose.py.
 num_evals = 10
+num_eval_episodes = 64
 seeds = {seeds}
 """
 # What a tuning is followed by: a header, its seeds, and for how many steps, if not as many.

@@ -86,8 +86,7 @@ def test_an_entry_gives_the_config_that_it_names(name):
     steps = entry.recorded["timesteps"]
     assert steps == config.num_iterations * config.steps_per_iteration
     recorded = entry.recorded
-    if "note" not in recorded:
-        assert recorded["worst"] <= recorded["iqm"] <= recorded["best"]
+    assert recorded["worst"] <= recorded["iqm"] <= recorded["best"]
     assert len(set(recorded["seeds"])) == len(recorded["seeds"]) >= 1
     assert {"jaxrl-pg", "jax", "gymnax"} <= recorded["versions"].keys()
     if ":" in entry.env:
@@ -99,8 +98,6 @@ def test_an_entry_gives_the_config_that_it_names(name):
 def test_an_entry_still_gives_the_config_that_was_measured(writer, name):
     """Defaults may change; then what was measured stays in the study's file as a setting."""
     (row,) = (row for row in writer.ROWS if f"zoo:{row.env}/{row.agent}" == name)
-    if row.study in writer.NOT_KEPT:
-        pytest.skip("its results were not kept")
     one = writer.tables.recorded(row.study).find(row.env, study=row.part, agent=row.agent)
     config = zoo.config(row.env, row.agent)
     values, defaults = to_dict(config), to_dict(type(config)())
@@ -120,8 +117,6 @@ def test_every_classic_control_task_is_there_with_ppo_and_another():
 def test_the_games_of_minatar_have_ppo():
     games = {"Asterix", "Breakout", "Freeway", "SpaceInvaders"}
     assert {f"zoo:{game}-MinAtar/ppo" for game in games} <= ENTRIES.keys()
-    breakout = ENTRIES["zoo:Breakout-MinAtar/ppo"].recorded
-    assert (breakout["iqm"], breakout["interval"]) == (17.4, [11.7, 25.1])
 
 
 def test_toml_reads_back_what_was_written(writer):
