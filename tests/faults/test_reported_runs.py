@@ -44,7 +44,12 @@ def test_a_run_is_read(tmp_path):
 
 def evaluated(timesteps, *returns):
     each = {f"eval/return_mean/seed_{3 + i}": x for i, x in enumerate(returns)}
-    return {"timesteps": timesteps, "eval/return_mean": sum(returns) / len(returns), **each}
+    return {
+        "iteration": 1,
+        "timesteps": timesteps,
+        "eval/return_mean": sum(returns) / len(returns),
+        **each,
+    }
 
 
 @pytest.mark.parametrize(("named", "lost"), [({"diverged/seed": 4}, [4]), ({}, [])])
