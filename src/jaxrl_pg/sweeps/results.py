@@ -235,7 +235,7 @@ def _up_to_total(timesteps: np.ndarray, columns: Mapping[str, np.ndarray]) -> np
     Seeds that were ended early have no return there, and so are not finished. Where all seeds
     diverged, none goes on.
     """
-    total = columns["total_timesteps"][0] if "total_timesteps" in columns else None
+    total: Any = columns["total_timesteps"][0] if "total_timesteps" in columns else None
     is_number = isinstance(total, int | float) and not isinstance(total, bool)
     lost = set(columns["seed"][columns["status"] == "diverged"])
     if not is_number or lost >= set(columns["seed"]) or not timesteps[-1] < total <= _LARGEST:
