@@ -138,6 +138,25 @@ def test_an_index_that_does_not_exist_is_refused():
             plain(wrong)
 
 
+def test_an_image_of_bytes_is_one_in_whatever_type_it_is_given():
+    agent, values = CASES["strides"]
+    policy = filled(agents.AGENTS[agent].Config(**values))
+    document, tensors = folder.described(policy.config, policy.state.learner, 0)
+    plain = numpy_policy.Policy(document, tensors)
+    obs = observations(document["observation"]["parts"], 64, np.random.default_rng(1))
+    (part,) = document["observation"]["parts"]
+    for same in (obs.astype(int), obs.tolist(), obs.astype(np.float32)):
+        rows, outer = plain._rows(same)
+        assert (rows[""].dtype, outer) == (np.uint8, (64,))
+        np.testing.assert_array_equal(rows[""], obs)
+        np.testing.assert_array_equal(plain(same), plain(obs))
+    for wrong, said in ((obs + 0.25, ".25"), (obs.astype(int) - 300, "-"), (obs * np.nan, "nan")):
+        with pytest.raises(ValueError, match=rf"obs is .*{said}.*gives bytes: give uint8"):
+            plain(wrong)
+    del part["dtype"]  # nothing is known
+    assert plain._rows(obs.astype(int))[0][""].dtype == int
+
+
 @pytest.mark.parametrize("name", ["tanh", "minatar", "gru", "deterministic"])
 def test_a_policy_in_bfloat16_is_written_out_in_float32(name):
     """The same parameters, more exactly: it does what a float32 policy of them does."""

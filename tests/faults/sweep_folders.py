@@ -20,9 +20,9 @@ def tiny(**changes):
     return experiment.parse("tiny", {**TABLE, **changes})
 
 
-def rows_of(points):
+def rows_of(points, num_episodes=TABLE["num_eval_episodes"]):
     """Rows as a batch leaves them: all of the first evaluation, then all of the second."""
-    measured = {"return_std": 1.0, "length_mean": 9.0, "num_episodes": 4, "status": "ok"}
+    measured = {"return_std": 1.0, "length_mean": 9.0, "num_episodes": num_episodes, "status": "ok"}
     return [
         {**batch.described(point, steps), "return_mean": 10.0 * point.seed, **measured}
         for steps in (128, 256)
@@ -30,9 +30,9 @@ def rows_of(points):
     ]
 
 
-def part_of(points, counted=True):
+def part_of(points, counted=True, num_episodes=TABLE["num_eval_episodes"]):
     """Return the id and the content of a part; one of an earlier version does not count."""
-    rows = rows_of(points)
+    rows = rows_of(points, num_episodes)
     count = {"num_agents": len(points), "num_rows": len(rows)} if counted else {}
     part = {"group": "g", "steps_per_second": 100, **count, "rows": rows}
     return batch.batch_id([point.id for point in points]), part
@@ -44,7 +44,7 @@ def finished(place, some=None, counted=True):
     with folder.opened(place, some):
         half = len(some.points) // 2
         for points in (some.points[:half], some.points[half:]):
-            name, part = part_of(points, counted)
+            name, part = part_of(points, counted, some.num_eval_episodes)
             (place / "parts" / f"{name}.json").write_text(json.dumps(part))
         folder.collect(place, some, 1.0)
     return place

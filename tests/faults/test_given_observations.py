@@ -129,3 +129,49 @@ def test_arrays_of_another_shape_or_type_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             envs.as_rows(env, obs)
+
+
+def image(dtype, **changes):
+    """A line that is seen as an image of bytes (or of another type), whatever its space says."""
+    looks = {"observations": spaces.Box(0, 255, (3, 3, 1)), **changes}
+    get_obs = lambda self, state, *_: jnp.full((3, 3, 1), state.position, dtype)  # noqa: E731
+    return envs.make(variant(get_obs=get_obs, **looks))
+
+
+BYTES = np.arange(9, dtype=np.uint8).reshape(1, 3, 3, 1) * 31
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        image(jnp.uint8),
+        image(jnp.uint8, observations=spaces.Box(0, 255, (3, 3, 1), jnp.uint8)),
+        envs.of(ppo.Config(env=image(jnp.uint8).core, frame_stack=2)),
+    ],
+    ids=["undeclared", "declared", "stacked"],
+)
+def test_an_image_of_bytes_is_one_in_whatever_type_it_is_given(env):
+    seen = np.concatenate([BYTES] * env.spec.obs_shape[-1], axis=-1)
+    for same in (seen, seen.astype(int), seen.tolist(), seen.astype(np.float32), jnp.int32(seen)):
+        rows, _ = envs.as_rows(env, same)
+        assert rows.dtype == jnp.uint8
+        assert_array_equal(rows, seen)
+    read = lambda x: envs.as_rows(env, x)[0]  # noqa: E731
+    assert jax.eval_shape(read, seen.astype(np.int32)).dtype == jnp.uint8
+    for wrong, said in ((seen + 0.5, "0.5"), (seen - 1.0, "-1.0"), (seen * np.nan, "nan")):
+        message = rf"obs is float32\[.*\] \({said}\), and the environment gives bytes: give uint8"
+        with pytest.raises(ValueError, match=message):
+            read(wrong)
+    with pytest.raises(ValueError, match=r"\(256\), and the environment gives bytes"):
+        read(seen.astype(int) + 256 * (seen == 0))
+    with pytest.raises(ValueError, match=r"obs is float32\[.*\] \(traced\), and the environment"):
+        jax.eval_shape(read, seen.astype(np.float32))
+
+
+def test_other_images_stay_as_they_are_given():
+    """A space may promise bytes where training has seen floats, which nothing divides by 255."""
+    env = image(jnp.float32, observations=spaces.Box(0, 255, (3, 3, 1), jnp.uint8))
+    for given in (BYTES + 0.5, BYTES.astype(int)):
+        rows, _ = envs.as_rows(env, given)
+        assert rows.dtype == jnp.float32
+        assert_array_equal(rows, given)

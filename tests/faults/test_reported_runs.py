@@ -8,6 +8,7 @@ from sweep_folders import snapshot
 
 from jaxrl_pg import report
 from jaxrl_pg.report import sources
+from jaxrl_pg.sweeps import results
 
 CONFIG = {"agent": "ppo", "env": "Pole", "seed": 3, "config": {"env": "Pole", "gamma": 0.9}}
 ROWS = [
@@ -41,6 +42,29 @@ def test_a_run_is_read(tmp_path):
     assert table.hyper == ("gamma",)
 
 
+def evaluated(timesteps, *returns):
+    each = {f"eval/return_mean/seed_{3 + i}": x for i, x in enumerate(returns)}
+    return {
+        "iteration": 1,
+        "timesteps": timesteps,
+        "eval/return_mean": sum(returns) / len(returns),
+        **each,
+    }
+
+
+@pytest.mark.parametrize(("named", "lost"), [({"diverged/seed": 4}, [4]), ({}, [])])
+def test_of_several_seeds_the_one_that_the_last_row_names_has_diverged(tmp_path, named, lost):
+    bad = {"iteration": 2, "timesteps": 128, "loss/total": None, **named}
+    rows = [ROWS[0], evaluated(64, 7.0, 8.0, 9.0), bad]
+    table = sources.run_table(run(tmp_path / "r", {**CONFIG, "num_seeds": 3}, rows))
+    (found,) = results.settings(table)
+    assert found.seeds.tolist() == [3, 4, 5]
+    assert found.seeds[found.diverged].tolist() == lost
+    assert found.returns[:, 0].tolist() == [7, 8, 9]
+    pairs = zip(table.columns["id"], table.columns["seed"], strict=True)
+    assert set(pairs) == {("r-3", 3), ("r-4", 4), ("r-5", 5)}
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -51,6 +75,8 @@ def test_a_run_is_read(tmp_path):
         {"seed": -1},
         {"seed": 2.5},
         {"seed": True},
+        {"num_seeds": 0},
+        {"num_seeds": "2"},
         {"config": None},
         {"config": [1]},
         {"config": 5},
@@ -84,6 +110,7 @@ def test_a_config_that_is_none(tmp_path, content):
         {**ROWS[1], "eval/return_mean": [7.0]},
         {**ROWS[1], "eval/num_episodes": "4"},
         {**ROWS[1], "eval/return_std": {}},
+        {**ROWS[0], "diverged/seed": -1},
     ],
     ids=lambda row: str(row)[:60],
 )

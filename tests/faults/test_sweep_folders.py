@@ -206,6 +206,14 @@ def test_rows_of_another_setting_are_not_believed(place, name, value):
     refused(place, str(first_part(place)), name, repr(value))
 
 
+def test_parts_copied_from_a_sweep_of_more_episodes_are_not_believed(place):
+    more = finished(place.parent / "more", tiny(num_eval_episodes=64))
+    assert first_part(place).name == first_part(more).name  # ids are of the runs alone
+    shutil.copytree(place / "parts", more / "parts", dirs_exist_ok=True)
+    words = "num_episodes=4", "which has 64", "delete the file, and its runs are trained again"
+    refused(more, f"{more}/parts", *words, experiment=tiny(num_eval_episodes=64))
+
+
 def test_rows_at_other_steps_are_not_believed(place):
     edited(first_part(place), having("timesteps", 200))
     refused(place, str(first_part(place)), "2 of the 2 rows", "or others")

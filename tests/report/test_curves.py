@@ -60,6 +60,11 @@ def test_evaluations_come_before_training_episodes():
     (line,) = axes_of(report.Curves(both)).lines
     np.testing.assert_array_equal(line.get_ydata(), [1])
     assert len(axes_of(report.Curves(metrics(np.ones(1000)))).lines[0].get_xdata()) == 200
+    for num in (202, 1000):
+        curves = report.Curves(metrics(np.arange(1.0, num + 1)))
+        (line,) = axes_of(curves).lines
+        assert (line.get_xdata()[-1], len(line.get_xdata()) <= 200) == (10 * num, True)
+        assert f"return {num} " in repr(curves)
     nothing = report.Curves(metrics([NAN, NAN]))
     assert nothing._repr_png_().startswith(PNG)
 

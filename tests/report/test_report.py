@@ -1,6 +1,7 @@
 """Reports: the numbers in the tables, the figures, and a page that works on its own."""
 
 import base64
+import dataclasses
 import html.parser
 import json
 import re
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 
 from jaxrl_pg import report
 from jaxrl_pg.report import axes as drawn_axes
-from jaxrl_pg.report import pages, sources, summary
+from jaxrl_pg.report import drawing, pages, sources, summary
 from jaxrl_pg.report.statistics import Interval
 from jaxrl_pg.running.run_folder import RunFolder
 from jaxrl_pg.sweeps import results
@@ -138,6 +139,24 @@ def test_the_environments_are_pooled_on_one_scale(written):
     assert float(worst[1]) == pytest.approx((4 * 0.5 + 0.75 + 0.85 + 0.95) / 8, abs=6e-4)
 
 
+def test_an_environment_that_few_seeds_solve_does_not_make_all_settings_perfect(tmp_path):
+    rows = [
+        *rows_of("Hard", [10, 10, *[0] * 8], gamma=0.9),
+        *rows_of("Hard", [0] * 10, gamma=0.5),
+        *rows_of("Flat", [3] * 10, gamma=0.9),
+        *rows_of("Flat", [3] * 10, gamma=0.5),
+    ]
+    found = results_of(sweep(tmp_path / "x", rows))
+    assert all(one.iqm.value == 0 for one in found.by_env["Hard"])
+    scores = {one.label: dict(zip(found.by_env, one.scores, strict=True)) for one in found.across}
+    np.testing.assert_array_equal(scores["gamma=0.9"]["Hard"], [1, 1, *[0] * 8])
+    np.testing.assert_array_equal(scores["gamma=0.5"]["Hard"], np.zeros(10))
+    assert {label: set(each["Flat"]) for label, each in scores.items()} == {
+        "gamma=0.9": {1.0},
+        "gamma=0.5": {1.0},
+    }
+
+
 def test_the_best_is_compared_with_the_others(written):
     header, pole, hill = markdown_rows(written.parent / "table.md", 2)
     assert header[1:4] == ["best setting", "other setting", "probability"]
@@ -207,6 +226,33 @@ def test_labels_say_what_differs_and_nothing_else(tmp_path):
     assert [across.label for across in found.across] == ["ppo, gamma=0.9"]
 
 
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ((0.99999, 0.99995), ("0.99999", "0.99995")),
+        ((3e-4, 3.0004e-4), ("0.0003", "0.00030004")),
+        ((0.1 + 0.2, 0.3), ("0.30000000000000004", "0.29999999999999999")),
+        ((0.123456, 0.5), ("0.1235", "0.5")),
+    ],
+)
+def test_values_are_shown_with_as_many_digits_as_tell_them_apart(tmp_path, values, texts):
+    rows = [row for i, x in enumerate(values) for row in rows_of("Pole", [9 - i], gamma=x)]
+    path = report.write([sweep(tmp_path / "x", rows)])
+    assert [s.label for s in results_of(tmp_path / "x").summaries] == [f"gamma={x}" for x in texts]
+    header, *lines = markdown_rows(path.parent / "table.md")
+    assert [line[header.index("gamma")] for line in lines] == list(texts)
+
+
+def test_settings_that_no_name_tells_apart_are_numbered():
+    """In memory a number and its text differ, in a table they look the same."""
+    setting = results.settings(results.of_rows([*rows_of("Pole", [1], gamma=0.5)], "here"))[0]
+    alike = [dataclasses.replace(setting, hyper={"gamma": x}) for x in (0.5, "0.5")]
+    elsewhere = [dataclasses.replace(one, env="Hill") for one in alike]
+    labels, varying = summary._labels([*alike, *elsewhere])
+    assert labels == ["#1", "#2", "#1", "#2"]
+    assert varying == ["gamma"]
+
+
 def test_equal_settings_are_told_apart_by_study_then_by_folder(tmp_path):
     rows = [*rows_of("Pole", [1], study="a"), *rows_of("Pole", [2], study="b")]
     one = sweep(tmp_path / "one", rows)
@@ -256,8 +302,9 @@ def test_long_labels_become_numbers_and_the_figures_bear_many(tmp_path):
 # --- runs ---------------------------------------------------------------------------------------
 
 
-def make_run(path, seed, finals, last_loss=0.5):
+def make_run(path, seed, finals, last_loss=0.5, **fields):
     config = {"env": "Pole", "env_params": {"g": 5.0}, "hidden_sizes": [64, 64], "num_devices": 1}
+    config |= fields
     facts = {"agent": "ppo", "env": "Pole", "seed": seed, "config": config}
     with RunFolder.create(path, facts) as run:
         for i, value in enumerate(finals, start=1):
@@ -282,6 +329,20 @@ def test_single_runs_are_seeds_of_one_setting(tmp_path):
     assert "jaxrl-pg train ppo --env Pole --seed 1" in page
     assert f"jaxrl-pg report {runs[0]} {runs[1]} {runs[2]} --out {tmp_path / 'out'}" in page
     assert "hidden_sizes = [64, 64]" in page
+
+
+def test_runs_that_were_ended_early_have_a_curve_and_no_score(tmp_path):
+    runs = [make_run(tmp_path / f"run{i}", i, [1.0 + i, 2], total_timesteps=1000) for i in range(3)]
+    (found,) = results_of(*runs).summaries
+    assert (found.num_unfinished, len(found.scores)) == (3, 0)
+    np.testing.assert_array_equal(found.setting.timesteps, [100, 200, 1000])
+    np.testing.assert_array_equal(summary.curve(found).value, [2, 2, np.nan])
+    path = report.write(runs, tmp_path / "out")
+    header, line = markdown_rows(path.parent / "table.md")
+    row = dict(zip(header, line, strict=True))
+    assert (row["return"], row["unfinished"], row["steps"]) == ("-", "3", "1,000")
+    assert "no seed was trained to the end" in path.read_text()
+    assert len(drawing._drawn(results_of(*runs))["Pole"]) == 1
 
 
 def test_an_environment_is_one_whether_given_by_name_or_as_an_object(tmp_path):

@@ -139,6 +139,19 @@ def test_the_seed_that_diverges_is_named(tmp_path):
     wild = CONFIG.replace(learning_rate=1e30)
     with pytest.raises(DivergedError, match=r"seed 5 of 3: \w+.* is nan in iteration 1; none was"):
         jaxrl_pg.run(wild, tmp_path / "run", 5, num_seeds=3, **OPTIONS)
+    assert [row["diverged/seed"] for row in rows_of(tmp_path / "run")] == [5]
+    table = sources.run_table(tmp_path / "run")
+    assert list(zip(table.columns["id"], table.columns["status"], strict=True)) == [
+        ("run-5", "diverged")
+    ]
+
+
+def test_the_first_seed_to_diverge_is_the_one_of_the_row_that_is_kept():
+    losses = np.ones((4, 5))
+    assert over_seeds.first_diverged({"loss/total": losses, "timesteps": losses}) is None
+    losses[0, 3] = losses[2, 1] = losses[3, 1] = np.nan
+    norms = np.where(np.arange(5) == 4, np.inf, np.ones((4, 5)))
+    assert over_seeds.first_diverged({"loss/total": losses, "grad_norm": norms}) == 2
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,37 @@ def test_where_every_seed_diverged_the_curve_ends_there():
     assert not found.finished.any()
 
 
+@pytest.mark.parametrize(
+    ("total", "end"),
+    [
+        (1000, [1000]),  # ended at 200
+        (200, []),
+        (150, []),  # steps round up, and a run may be resumed beyond its total
+        (200.5, [201]),
+        (None, []),
+        (True, []),
+        ("many", []),
+        (float("nan"), []),
+        (float("inf"), []),
+    ],
+)
+def test_seeds_that_ended_before_the_total_are_unfinished(total, end):
+    rows = [row(seed=s, timesteps=t, total_timesteps=total) for s in (0, 1) for t in (100, 200)]
+    (found,) = settings(*rows)
+    np.testing.assert_array_equal(found.timesteps, [100, 200, *end])
+    np.testing.assert_array_equal(found.finished, [not end] * 2)
+    assert np.isfinite(found.returns[:, :2]).all()
+
+
+def test_a_total_is_nothing_to_seeds_that_all_diverged():
+    lost = [row(seed=s, timesteps=100, status="diverged", total_timesteps=900) for s in (0, 1)]
+    (found,) = settings(*lost)
+    np.testing.assert_array_equal(found.timesteps, [100])
+    (found,) = settings(*lost, row(seed=2, timesteps=300, total_timesteps=900))
+    np.testing.assert_array_equal(found.timesteps, [300, 900])
+    np.testing.assert_array_equal(found.diverged, [True, True, False])
+
+
 def test_a_seed_that_diverged_at_an_evaluation_has_no_return_there():
     (found,) = settings(
         row(seed=0, timesteps=100, value=3.0),

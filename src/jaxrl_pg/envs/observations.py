@@ -9,6 +9,7 @@ as float32. Of a structure it reads a flat dict of such arrays, and `action_mask
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,8 @@ __all__ = [
     "shapes",
 ]
 
+_IMAGE_AXES = 3
+
 
 def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
     """Take observations of the user's, with any axes in front, as rows that networks read.
@@ -40,13 +43,15 @@ def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
     Args:
         env: from `envs.make`.
         obs: as the environment gives them: indices `[...]` of a `Discrete` space, or
-            `[..., *shape]` of a Box, or a dict or struct of these. May be traced.
+            `[..., *shape]` of a Box, or a dict or struct of these. May be traced. Images of bytes
+            may be whole numbers from 0 to 255 of any type.
 
     Returns:
         `[N, *obs_shape]`, and the axes that were in front.
 
     Raises:
-        ValueError: for another type, structure or shape, or an index that does not exist.
+        ValueError: for another type, structure or shape, an index that does not exist, or what is
+            no byte in an image of bytes.
     """
     known = parts(env)
     arrays, outer = checked(known, obs)
@@ -61,7 +66,11 @@ def as_rows(env: Env, obs: Any) -> tuple[Obs, tuple[int, ...]]:
 def parts(env: Env) -> tuple[structure.Part, ...]:
     """Return the arrays that an environment's observations are made of."""
     with jax.ensure_compile_time_eval():  # spaces hold arrays, and these are no tracers
-        return tuple(structure.parts(env.core.observation_space(env.params)))
+        known = structure.parts(env.core.observation_space(env.params))
+    if not any(len(part.space.shape) == _IMAGE_AXES for part in known):
+        return tuple(known)
+    images = _images_of_bytes(env.core)
+    return tuple(part._replace(is_bytes=part.name in images) for part in known)
 
 
 def checked(known: Sequence[structure.Part], obs: Any) -> tuple[Any, tuple[int, ...]]:
@@ -151,6 +160,26 @@ def shapes(obs_shape: ObsShape) -> dict[str, tuple[int, ...]]:
     return dict(structured) if isinstance(first, tuple) else {"": structured}
 
 
+@functools.lru_cache(maxsize=32)
+def _images_of_bytes(core: Any) -> frozenset[str]:
+    """Return the names of the images that an environment gives as bytes, whatever its space says.
+
+    A float32 space may well have observations of bytes, and one of bytes others.
+    """
+    found = set[str]()
+    with jax.ensure_compile_time_eval():  # an environment may keep what it makes here
+        params = core.default_params
+        space = core.observation_space(params)
+    obs, _ = jax.eval_shape(core.reset_env, jax.random.key(0), params)
+
+    def read(part: structure.Part, value: Any) -> None:
+        if len(part.space.shape) == _IMAGE_AXES and value.dtype == jnp.uint8:
+            found.add(part.name)
+
+    structure.gather(space, obs, read)
+    return frozenset(found)
+
+
 def _is_read(spec: EnvSpec, space: Any, obs: Any) -> bool:
     """Whether observations have the form in which networks read them, one axis in front."""
     wanted = shapes(spec.obs_shape)
@@ -199,12 +228,30 @@ def _checked(part: structure.Part, value: Any) -> tuple[Any, tuple[int, ...]]:
         raise ValueError(
             f"{obs} is {array.dtype}{list(array.shape)}: give {_wanted(space)} or a batch of them"
         )
+    if part.is_bytes and array.dtype != np.uint8:
+        return _as_bytes(obs, array), outer
     if is_index and not isinstance(array, jax.core.Tracer):
         known = jax.device_get(array)
         outside = known[(known < 0) | (known >= space.n)]
         if outside.size:
             raise ValueError(f"{obs}={outside[0]}: give {_wanted(space)} or a batch of them")
     return array, outer
+
+
+def _as_bytes(said: str, array: Any) -> Any:
+    """Return an image of bytes that is given in another type: the network would not scale that."""
+    if isinstance(array, jax.core.Tracer):
+        wrong = "" if not jnp.issubdtype(array.dtype, jnp.floating) else "traced"
+    else:
+        array = np.asarray(array)
+        outside = array[~((array >= 0) & (array <= 255) & (array == np.round(array)))]
+        wrong = f"{outside[0]}" if outside.size else ""
+    if wrong:
+        raise ValueError(
+            f"{said} is {array.dtype}{list(array.shape)} ({wrong}), and the environment gives "
+            "bytes: give uint8, or whole numbers from 0 to 255"
+        )
+    return array.astype(np.uint8)
 
 
 def _as_array(value: Any) -> Any:

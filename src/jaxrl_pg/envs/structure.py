@@ -22,11 +22,13 @@ class Part(NamedTuple):
         name: by which agents know it; empty for an observation that is one array.
         path: the names and numbers that lead to it.
         space: a Box or Discrete.
+        is_bytes: whether it is known to be an image of bytes, which networks divide by 255.
     """
 
     name: str
     path: tuple[str, ...]
     space: Any
+    is_bytes: bool = False
 
     @property
     def is_mask(self) -> bool:

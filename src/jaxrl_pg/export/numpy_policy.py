@@ -164,6 +164,8 @@ class Policy:
                 raise ValueError(f"{name} has shape {x.shape}: give {shape} or a batch of them")
             if part["kind"] == "discrete" and not np.all((x >= 0) & (x < part["num"])):
                 raise ValueError(f"{name}={x}: give whole numbers from 0 to {part['num'] - 1}")
+            if len(shape) == 3 and part.get("dtype") == "uint8" and x.dtype != np.uint8:
+                x = _as_bytes(name, x)
             rows[part["name"]] = x.reshape(-1, *shape)
             outer.add(front)
         if len(outer) > 1:
@@ -319,6 +321,17 @@ class Policy:
 def _log_softmax(x: Any) -> Any:
     shifted = x - np.max(x, axis=-1, keepdims=True)
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
+
+
+def _as_bytes(name: str, x: Any) -> Any:
+    """Return an image of bytes that is given in another type: the network would not scale that."""
+    wrong = x[~((x >= 0) & (x <= 255) & (x == np.round(x)))]
+    if wrong.size:
+        raise ValueError(
+            f"{name} is {x.dtype}{list(x.shape)} ({wrong[0]}), and the environment gives bytes: "
+            "give uint8, or whole numbers from 0 to 255"
+        )
+    return x.astype(np.uint8)
 
 
 def _follow(obs: Any, part: dict[str, Any]) -> Any:

@@ -16,7 +16,7 @@ from jaxrl_pg.sweeps.results import Setting
 __all__ = ["Curves"]
 
 _SIZE = 6.4, 4.0  # inches
-_MAX_POINTS = 200  # of a curve; of more every n-th is drawn
+_MAX_POINTS = 200  # of a curve; of more every n-th is drawn, counted from the last
 _KINDS = ("eval", "train")
 
 
@@ -92,7 +92,8 @@ def _summary(label: str, metrics: Mapping[str, Any]) -> Summary:
     steps = steps.reshape(-1, steps.shape[-1])[0]
     # An iteration in which no episode ended has no return, nor has one without an evaluation.
     known = np.flatnonzero(np.isfinite(returns).any(axis=0))
-    shown = known[:: max(1, -(-len(known) // _MAX_POINTS))]
+    every = max(1, -(-len(known) // _MAX_POINTS))
+    shown = known[(len(known) - 1) % every :: every]  # the last is among them
     returns, steps, seeds = returns[:, shown], steps[shown], np.arange(len(returns))
     setting = Setting(
         "", label, "", {}, "", seeds, steps, returns, np.zeros(len(returns), dtype=bool)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxrl_pg.figures import canvas, looks
 from jaxrl_pg.report.axes import (
     Styles,
@@ -121,9 +123,11 @@ def _figure(
 
 
 def _drawn(results: Results) -> dict[str, list[Summary]]:
-    """Return the best settings of each environment, without those that have no score."""
-    scored = {env: [s for s in some if len(s.scores)] for env, some in results.by_env.items()}
-    return {env: some[:_MAX_SETTINGS] for env, some in scored.items()}
+    """Return the best settings of each environment, without those that have no return at all."""
+    return {
+        env: [s for s in some if np.isfinite(s.setting.returns).any()][:_MAX_SETTINGS]
+        for env, some in results.by_env.items()
+    }
 
 
 def _best_only(results: Results) -> str:

@@ -88,6 +88,7 @@ def _best(results: Results, sheet: Sheet) -> str:
         row = next(row for row in sheet.rows if row[0].text == env)
         known = results.has_intervals and len(summaries[0].scores) > 1
         reach = row[sheet.header.index("95% interval")].text if known else "one seed, no interval"
+        reach = reach if len(summaries[0].scores) else "no seed was trained to the end"
         cards.append(
             f"<div><small>{in_html(env)}</small><b>{in_html(row[at].text)}</b>"
             f"<small>{in_html(reach)}</small><small>{in_html(summaries[0].label)}</small></div>"

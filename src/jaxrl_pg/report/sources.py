@@ -37,6 +37,8 @@ class _Described(TypedDict):
     seed: schema.Count
     config: dict[str, formats.Value]
 
+    num_seeds: NotRequired[schema.Positive]
+
 
 class _Config(TypedDict, total=False):
     env_params: dict[str, formats.Value] | None
@@ -50,6 +52,7 @@ _Evaluated = TypedDict(
         "eval/return_std": NotRequired[float | None],
         "eval/length_mean": NotRequired[float | None],
         "eval/num_episodes": NotRequired[float | None],
+        "diverged/seed": NotRequired[schema.Count],
     },
 )
 
@@ -113,7 +116,8 @@ def _by_class(table: Table) -> Table:
 def run_table(run_dir: str | os.PathLike[str]) -> Table:
     """Return the table of a single run: its evaluations, with its config as the setting.
 
-    A run whose last training row has a loss that is not finite has diverged.
+    A run whose last training row has a loss that is not finite has diverged; of several seeds, the
+    one that this row names, if it does.
 
     Raises:
         ValueError: no run is there.
@@ -142,8 +146,12 @@ def run_table(run_dir: str | os.PathLike[str]) -> Table:
         for evaluation in _evaluations(row, same["id"])
     ]
     if every_row and _is_diverged(every_row[-1]):
-        empty = dict.fromkeys(_MEASURED)
-        rows.append(same | {"timesteps": every_row[-1]["timesteps"], **empty, "status": "diverged"})
+        last, empty = every_row[-1], dict.fromkeys(_MEASURED)
+        lost = same | {"timesteps": last["timesteps"], **empty, "status": "diverged"}
+        if described.get("num_seeds", 1) == 1:
+            rows.append(lost)
+        elif (seed := last.get("diverged/seed")) is not None:
+            rows.append(lost | {"id": f"{same['id']}-{seed}", "seed": seed})
     return results.of_rows(rows, os.fspath(run_dir))
 
 

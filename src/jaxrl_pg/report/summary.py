@@ -9,6 +9,7 @@ whatever it is compared with.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ __all__ = [
     "curve",
     "improvement",
     "interval",
+    "shown",
     "summarise",
 ]
 
@@ -139,6 +141,15 @@ def improvement(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> In
     return statistics.improvement_interval(first, second, rng, _NUM_RESAMPLES)
 
 
+def shown(values: Sequence[Any]) -> list[str]:
+    """Return a field's values as text, with the fewest digits from 4 on that tell most apart."""
+    texts = (
+        [f"{x:.{digits}g}" if isinstance(x, float) else str(x) for x in values]
+        for digits in range(4, 18)  # with 17 two floats are never the same text
+    )
+    return max(texts, key=lambda some: len(set(some)))
+
+
 def _summary(setting: Setting, label: str, floor: float) -> Summary:
     finals = _filled(setting, floor)[:, -1]
     scores = finals[np.isfinite(finals)]
@@ -180,9 +191,15 @@ def _across(by_env: dict[str, list[Summary]]) -> list[Across]:
 
 
 def _normalised(summary: Summary, every: list[Summary]) -> np.ndarray:
-    """Scale scores so that 0 is the lowest of every setting's, 1 the best setting's IQM."""
+    """Scale scores so that 0 is the lowest of every setting's, 1 the best setting's IQM.
+
+    Where that IQM is the lowest score, too, as in an environment that few seeds solve, 1 is the
+    highest score of all; where all scores are equal, each is 1.
+    """
     low = min(s.scores.min() for s in every if len(s.scores))
     high = float(every[0].iqm.value)
+    if high <= low:
+        high = max(s.scores.max() for s in every if len(s.scores))
     return (summary.scores - low) / (high - low) if high > low else np.ones(len(summary.scores))
 
 
@@ -192,12 +209,14 @@ def _labels(settings: list[Setting]) -> tuple[list[str], list[str]]:
     for agent in dict.fromkeys(setting.agent for setting in settings):
         its_own = [setting for setting in settings if setting.agent == agent]
         names[agent] = [name for name in its_own[0].hyper if _varies(name, its_own)]
+    every_name = list(dict.fromkeys(name for some in names.values() for name in some))
+    as_text = {name: shown([setting.hyper[name] for setting in settings]) for name in every_name}
     short = [
         ", ".join(
             ([setting.agent] if len(names) > 1 or not names[setting.agent] else [])
-            + [f"{name}={_shown(setting.hyper[name])}" for name in names[setting.agent]]
+            + [f"{name}={as_text[name][i]}" for name in names[setting.agent]]
         )
-        for setting in settings
+        for i, setting in enumerate(settings)
     ]
     studied = [", ".join(filter(None, (s.study, x))) for s, x in zip(settings, short, strict=True)]
     sourced = [
@@ -211,12 +230,15 @@ def _labels(settings: list[Setting]) -> tuple[list[str], list[str]]:
     ]
     # The first that tells all apart, if it can be one that is short enough to be drawn.
     brief = [labels for labels in fitting if all(0 < len(x) <= _LONGEST_LABEL for x in labels)]
-    labels = (brief or fitting)[0]
-    if not brief:
-        numbers = {label: f"#{i}" for i, label in enumerate(dict.fromkeys(labels), start=1)}
-        labels = [numbers[label] for label in labels]
-    every_name = [name for some in names.values() for name in some]
-    return labels, list(dict.fromkeys(every_name))
+    if brief:
+        return brief[0], every_name
+    seen: Counter[tuple[str, str]] = Counter()
+    keys = []  # equal in two environments, but never twice in one
+    for setting, label in zip(settings, (fitting or [placed])[0], strict=True):
+        keys.append((label, seen[setting.env, label]))
+        seen[setting.env, label] += 1
+    numbers = {key: f"#{i}" for i, key in enumerate(dict.fromkeys(keys), start=1)}
+    return [numbers[key] for key in keys], every_name
 
 
 def _varies(name: str, settings: list[Setting]) -> bool:
@@ -224,7 +246,3 @@ def _varies(name: str, settings: list[Setting]) -> bool:
     for setting in settings:
         values.setdefault(setting.env, set()).add(setting.hyper[name])
     return any(len(some) > 1 for some in values.values())
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrl_pg.report.escaping import in_latex, in_markdown, one_line
 from jaxrl_pg.report.statistics import Interval
-from jaxrl_pg.report.summary import Across, Results, Summary, improvement
+from jaxrl_pg.report.summary import Across, Results, Summary, improvement, shown
 
 __all__ = ["Cell", "Sheet", "decimals", "estimate", "fixed", "latex", "markdown", "sheets"]
 
@@ -110,7 +110,8 @@ def _settings_sheet(results: Results) -> Sheet:
         "unfinished": [s.num_unfinished for s in summaries],
     }
     counts = {name: values for name, values in counts.items() if any(values)}
-    shown, note = _OF_SEEDS if results.has_intervals else _OF_ONE_SEED
+    as_text = {x: shown([s.setting.hyper.get(x) for s in summaries]) for x in results.varying}
+    columns, note = _OF_SEEDS if results.has_intervals else _OF_ONE_SEED
     rows: list[list[Cell]] = []
     for env, summaries_here in results.by_env.items():
         digits = decimals([s.scores for s in summaries_here])
@@ -122,7 +123,7 @@ def _settings_sheet(results: Results) -> Sheet:
                     Cell(env),
                     *(Cell(values[i]) for values in optional.values()),
                     Cell(setting.agent),
-                    *(_hyper_cell(setting.hyper.get(name)) for name in results.varying),
+                    *(_hyper_cell(setting.hyper.get(x), as_text[x][i]) for x in results.varying),
                     *(
                         _score_cells(summary, digits, rank == 0 and _is_best(summaries_here))
                         if results.has_intervals
@@ -136,7 +137,7 @@ def _settings_sheet(results: Results) -> Sheet:
         "settings",
         "Final returns",
         note,
-        ["environment", *optional, "agent", *results.varying, *shown, *counts, "steps"],
+        ["environment", *optional, "agent", *results.varying, *columns, *counts, "steps"],
         rows,
     )
 
@@ -175,7 +176,8 @@ def _across_sheet(across: Sequence[Across]) -> Sheet:
         "across",
         "All environments together",
         "Normalised returns: 0 is the lowest final return of any seed in the environment, 1 the "
-        "best setting's IQM there. The optimality gap is 1 - mean(min(x, 1)): less is better.",
+        "best setting's IQM there (the highest return where that IQM is the lowest, too). The "
+        "optimality gap is 1 - mean(min(x, 1)): less is better.",
         ["setting", *header],
         rows,
     )
@@ -200,10 +202,10 @@ def _pairs_sheet(results: Results) -> Sheet:
     )
 
 
-def _hyper_cell(value: Any) -> Cell:
+def _hyper_cell(value: Any, text: str) -> Cell:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return Cell("-" if value is None else str(value))
-    return Cell(f"{value:.4g}" if isinstance(value, float) else str(value), float(value))
+        return Cell("-" if value is None else text)
+    return Cell(text, float(value))
 
 
 def _number_cell(value: Any, digits: int, best: bool = False) -> Cell:

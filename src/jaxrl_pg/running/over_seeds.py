@@ -35,7 +35,10 @@ def reduced(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def first_diverged(metrics: dict[str, np.ndarray]) -> int | None:
-    """Return the number of the first member with a loss or gradient that is not finite."""
+    """Return the number of the member whose loss or gradient norm is the first not to be finite.
+
+    Of several in the same iteration, the one of the lowest number.
+    """
     watched = [np.asarray(values) for name, values in metrics.items() if is_watched(name)]
-    bad = ~np.all([np.isfinite(values).all(axis=1) for values in watched], axis=0)
-    return int(np.argmax(bad)) if bad.any() else None
+    bad = ~np.all(np.isfinite(watched), axis=0)  # [N, iterations]
+    return int(np.argmax(bad[:, np.argmax(bad.any(axis=0))])) if bad.any() else None

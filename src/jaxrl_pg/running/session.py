@@ -12,7 +12,7 @@ from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.running import culprit, memory_estimate, over_seeds
 from jaxrl_pg.running.journal import DivergedError, Journal
 from jaxrl_pg.running.options import Options
-from jaxrl_pg.running.rows import Row, known
+from jaxrl_pg.running.rows import Row, first_not_finite, known
 from jaxrl_pg.running.together import SharedJournal
 from jaxrl_pg.training import devices, members
 from jaxrl_pg.training.evaluation import evaluation_metrics
@@ -121,12 +121,15 @@ class Session:
                 lambda number: culprit.find(self.config, before, number) if self.searches else None,
             )
             return
-        number = over_seeds.first_diverged(every)
-        its_state = None if number is None else members.member(state, number)
+        bad = first_not_finite(rows)
+        if bad is None:
+            return
+        number = over_seeds.first_diverged(every) or 0
+        seed, its_state = self.seeds[0] + number, members.member(state, number)
+        rows[bad[0]]["diverged/seed"] = seed
         try:
             self.journal.require_finite(rows, its_state)
         except DivergedError as error:
-            seed = self.seeds[0] + (number or 0)
             raise DivergedError(f"seed {seed} of {self.seeds[1]}: {error}") from None
 
     def _compile(self, program: Any, state: TrainState[Any], number: int) -> None:

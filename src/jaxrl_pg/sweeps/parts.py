@@ -67,14 +67,14 @@ def finished_rows(folder: Path, experiment: Experiment) -> dict[str, list[Row]]:
                 raise ValueError(f"{path} has run {name}, which another part has too: {_REMEDY}")
             rows[name] = some
         known = [points[name] for name in of_part if name in points]
-        checked_rows(known, of_part, experiment.num_evals, path, _REMEDY)
+        checked_rows(known, of_part, experiment, path, _REMEDY)
     return rows
 
 
 def checked_rows(
     points: Sequence[Point],
     rows: Mapping[str, Sequence[Row]],
-    num_evals: int,
+    experiment: Experiment,
     path: Path,
     remedy: str,
     until: int | None = None,
@@ -84,7 +84,7 @@ def checked_rows(
     Args:
         points: the runs.
         rows: each run's rows, by its id.
-        num_evals: evaluations of a run.
+        experiment: says how many evaluations a run has, of how many episodes.
         path: where the rows were read, for messages.
         remedy: what to do, for messages.
         until: the last iteration that was done; None for all.
@@ -93,7 +93,9 @@ def checked_rows(
         its_own, config = rows.get(point.id, []), point.config
         own_columns = described(point, 0)
         for row in its_own:
-            for name, value in own_columns.items():
+            measured = row["num_episodes"] is not None
+            count = {"num_episodes": experiment.num_eval_episodes} if measured else {}
+            for name, value in (own_columns | count).items():
                 if name not in ("study", "timesteps") and row.get(name, value) != value:
                     raise ValueError(
                         f"{path} gives run {point.id} {name}={row[name]!r}, which has {value!r}: "
@@ -101,7 +103,7 @@ def checked_rows(
                     )
         due: list[Any] = [
             iteration * config.steps_per_iteration
-            for iteration in evaluation_iterations(config, num_evals)
+            for iteration in evaluation_iterations(config, experiment.num_evals)
             if until is None or iteration <= until
         ]
         ended = bool(its_own) and its_own[-1]["status"] == "diverged"

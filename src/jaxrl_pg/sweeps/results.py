@@ -16,6 +16,7 @@ import dataclasses
 import difflib
 import gzip
 import io
+import math
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -61,7 +62,8 @@ class Table(NamedTuple):
 class Setting:
     """The seeds of one agent with one set of hyper-parameters on one environment.
 
-    The returns of a seed that diverged, or was not trained to the end, are NaN from there on.
+    The returns of a seed that diverged, or was not trained to the end, are NaN from there on. The
+    end is the last evaluation of any seed, or `total_timesteps` where that is later.
     """
 
     study: str
@@ -74,7 +76,7 @@ class Setting:
     seeds: np.ndarray
     """[S], ascending"""
     timesteps: np.ndarray
-    """[T] timesteps of the evaluations, ascending"""
+    """[T] timesteps of the evaluations, ascending, and the end where none was evaluated there"""
     returns: np.ndarray
     """[S, T] mean return of each evaluation"""
     diverged: np.ndarray
@@ -196,6 +198,7 @@ def _setting(table: Table, rows: np.ndarray) -> Setting:
     grid = np.unique(steps[~diverged])
     late = steps[diverged & (steps > (grid[-1] if len(grid) else -1))]
     timesteps = np.append(grid, late.max()) if len(late) else grid
+    timesteps = _up_to_total(timesteps, columns)
     seeds = np.unique(columns["seed"])
     at = np.searchsorted(seeds, columns["seed"]), np.searchsorted(timesteps, steps)
     returns = np.full((len(seeds), len(timesteps)), np.nan)
@@ -224,6 +227,20 @@ def _setting(table: Table, rows: np.ndarray) -> Setting:
         returns=returns,
         diverged=np.isin(seeds, columns["seed"][diverged]),
     )
+
+
+def _up_to_total(timesteps: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return a setting's timesteps, with its total where no seed has come that far yet.
+
+    Seeds that were ended early have no return there, and so are not finished. Where all seeds
+    diverged, none goes on.
+    """
+    total: Any = columns["total_timesteps"][0] if "total_timesteps" in columns else None
+    is_number = isinstance(total, int | float) and not isinstance(total, bool)
+    lost = set(columns["seed"][columns["status"] == "diverged"])
+    if not is_number or lost >= set(columns["seed"]) or not timesteps[-1] < total <= _LARGEST:
+        return timesteps
+    return np.append(timesteps, math.ceil(total))
 
 
 def _lines(path: Path) -> list[list[str]]:
