@@ -44,7 +44,7 @@ def baselined(logits: jax.Array, paths: Trajectories, baseline: jax.Array) -> ja
     """
     g, (num_steps, num_states) = scores(logits, paths), (paths.state.shape[1], logits.shape[0])
     fits = baseline.ndim in (2, 3) and baseline.shape[:2] == (num_steps, num_states)
-    require(fits, f"baseline has shape {baseline.shape}: give [{num_steps}, {num_states}] or more")
+    require(fits, f"baseline has shape {baseline.shape}: give [{num_steps}, {num_states}(, A)]")
     chosen = baseline[jnp.arange(num_steps)[None], paths.state]
     each = chosen if baseline.ndim == 3 else chosen[..., None]
     weighted = g * (_to_go(paths)[..., None] - each)
