@@ -124,6 +124,34 @@ def test_conditioned_inhibition_and_overexpectation():
     assert_allclose(fallen, [0.5, 0.5], atol=1e-10)
 
 
+def test_whole_numbers_and_lists_are_features_too():
+    feature, reward = [[[1], [0]], [[1], [0]]], [[1], [1]]
+    for x, r in ((feature, reward), (np.array(feature), np.array(reward))):
+        result = conditioning.condition(x, r, 0.5)
+        assert_allclose(result.weight, [[0.5], [0.75]])
+        assert_allclose(conditioning.condition(x, r, 0.5, weight=[1]).error, 0.0)
+        weight, error = conditioning.td0([0], x[0], r[0], 0.5)
+        assert_allclose([weight, error], [[0.5], [1.0]])
+    single = np.array(feature, np.float32)
+    assert conditioning.condition(single, np.array(reward, float), 0.5).weight.dtype == float
+    assert_allclose(conditioning.serial_compound([1, -1], 2), [[0, 0, 0, 0], [1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("feature", "reward", "line"),
+    [
+        (np.ones((2, 3, 1)), np.ones((2, 3)), "feature has 3 rows for 3 rewards: give 4"),
+        (np.ones((2, 3, 1)), np.ones((1, 2)), r"reward has shape \(1, 2\)"),
+        (np.ones((3, 1)), np.ones((2, 2)), r"feature has shape \(3, 1\)"),
+        (np.full((1, 3, 1), np.nan), np.ones((1, 2)), "feature has an entry nan"),
+    ],
+)
+def test_what_is_no_sequence_of_stimuli_is_refused(feature, reward, line):
+    with pytest.raises(ValueError, match=line) as caught:
+        conditioning.condition(feature, reward, 0.1)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_predictor_of_a_predictor_is_learned_without_reward():
     # B is a cue for reward; then A comes before B, and nothing is paid: the error at B's onset
     # teaches A. In the trial-level rule A could only lose.

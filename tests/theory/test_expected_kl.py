@@ -286,6 +286,12 @@ def test_the_closed_form_of_a_chain_holds_for_any_leans_and_chances():
     assert_allclose(ALPHA * ours.gap / ours.bound, closed, rtol=1e-9)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 1.0])
+def test_a_chain_without_a_future_or_without_a_discount_is_refused(gamma):
+    with pytest.raises(ValueError, match=rf"gamma is {gamma:g}: give one in \(0, 1\)"):
+        sharp.chain_ratio(gamma, np.array([0.5, 1.0]), np.array([0.5, 0.5]))
+
+
 def test_no_constant_below_alpha_holds_for_every_discount():
     # Every ratio is one of an MDP that exists; the closed form is their supremum in the limit.
     found = []

@@ -24,6 +24,11 @@ SHAPES = [(2, 2, False), (6, 3, True)]
 evaluate = jax.jit(solve.evaluate)
 update_of = jax.jit(analytical_update)
 kl_of = jax.jit(kl_divergence)
+COUNT = jax.jit(
+    jax.vmap(
+        lambda mdp: improvement.iterations_to_optimum(mdp, constants.scaled(1.0), max_iterations=50)
+    )
+)
 weighted_softmax = jax.jit(analytical.weighted_softmax)
 
 
@@ -374,6 +379,32 @@ def test_iterations_to_the_optimum_grow_in_proportion_to_the_constant():
         policy /= policy.sum(1, keepdims=True)
     gained = (np.array(objectives) - objectives[0]) / (objectives[-1] - objectives[0])
     assert count(batch, 1.0, 10**6)[0] == np.argmax(gained >= 0.99)
+
+
+@pytest.mark.parametrize("kind", ["constant rewards", "actions that do not matter"])
+def test_where_nothing_is_to_gain_no_update_is_counted(kind):
+    """Two solves of one value differ by up to 1.3 max|V| eps / (1 - gamma) on such problems."""
+    for dtype in (np.float64, np.float32):
+        batch = random_mdps(3, 40, 5, 3, np.repeat([0.5, 0.9, 0.99, 0.9999], 10))
+        if kind == "constant rewards":
+            batch = batch._replace(reward=np.broadcast_to(batch.reward[:, :1, :1], (40, 5, 3)))
+        else:
+            batch = batch._replace(
+                reward=np.repeat(batch.reward[:, :, :1], 3, axis=2),
+                transition=np.repeat(batch.transition[:, :, :1], 3, axis=2),
+            )
+        batch = jax.tree.map(lambda x, dtype=dtype: jnp.asarray(x, dtype), batch)
+        assert np.all(COUNT(batch) == 0)
+
+
+def test_a_gain_above_rounding_is_counted():
+    # One action is better by 1e-6 in one of five states, where every step pays 1.
+    batch = random_mdps(4, 40, 5, 3, 0.99)
+    small = np.zeros((40, 5, 3))
+    small[:, 0, 0] = 1e-6
+    same = np.repeat(batch.transition[:, :, :1], 3, axis=2)
+    counts = COUNT(batch._replace(reward=1.0 + small, transition=same))
+    assert np.all((counts > 0) & (counts < 50))
 
 
 def test_float32_works():

@@ -215,6 +215,25 @@ def test_the_bound_is_what_enumeration_finds(seed, temperature):
     assert ELBO(mdp, policies, prior, temperature) == -np.inf
 
 
+def test_what_the_prior_rules_out_counts_where_it_is_reached_by_then():
+    # From state 0 only action 1 leads on, to state 1, where the prior excludes action 1.
+    prior = np.array([[0.5, 0.5], [1.0, 0.0]])
+    transition = np.zeros((2, 2, 2))
+    transition[0], transition[1, :, 1] = np.eye(2), 1.0
+    mdp = mdps.make(transition, np.full((2, 2), -0.5), [1.0, 0.0], 0.9)
+    stays = mdp._replace(transition=jnp.zeros((2, 2, 2)).at[..., 0].set(1.0))
+    even = np.full((3, 2, 2), 0.5)
+    assert_allclose(ELBO(stays, even, prior), -1.5)  # 3 rewards of -1/2, and no divergence
+    first = np.array([even[0], prior, prior])
+    assert_allclose(ELBO(mdp, first, prior), -1.5)  # at first it is in state 0 for certain
+    second, third = np.array([even[0], even[0], prior]), np.array([even[0], prior, even[0]])
+    assert ELBO(mdp, second, prior) == -np.inf
+    assert ELBO(mdp, third, prior) == -np.inf
+    second[0, 0] = third[0, 0] = [1.0, 0.0]  # it stays at first: state 1 comes a step later
+    assert np.isfinite(ELBO(mdp, second, prior))
+    assert ELBO(mdp, third, prior) == -np.inf
+
+
 def test_the_variational_policy_has_the_largest_bound():
     mdp, prior = random_mdp(2)
     prior = np.where(prior == 0, 0.2, prior) / np.where(prior == 0, 1.2, prior.sum(1)[:, None])

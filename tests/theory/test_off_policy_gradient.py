@@ -11,6 +11,7 @@ from examples import random_mdps, random_policies, random_sizes
 from numpy.testing import assert_allclose
 
 from jaxrl_pg.ops import off_policy_returns
+from jaxrl_pg.theory import mdp as mdps
 from jaxrl_pg.theory import solve
 from jaxrl_pg.theory.updates import off_policy_gradient as opg
 
@@ -146,6 +147,33 @@ def test_without_ratios_two_bets_end_in_the_wrong_policy():
     assert best[0] < 0.01
     assert best[1] > 0.99
     assert_allclose(objective, 0.6, atol=0.01)
+
+
+def test_without_ratios_the_action_taken_often_goes_before_the_best():
+    """Three arms: V_mu = .1 + .45 = .55, mu A_mu = .1 .45, .5 .35, -.4 .55 = .045, .175, -.22.
+
+    Each step adds that to the logits, so that the second arm wins, though the first pays more. It
+    pays more than mu does.
+    """
+    bandit = mdps.make(np.ones((1, 3, 1)), [[1.0, 0.9, 0.0]], [1.0], 0.0)
+    mu = np.array([[0.1, 0.5, 0.4]])
+    for logits in (np.zeros((1, 3)), np.array([[5.0, 0.0, 0.0]])):
+        assert_allclose(uncorrected(bandit, logits, mu), [[0.045, 0.175, -0.22]])
+    # With ratios it is the policy gradient here: pi (r - pi . r), largest for the first arm.
+    with_ratios = corrected(bandit, np.zeros((1, 3)), mu)
+    assert_allclose(with_ratios, np.array([[1.1, 0.8, -1.9]]) / 9.0)
+
+
+@pytest.mark.parametrize("name", ["uniform", "two actions"])
+def test_without_ratios_it_is_the_greedy_action_for_a_uniform_policy_or_two_actions(name):
+    actions = 3 if name == "uniform" else 2
+    batch = random_mdps(7, 50, 4, actions)
+    mus = random_policies(8, 50, 4, actions) if actions == 2 else np.full((50, 4, 3), 1.0 / 3.0)
+    both = jax.jit(
+        jax.vmap(lambda mdp, mu: (opg.uncorrected_gradient(mdp, mu, mu), evaluate(mdp, mu).q))
+    )
+    gradient, q = both(batch, mus)
+    np.testing.assert_array_equal(np.argmax(gradient, axis=2), np.argmax(q, axis=2))
 
 
 @pytest.mark.parametrize("gamma", [0.7, 0.9])

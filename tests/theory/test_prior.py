@@ -77,6 +77,16 @@ def test_any_other_policy_is_worse_by_its_divergence_from_the_update():
     assert_allclose(scores, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_without_a_constant_no_divergence_counts_not_even_an_infinite_one():
+    # The old policy never takes action 1, which is worth 3: E A = (1 + 3) / 2.
+    with np.errstate(divide="ignore"):
+        old = np.log([[1.0, 0.0]])
+    new, other, advantage = np.log([[0.5, 0.5]]), np.log([[0.9, 0.1]]), np.array([[1.0, 3.0]])
+    for share in (0.0, 0.5, 1.0):
+        assert_allclose(prior.objective(new, old, other, advantage, 0.0, share), [2.0])
+    assert prior.objective(new, old, other, advantage, 0.1, 0.5) == -np.inf
+
+
 def test_what_neither_takes_is_not_taken_and_no_share_needs_no_support():
     never = np.log([[1.0, 1e-300]])
     never[0, 1] = -np.inf

@@ -104,6 +104,13 @@ def test_without_an_adversary_nothing_changes():
     mdp = jax.tree.map(lambda x: x[0], random_mdps(4, 1, STATES, ACTIONS, 0.8))
     policy = random_policies(5, 1, STATES, ACTIONS)[0]
     assert_allclose(robustness.adversary(policy, 0.0), 0.0)
-    assert_allclose(WORST_CASE(mdp, policy, 1e-12), solve.objective(mdp, policy), atol=1e-10)
+    plain = solve.objective(mdp, policy)
+    for temperature in (1e-12, 0.0):
+        assert_allclose(WORST_CASE(mdp, policy, temperature), plain, atol=1e-10)
+    sure = np.eye(ACTIONS)[:STATES]
+    assert_allclose(robustness.adversary(sure, 0.0), 0.0, atol=0.0)
+    assert_allclose(robustness.worst_case(mdp, sure, 0.0), WORST_CASE(mdp, sure, 0.0), rtol=1e-14)
+    with pytest.raises(ValueError, match="temperature is -1"):
+        robustness.worst_case(mdp, policy, -1.0)
     with pytest.raises(ValueError, match="temperature is -1"):
         robustness.adversary(policy, -1.0)

@@ -146,6 +146,20 @@ def test_value_iteration_keeps_its_promise_about_the_distance():
     assert jnp.max(distance) > 1e-3  # and it did stop early
 
 
+@pytest.mark.parametrize("sweeps", [0, 2])
+def test_the_policy_is_greedy_for_the_value_that_comes_with_it(sweeps):
+    # Action 0 pays 1 and ends, action 1 leads on to 10. From V = 0 it is action 0, for 1; the value
+    # after that sweep knows the 10, and so .9 * 10 > 1.
+    transition = np.zeros((3, 2, 3))
+    transition[:, :, 2] = 1.0
+    transition[0, 1] = [0.0, 1.0, 0.0]
+    mdp = mdps.make(transition, [[1.0, 0.0], [10.0, 10.0], [0.0, 0.0]], [1.0, 0.0, 0.0], 0.9)
+    found = modified_policy_iteration(mdp, sweeps, 1e-10, 1)
+    assert_allclose(found.value, [1.0, 10.0, 0.0])
+    assert_allclose(found.policy, mdps.greedy_policy(solve.q_values(mdp, found.value)))
+    assert_allclose(found.policy[0], [0.0, 1.0])
+
+
 def test_an_iteration_limit_is_kept():
     result = value_iteration(mdp_g(0.9), 0.0, max_iterations=7)
     assert result.iterations == 7

@@ -28,7 +28,7 @@ import numpy as np
 
 from jaxrl_pg.theory.arguments import ARGUMENTS, Argument, check_mdp, require
 
-__all__ = ["checked", "known"]
+__all__ = ["below", "check_paths", "checked", "known"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -74,6 +74,24 @@ def known(*arrays: Any) -> bool:
     """Return whether the values of arrays are known, which they are not while traced."""
     leaves = jax.tree.leaves(arrays)
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def below(name: str, index: Any, size: int) -> None:
+    """Raise for an index that is none of `size` rows, where it is known; JAX would take another."""
+    if not known(index):
+        return
+    x = np.asarray(index)
+    require(x.dtype.kind in "iu", f"{name} is of {x.dtype}: give whole numbers from 0")
+    outside = (x < 0) | (x >= size)
+    if np.any(outside):
+        entry = f"{name} has an entry {x[outside][0]}"
+        raise ValueError(f"{entry}: give whole numbers from 0 to {size - 1}")
+
+
+def check_paths(paths: Any, num_states: int, num_actions: int) -> None:
+    """Raise for trajectories with a state or an action that there is not."""
+    below("paths.state", paths.state, num_states)
+    below("paths.action", paths.action, num_actions)
 
 
 def _admit(arguments: Mapping[str, Argument], given: dict[str, Any]) -> dict[str, Any]:

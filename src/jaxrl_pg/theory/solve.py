@@ -232,11 +232,12 @@ def modified_policy_iteration(
     start = jnp.zeros_like(mdp.reward[:, 0])
     policy = greedy_policy(q_values(mdp, start))
     carry = Iteration(start, policy, jnp.zeros((), jnp.int32), jnp.full_like(mdp.gamma, jnp.inf))
-    return jax.lax.while_loop(
+    last = jax.lax.while_loop(
         lambda x: (x.residual > attainable(tolerance, x.value)) & (x.iterations < max_iterations),
         improve_and_sweep,
         carry,
     )
+    return last._replace(policy=greedy_policy(q_values(mdp, last.value)))
 
 
 @checked(value=finite())

@@ -41,7 +41,7 @@ class Sharp(NamedTuple):
     chance: jax.Array
 
 
-@checked(lean=number(0.0, 1.0), chance=number(0.0, 0.5, "low"))
+@checked(gamma=number(0.0, 1.0, "low high"), lean=number(0.0, 1.0), chance=number(0.0, 0.5, "low"))
 def chain_ratio(gamma: jax.Array, lean: jax.Array, chance: jax.Array) -> jax.Array:
     """Return a lower bound on alpha at this discount, from `counterexample.chain`, `[]`.
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.arguments import finite, logits_of
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import below, checked
 
 __all__ = [
     "Ascent",
@@ -90,6 +90,7 @@ def gradient_estimate(
         action: `[]` int, the arm pulled, from `softmax(logits)`.
         baseline: `[]`, b.
     """
+    below("action", action, logits.shape[0])
     chosen = jax.nn.one_hot(action, logits.shape[0], dtype=logits.dtype)
     return (payoff - baseline) * (chosen - jax.nn.softmax(logits))
 

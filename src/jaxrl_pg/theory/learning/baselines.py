@@ -15,8 +15,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.arguments import finite, unchecked
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.arguments import finite, require, unchecked
+from jaxrl_pg.theory.checks import check_paths, checked
 from jaxrl_pg.theory.learning.estimators import Trajectories
 
 __all__ = ["baselined", "parameter_baseline", "scores", "state_baseline", "stepwise_baseline"]
@@ -27,6 +27,7 @@ _PATHS = unchecked()
 @checked(paths=_PATHS)
 def scores(logits: jax.Array, paths: Trajectories) -> jax.Array:
     """Return `g_t` `[N, T, A]`, of the row of logits of the state `s_t`; it is 0 in other rows."""
+    check_paths(paths, *logits.shape)
     policy = jax.nn.softmax(logits)
     chosen = jax.nn.one_hot(paths.action, policy.shape[1], dtype=policy.dtype)
     return chosen - policy[paths.state]
@@ -41,10 +42,12 @@ def baselined(logits: jax.Array, paths: Trajectories, baseline: jax.Array) -> ja
         paths: trajectories under `softmax(logits)`; nothing is discounted.
         baseline: b `[T, S]`, or one for each parameter of the state, `[T, S, A]`.
     """
-    step = jnp.arange(paths.state.shape[1])[None]
-    chosen = baseline[step, paths.state]
+    g, (num_steps, num_states) = scores(logits, paths), (paths.state.shape[1], logits.shape[0])
+    fits = baseline.ndim in (2, 3) and baseline.shape[:2] == (num_steps, num_states)
+    require(fits, f"baseline has shape {baseline.shape}: give [{num_steps}, {num_states}(, A)]")
+    chosen = baseline[jnp.arange(num_steps)[None], paths.state]
     each = chosen if baseline.ndim == 3 else chosen[..., None]
-    weighted = scores(logits, paths) * (_to_go(paths)[..., None] - each)
+    weighted = g * (_to_go(paths)[..., None] - each)
     return _in_rows(weighted, paths, logits.shape[0])
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxrl_pg.theory.arguments import number
+from jaxrl_pg.theory.arguments import finite, number, require
 from jaxrl_pg.theory.checks import checked
 
 __all__ = ["Conditioning", "condition", "serial_compound", "td0"]
@@ -32,7 +32,7 @@ class Conditioning(NamedTuple):
     error: jax.Array
 
 
-@checked(gamma=number(0.0, 1.0))
+@checked(weight=finite("F"), feature=finite("PF"), reward=finite("T"), gamma=number(0.0, 1.0))
 def td0(
     weight: jax.Array,
     feature: jax.Array,
@@ -58,6 +58,7 @@ def td0(
     Returns:
         The new w `[F]`, and delta `[T]`.
     """
+    _check_lengths(feature, reward)
 
     def step(
         weight: jax.Array, inputs: tuple[jax.Array, jax.Array, jax.Array]
@@ -69,7 +70,7 @@ def td0(
     return jax.lax.scan(step, weight, (feature[:-1], feature[1:], reward))
 
 
-@checked(gamma=number(0.0, 1.0))
+@checked(weight=finite("F"), feature=finite("NPF"), reward=finite("NT"), gamma=number(0.0, 1.0))
 def condition(
     feature: jax.Array,
     reward: jax.Array,
@@ -86,6 +87,7 @@ def condition(
         gamma: discount.
         weight: `[F]` to begin with; zeros if None.
     """
+    _check_lengths(feature, reward)
 
     def trial(
         weight: jax.Array, inputs: tuple[jax.Array, jax.Array]
@@ -97,6 +99,12 @@ def condition(
 
     weight = jnp.zeros_like(feature[0, 0]) if weight is None else weight
     return jax.lax.scan(trial, weight, (feature, reward))[1]
+
+
+def _check_lengths(feature: jax.Array, reward: jax.Array) -> None:
+    """Raise unless there is one row of features more than rewards."""
+    rows, num = feature.shape[-2], reward.shape[-1]
+    require(rows == num + 1, f"feature has {rows} rows for {num} rewards: give {num + 1}")
 
 
 def serial_compound(onset: jax.Array, num_times: int) -> jax.Array:
@@ -115,6 +123,7 @@ def serial_compound(onset: jax.Array, num_times: int) -> jax.Array:
     Returns:
         `[num_times, K * num_times]`, 1 where the stimulus began that many steps ago.
     """
+    onset = jnp.asarray(onset)
     since = jnp.arange(num_times)[:, None] - onset[None]
     trace = jax.nn.one_hot(since, num_times, dtype=float)
     return jnp.where((onset >= 0)[None, :, None], trace, 0.0).reshape(num_times, -1)

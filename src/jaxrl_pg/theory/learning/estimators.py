@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.ops.returns import gae
-from jaxrl_pg.theory.arguments import finite, number
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.arguments import finite, number, require
+from jaxrl_pg.theory.checks import check_paths, checked
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.solve import finite_horizon_evaluate
 
@@ -172,6 +172,7 @@ def estimates(mdp: MDP, logits: jax.Array, paths: Trajectories) -> Estimates:
         logits: theta `[S, A]`.
         paths: from `enumerate_trajectories` or `sample_trajectories` under `softmax(logits)`.
     """
+    check_paths(paths, *logits.shape)
     horizon = paths.state.shape[1]
     policy = jax.nn.softmax(logits)
     value, q = undiscounted_values(mdp, policy, horizon)
@@ -224,7 +225,10 @@ def gae_estimates(
         gamma: discount.
         gae_lambda: decay of the trace, in [0, 1].
     """
+    check_paths(paths, *logits.shape)
     horizon = paths.state.shape[1]
+    fits = value.shape[0] >= horizon
+    require(fits, f"value has {value.shape[0]} rows: give one for each of {horizon} steps")
     here = value[jnp.arange(horizon)[None], paths.state]
     last = jnp.broadcast_to(jnp.arange(horizon)[:, None] == horizon - 1, here.T.shape)
     next_value = _next(here).T
@@ -240,6 +244,7 @@ def optimal_baseline(logits: jax.Array, paths: Trajectories) -> jax.Array:
 
     and 0 where g_j is always 0. Source: Greensmith, Bartlett and Baxter 2004.
     """
+    check_paths(paths, *logits.shape)
     policy = jax.nn.softmax(logits)
     return _best_constant(paths, _weighted_scores(policy, paths, jnp.ones_like(paths.reward)))
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.arguments import count, function, unchecked
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import below, checked
 from jaxrl_pg.theory.learning.estimators import sample_trajectories
 from jaxrl_pg.theory.learning.td import terminal_states
 from jaxrl_pg.theory.learning.traces import EPISODE, Episode, lambda_returns
@@ -70,14 +70,19 @@ def average(episodes: Episode, counted: Counted, num_states: int) -> Averages:
 
     The last state of an episode is not counted; padding counts as visits to the terminal state.
     """
+    below("episodes.state", episodes.state, num_states)
+    state, reward, discount = (jnp.asarray(x) for x in episodes)
+    dtype = jnp.result_type(reward, discount, float)
 
     def totals(episode: Episode) -> tuple[jax.Array, jax.Array]:
-        state, zero = episode.state[:-1], jnp.zeros(num_states, episode.reward.dtype)
+        state, zero = episode.state[:-1], jnp.zeros(num_states, dtype)
         target, taken = lambda_returns(zero, episode, 1.0), counted(state)
         visits = jnp.zeros(num_states, jnp.int32).at[state].add(taken.astype(jnp.int32))
         return zero.at[state].add(jnp.where(taken, target, 0.0)), visits
 
-    total, visits = (jnp.cumsum(x, axis=0) for x in jax.vmap(totals)(episodes))
+    total, visits = (
+        jnp.cumsum(x, axis=0) for x in jax.vmap(totals)(Episode(state, reward, discount))
+    )
     return Averages(total / jnp.maximum(visits, 1).astype(total.dtype), visits)
 
 

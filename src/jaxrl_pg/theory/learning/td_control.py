@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.arguments import finite, function, number, rows, unchecked
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import below, checked
 from jaxrl_pg.theory.learning.td import (
     SETTINGS,
     Course,
@@ -128,6 +128,7 @@ def sarsa(q: jax.Array, action: jax.Array, policy: jax.Array, temperature: Numbe
         policy: the behaviour in s', `[A]`.
         temperature: `[]`.
     """
+    below("action", action, q.shape[0])
     return q[action]
 
 

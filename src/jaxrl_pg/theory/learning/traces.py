@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxrl_pg.theory.arguments import Argument, number, require, unchecked
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import below, checked
 from jaxrl_pg.theory.learning.td import (
     SETTINGS,
     Course,
@@ -89,7 +90,7 @@ algorithm that after every step does the whole forward view again with all that 
 
 def _check_episode(name: str, episode: Episode) -> None:
     """Raise for an episode whose parts do not fit; of several, they have an axis more."""
-    state, *rest = (jnp.shape(x) for x in episode)
+    state, *rest = (np.shape(x) for x in episode)
     want = (*state[:-1], state[-1] - 1) if state else ()
     fits = bool(state) and all(shape == want for shape in rest)
     require(
@@ -102,6 +103,14 @@ def _check_episode(name: str, episode: Episode) -> None:
 EPISODE: Argument = Argument(_check_episode, array=False)
 """the check of an argument that is an `Episode`, or several"""
 _DECAY = number(0.0, 1.0)
+
+
+def _fitting(value: jax.Array, episode: Episode) -> tuple[jax.Array, Episode]:
+    """Return values and an episode in one precision; raise for a state without a value."""
+    below("episode.state", episode.state, value.shape[0])
+    state, reward, discount = (jnp.asarray(x) for x in episode)
+    dtype = jnp.result_type(value, reward, discount)
+    return value.astype(dtype), Episode(state, reward.astype(dtype), discount.astype(dtype))
 
 
 class _Memory(NamedTuple):
@@ -180,6 +189,7 @@ def online(
         trace_decay: lambda.
         learning_rate: alpha, `[]` or one for each state `[S]`.
     """
+    value, episode = _fitting(value, episode)
     rate = jnp.broadcast_to(learning_rate, value.shape)[episode.state[:-1]]
 
     def advance(
@@ -209,6 +219,7 @@ def offline(
     with replacing traces and gamma = 1 first-visit Monte Carlo (Singh and Sutton 1996). The
     arguments are those of `online`; the correction of `DUTCH` has nothing to correct.
     """
+    value, episode = _fitting(value, episode)
     rate = jnp.broadcast_to(learning_rate, value.shape)[episode.state[:-1]]
 
     def spread(
@@ -232,6 +243,7 @@ def forward_view(
 
     The arguments are those of `online`.
     """
+    value, episode = _fitting(value, episode)
     state = episode.state[:-1]
     error = lambda_returns(value, episode, trace_decay) - value[state]
     return value + learning_rate * jnp.zeros_like(value).at[state].add(error)
@@ -246,6 +258,7 @@ def lambda_returns(value: jax.Array, episode: Episode, trace_decay: Number) -> j
     lambda = 0 is the target of TD(0), and lambda = 1 the return, which owes nothing to V if the
     episode has ended.
     """
+    value, episode = _fitting(value, episode)
 
     def back(after: jax.Array, row: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         reward, discount, bootstrap = row

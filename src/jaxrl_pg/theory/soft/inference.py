@@ -251,7 +251,8 @@ def elbo(
 
     Args:
         mdp: the MDP.
-        policies: q(a_t|s_t) `[T, S, A]`; the bound is -inf if q takes an action of prior 0.
+        policies: q(a_t|s_t) `[T, S, A]`; the bound is -inf if q takes an action of prior 0 in a
+            state that it reaches by then.
         prior: `[S, A]`, uniform if None.
         temperature: of the optimality variables.
     """
@@ -261,7 +262,14 @@ def elbo(
     rewarded = _undiscounted(mdp, reward)
     values, _ = solve.finite_horizon_evaluate(rewarded, policies, temperature=temperature)
     bound = jnp.vdot(mdp.start, values[0]) / temperature
-    return jnp.where(jnp.any((policies > 0.0) & ~possible[None]), -jnp.inf, bound)
+
+    def follow(reached: jax.Array, policy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        taken = reached[:, None] & (policy > 0.0)
+        further = jnp.any(taken[..., None] & (mdp.transition > 0.0), axis=(0, 1))
+        return further, jnp.any(taken & ~possible)
+
+    excluded = jax.lax.scan(follow, mdp.start > 0.0, policies)[1]
+    return jnp.where(jnp.any(excluded), -jnp.inf, bound)
 
 
 def _undiscounted(mdp: MDP, reward: jax.Array) -> MDP:

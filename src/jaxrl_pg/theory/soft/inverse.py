@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.arguments import finite, number, unchecked
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import check_paths, checked
 from jaxrl_pg.theory.learning.estimators import Trajectories
 from jaxrl_pg.theory.mdp import MDP
 from jaxrl_pg.theory.probability import entropy
@@ -95,6 +95,7 @@ def empirical_counts(feature: jax.Array, paths: Trajectories, gamma: Scalar) -> 
 
     What would follow the last of T steps is missing, `gamma^T` of the whole.
     """
+    check_paths(paths, *feature.shape[:2])
     discounts = gamma ** jnp.arange(paths.state.shape[1]).astype(feature.dtype)
     collected = jnp.einsum("t,ntk->nk", discounts, feature[paths.state, paths.action])
     return paths.weight @ collected

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.arguments import count, finite, unchecked
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import check_paths, checked
 from jaxrl_pg.theory.learning.estimators import Trajectories, enumerate_trajectories
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
 from jaxrl_pg.theory.probability import kl, log_of, mean_over
@@ -104,6 +104,7 @@ def enumerated(
 @checked(law=_LAW, paths=unchecked())
 def log_probability(law: Law, paths: Trajectories) -> jax.Array:
     """Return `log p(tau)` of trajectories, `[N]`; their weights are not used."""
+    check_paths(paths, *law.policy.shape[1:])
     step = jnp.arange(law.policy.shape[0])[None]
     chosen = log_of(law.policy)[step, paths.state, paths.action]
     here = step[:, :-1], paths.state[:, :-1], paths.action[:, :-1], paths.state[:, 1:]

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxrl_pg.theory.arguments import finite, number, unchecked
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP
-from jaxrl_pg.theory.probability import log_of
+from jaxrl_pg.theory.probability import log_of, times
 from jaxrl_pg.theory.soft import soft_values
 from jaxrl_pg.theory.solve import objective
 
@@ -39,7 +39,7 @@ def expected_objective(worlds: MDP, chances: jax.Array, policy: jax.Array) -> ja
     return jnp.vdot(chances, jax.vmap(objective, (0, None))(worlds, policy))
 
 
-@checked()
+@checked(temperature=number(0.0))
 def worst_case(mdp: MDP, policy: jax.Array, temperature: Scalar) -> jax.Array:
     """Return the least J of a policy when an adversary changes the rewards, `[]`.
 
@@ -68,9 +68,10 @@ def adversary(policy: jax.Array, temperature: Scalar) -> jax.Array:
     """Return the x of the worst case, `temperature log(|A| pi)`, `[S, A]`.
 
     What is done more often than by chance becomes dearer, and what is never done gets a reward
-    without limit: -inf.
+    without limit: -inf. At temperature 0 nothing changes.
     """
-    return temperature * (log_of(policy) + jnp.log(1.0 * policy.shape[1]))
+    change = log_of(policy) + jnp.log(1.0 * policy.shape[1])
+    return times(jnp.asarray(temperature), change)
 
 
 @checked(change=finite("SA"), temperature=number(0.0, without="low"))

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxrl_pg.theory.checks import checked
 from jaxrl_pg.theory.mdp import MDP, uniform_policy
 from jaxrl_pg.theory.probability import kl_divergence, log_of, mean_over
-from jaxrl_pg.theory.solve import Solution, evaluate, policy_iteration
+from jaxrl_pg.theory.solve import Solution, attainable, evaluate, policy_iteration
 from jaxrl_pg.theory.updates.analytical import Update, analytical_update
 from jaxrl_pg.theory.updates.constants import CONSTANT, Constant, Iterate
 
@@ -144,7 +144,8 @@ def iterations_to_optimum(
 ) -> jax.Array:
     """Count the updates until `fraction` of `J* - J(uniform)` is gained, `[]` int32.
 
-    They start from the uniform policy. `max_iterations` where that many do not suffice.
+    They start from the uniform policy: 0 where nothing is gained but rounding, which is
+    `8 max|V| / (1 - gamma)` times the precision. `max_iterations` where that many do not suffice.
     """
 
     def advance(
@@ -157,8 +158,9 @@ def iterations_to_optimum(
 
     log_policy = log_of(uniform_policy(mdp))
     solution = evaluate(mdp, jnp.exp(log_policy))
-    best = jnp.vdot(mdp.start, policy_iteration(mdp).value)
-    goal = solution.objective + fraction * (best - solution.objective)
+    gain = jnp.vdot(mdp.start, policy_iteration(mdp).value) - solution.objective
+    rounding = attainable(0.0, solution.value / (1.0 - mdp.gamma))
+    goal = solution.objective + fraction * jnp.where(gain > rounding, gain, 0.0)
     return jax.lax.while_loop(
         lambda carry: (carry[2].objective < goal) & (carry[0] < max_iterations),
         advance,

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxrl_pg.theory.arguments import finite, indices, log_rows
-from jaxrl_pg.theory.checks import checked
+from jaxrl_pg.theory.checks import below, checked
 from jaxrl_pg.theory.mdp import MDP, make
 from jaxrl_pg.theory.updates.analytical import Update, analytical_update
 
@@ -42,6 +42,7 @@ def local_advantage(
     Returns:
         `[O, A]`; 0 where no state of the observation is visited.
     """
+    below("observation", observation, num_observations)
     observation = jnp.asarray(observation)
     weight = jax.ops.segment_sum(visitation, observation, num_observations)
     total = jax.ops.segment_sum(visitation[:, None] * advantage, observation, num_observations)
@@ -51,6 +52,7 @@ def local_advantage(
 @checked(log_policy=log_rows("OA"), observation=indices("S"))
 def policy_of_states(log_policy: jax.Array, observation: jax.Array) -> jax.Array:
     """Return the log-policy `[S, A]` of states whose observations `[S]` have `[O, A]`."""
+    below("observation", observation, log_policy.shape[0])
     return log_policy[jnp.asarray(observation)]
 
 

@@ -62,8 +62,11 @@ def uncorrected_gradient(mdp: MDP, logits: jax.Array, behaviour: jax.Array) -> j
         in theta(s,a): d_mu(s) mu(a|s) A_mu(s,a) / (1 - gamma)
 
     Without ratios the critic's fixed point is the value of mu, and pi's probabilities drop out, for
-    `sum_a mu A_mu = 0`. The gradient is the same at every pi: the policy goes to the greedy one of
-    Q_mu and stays there, which is one policy improvement of mu, and not the best policy.
+    `sum_a mu A_mu = 0`. The gradient is the same at every pi: in the states that mu visits the
+    policy goes to `argmax_a mu(a|s) A_mu(s,a)` and stays there. That is an improvement of mu, for
+    A_mu is not negative there, and not the best policy. Nor is it always the greedy action of Q_mu:
+    it is where mu is uniform or chooses between two actions, but an action that is second best and
+    that mu takes often goes before the best that it takes seldom.
 
     Args:
         mdp: the MDP.

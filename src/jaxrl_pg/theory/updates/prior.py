@@ -105,7 +105,7 @@ def objective(
     share = jnp.asarray(share, advantage.dtype)
     near = times(1.0 - share, kl_divergence(log_new, log_policy))
     far = times(share, kl_divergence(log_new, log_prior))
-    return jnp.sum(jnp.exp(log_new) * advantage, axis=1) - constant * (near + far)
+    return jnp.sum(jnp.exp(log_new) * advantage, axis=1) - times(jnp.asarray(constant), near + far)
 
 
 @checked(log_prior=log_rows(), share=number(0.0, 1.0))
