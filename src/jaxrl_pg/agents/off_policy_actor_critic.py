@@ -12,9 +12,9 @@ was when it acted, so that older policies' experience is learned from; and `beha
 its actions are uniformly random, all of them at 1, which makes mu a fixed policy. `correction` says
 what is done about mu not being pi:
 
-- `none`: nothing, all ratios count as 1. The critic learns values of mu and the actor the best
-  single change to it: the wrong policy where a state's worth depends on what pi does later
-  (`theory.updates.off_policy_gradient.two_bets`).
+- `none`: nothing, all ratios count as 1. The critic learns values of mu and the actor one change to
+  it, the largest `mu(a|s) A(s,a)`: the wrong policy where a state's worth depends on what pi does
+  later (`theory.updates.off_policy_gradient.two_bets`).
 - `importance`: ratios as they are, `w = rho`, in errors and in traces too: the estimator of the
   paper, of large variance where pi and mu are far from each other.
 - `vtrace`: ratios clipped at `rho_clip`, `w = min(rho_clip, rho)` and so in errors, and at `c_clip`

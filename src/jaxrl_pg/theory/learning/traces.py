@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrl_pg.theory.arguments import Argument, number, require, unchecked
 from jaxrl_pg.theory.checks import below, checked
@@ -90,7 +89,7 @@ algorithm that after every step does the whole forward view again with all that 
 
 def _check_episode(name: str, episode: Episode) -> None:
     """Raise for an episode whose parts do not fit; of several, they have an axis more."""
-    state, *rest = (np.shape(x) for x in episode)
+    state, *rest = (jnp.asarray(x).shape for x in episode)
     want = (*state[:-1], state[-1] - 1) if state else ()
     fits = bool(state) and all(shape == want for shape in rest)
     require(
