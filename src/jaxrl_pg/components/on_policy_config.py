@@ -52,7 +52,7 @@ class OnPolicyConfig(RolloutConfig):
 
 
 class SingleStepConfig(OnPolicyConfig):
-    """Fields of agents that take one gradient step on a rollout.
+    """Fields of agents that take one gradient step on a rollout, or on each part of a replay.
 
     With Box actions these need help. A mean is moved by thousands of weights, its standard
     deviation by one number, and Adam moves each of them as far; so the policy is still wide when
