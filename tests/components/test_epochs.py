@@ -106,7 +106,7 @@ def shares(before, after):
     """What the heads' weights are of what they were."""
     heads = ("policy_head", "value_head")
     norms = ([np.linalg.norm(x[name]["kernel"]) for name in heads] for x in (before, after))
-    return dict(zip(heads, np.divide(*reversed([*norms])).round(5).tolist(), strict=True))
+    return dict(zip(heads, np.divide(*reversed([*norms])), strict=True))
 
 
 ONE_STEP = {"num_envs": 2, "num_steps": 4, "num_minibatches": 2, "num_epochs": 1}
@@ -125,13 +125,13 @@ def iterated(agent, **values):
 def test_decay_by_the_values_steps_leaves_the_policy():
     """Two steps of the value, .9^2; a natural step of no length of the policy."""
     found = iterated(natural_gradient, max_kl=1e-20)
-    assert found == {"policy_head": 1.0, "value_head": 0.81}
+    assert found == pytest.approx({"policy_head": 1.0, "value_head": 0.81}, rel=1e-4)
 
 
 def test_decay_by_either_steps_of_reps_leaves_the_other():
     """Two steps of the policy, .9^2; four of the value, .9^4."""
     found = iterated(reps, critic_epochs=2)
-    assert found == {"policy_head": 0.81, "value_head": 0.6561}
+    assert found == pytest.approx({"policy_head": 0.81, "value_head": 0.6561}, rel=1e-4)
 
 
 @pytest.mark.parametrize(("method", "other"), [("value", "actor"), ("policy", "critic")])
