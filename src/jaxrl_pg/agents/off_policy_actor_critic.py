@@ -35,7 +35,7 @@ are a normal's, as in `actor_critic`, with `std_rate` and `bound_coef` as said i
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,8 @@ __all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "val
 
 class Config(SegmentsConfig, SingleStepConfig):
     """Hyper-parameters of the off-policy actor-critic; floats are pytree leaves."""
+
+    later: ClassVar[dict[str, Any]] = SingleStepConfig.before
 
     learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size, at the start if annealed"""

@@ -115,7 +115,7 @@ def hold(
     leaves, structure = jax.tree.flatten(old)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (leaves, obs))
     program = jax.make_jaxpr(
-        lambda leaves, obs: network.apply(structure.unflatten(leaves), obs, method=method)
+        lambda leaves, obs: network.apply(jax.tree.unflatten(structure, leaves), obs, method=method)
     )(*shapes)
     needed = set(map(id, program.jaxpr.outvars))
     for equation in reversed(program.jaxpr.eqns):
@@ -123,4 +123,5 @@ def hold(
             needed |= set(map(id, equation.invars))
     moves = (id(x) in needed for x in program.jaxpr.invars[: len(leaves)])
     pairs = zip(moves, leaves, jax.tree.leaves(new), strict=True)
-    return structure.unflatten([after if moved else before for moved, before, after in pairs])
+    held = [after if moved else before for moved, before, after in pairs]
+    return jax.tree.unflatten(structure, held)

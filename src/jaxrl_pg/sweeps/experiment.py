@@ -48,10 +48,6 @@ Table = dict[str, Any]
 
 _MAX_BYTES = 1_000_000  # of a file that people write
 _MAX_DEPTH = 32  # parts of a dotted key
-# Fields that came later are no part of an id at these values, so that a sweep that was begun
-# without them goes on: its runs have the ids that they had, and its rows these values.
-_LATER = {"dtype": "float32", "matmul_precision": "highest"}
-_LATER_OF = {"off_policy_actor_critic": {"std_rate": 1.0, "bound_coef": 0.0}}
 
 
 class Point(NamedTuple):
@@ -195,7 +191,9 @@ def groups(points: Sequence[Point]) -> list[Group]:
         by_program.setdefault(program, []).append(point)
     return [
         Group(
-            _hash([agent, _settings(agent, _program(some[0])), *filter(None, [init_from])]),
+            _hash(
+                [agent, _settings(some[0].config, _program(some[0])), *filter(None, [init_from])]
+            ),
             agent,
             tuple(some),
         )
@@ -273,20 +271,25 @@ def _config(agent: str, env: str, values: Table) -> BaseConfig:
 
 
 def _point_id(agent: str, config: BaseConfig, seed: int, init_from: str) -> str:
-    values = _settings(agent, to_dict(config))
+    values = _settings(config, to_dict(config))
     values.pop("num_devices")
     old = {"init_from": init_from} if init_from else {}
     return _hash({"agent": agent, "config": values, "seed": seed, **old})
 
 
-def later(agent: str) -> Table:
-    """Return the fields of an agent that came later, with what a row without them stands for."""
-    return {**_LATER, **_LATER_OF.get(agent, {})}
+def later(cls: type[BaseConfig]) -> Table:
+    """Return the fields that came later, with what a row without them stands for.
+
+    At these values they are no part of an id, so that a sweep that was begun without them goes on:
+    its runs have the ids that they had.
+    """
+    stated = (vars(base).get("later", {}) for base in reversed(cls.__mro__))
+    return {name: x for some in stated for name, x in some.items()}
 
 
-def _settings(agent: str, values: Table) -> Table:
-    """A config's part of an id."""
-    known = later(agent)
+def _settings(config: BaseConfig, values: Table) -> Table:
+    """A config's part of an id; of a program's, with a star for every float."""
+    known = later(type(config))
     return {
         name: x for name, x in values.items() if name not in known or x not in (known[name], "*")
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_pg import files
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.sweeps import formats
 from jaxrl_pg.sweeps.batch import batch_id, described
 from jaxrl_pg.sweeps.experiment import Experiment, Point, later
@@ -60,7 +61,8 @@ def finished_rows(folder: Path, experiment: Experiment) -> dict[str, list[Row]]:
     for path, part in parts(folder):
         of_part: dict[str, list[Row]] = {}
         for row in part["rows"]:
-            missing = {name: x for name, x in later(row["agent"]).items() if name not in row}
+            cls = type(points[row["id"]].config) if row["id"] in points else BaseConfig
+            missing = {name: x for name, x in later(cls).items() if name not in row}
             of_part.setdefault(row["id"], []).append({**row, **missing})
         for name, some in of_part.items():
             if name in rows:
