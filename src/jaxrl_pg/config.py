@@ -124,6 +124,9 @@ class BaseConfig(PytreeDataclass):
     before: ClassVar[dict[str, Any]] = {"matmul_precision": "default"}
     """what a saved config stands for that is older than these fields, where it is no default; a
     subclass states its own fields alone"""
+    later: ClassVar[dict[str, Any]] = {"dtype": "float32", "matmul_precision": "highest"}
+    """fields that came later, which are no part of the id of a sweep's run at these values; a
+    subclass states its own fields alone"""
 
     env: Any = "CartPole-v1"
     """name (`jaxrl-pg envs` lists them), a class of your own as python:module:Class, or (in Python)

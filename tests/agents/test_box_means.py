@@ -1,4 +1,4 @@
-"""Means and spreads of Box actions in agents that take one gradient step on a rollout."""
+"""Means and spreads of Box actions in agents that take few gradient steps on a rollout."""
 
 import jax
 import jax.numpy as jnp
@@ -8,14 +8,19 @@ from gymnax.environments import spaces as gymnax_spaces
 from numpy.testing import assert_allclose, assert_array_equal
 
 import probes
-from jaxrl_pg import actor_critic, reinforce
-from jaxrl_pg.components import on_policy
+from jaxrl_pg import actor_critic, off_policy_actor_critic, reinforce
+from jaxrl_pg.components import on_policy, segments
 from jaxrl_pg.envs import spaces
 from jaxrl_pg.training import program
 
-AGENTS = {"actor_critic": actor_critic, "reinforce": reinforce}
+AGENTS = {
+    "actor_critic": actor_critic,
+    "reinforce": reinforce,
+    "off_policy_actor_critic": off_policy_actor_critic,
+}
 BOX, DISCRETE = probes.Probe(discrete=False), probes.Probe()
 SMALL = {"num_envs": 2, "num_steps": 4, "hidden_sizes": (4,), "learning_rate": 0.01}
+OWN = {"off_policy_actor_critic": {"buffer_size": 8, "replay_ratio": 0}}
 LIMIT = {"max_steps_in_episode": 4}
 every_agent = pytest.mark.parametrize("name", AGENTS)
 
@@ -37,7 +42,9 @@ def test_how_far_an_action_lies_beyond_what_bounds_tell_apart():
 
 def config_of(name, env, **values):
     params = probes.params(cost=1, target=1, **LIMIT)
-    return AGENTS[name].Config(env=env, env_params=params, **{**SMALL, **values})
+    return AGENTS[name].Config(
+        env=env, env_params=params, **{**SMALL, **OWN.get(name, {}), **values}
+    )
 
 
 @every_agent
@@ -49,11 +56,17 @@ def test_means_beyond_the_bounds_and_wide_spreads_are_drawn_back(name):
 
     def gradients(config):
         model = on_policy.build(config)
-        state = on_policy.init(config, jax.random.key(0))
+        state = AGENTS[name].init(config, jax.random.key(0))
         head = state.learner.params["params"]["policy_head"]
         head["bias"] = head["bias"] + 1.5
         head["kernel"] = 0.0 * head["kernel"]
         state.learner.params["params"]["log_std"] += 0.2
+        if name == "off_policy_actor_critic":
+            data = segments.gather(config, model, state.learner, state).memory.data
+            loss = jax.grad(off_policy_actor_critic._loss, has_aux=True)
+            params, normalizer = (state.learner.params, ()), state.learner.normalizer
+            (grads, _), metrics = loss(params, config, model, None, normalizer, data)
+            return grads, metrics
         experience = on_policy.gather(config, model, state)
         if name == "reinforce":
             weights = reinforce.weigh(config, model, state.learner, experience)

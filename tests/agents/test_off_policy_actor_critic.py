@@ -39,7 +39,7 @@ def test_on_its_own_newest_steps_it_is_the_actor_critic(gae_lambda):
     """Ratios are 1 whatever is done about them: three iterations stay together."""
     shared = {**PENDULUM, "learning_rate": 0.01, "ent_coef": 0.02, "gae_lambda": gae_lambda}
     shared |= {"normalize_obs": True, "normalize_reward": True}
-    twin = actor_critic.Config(**shared, target="td_lambda", std_rate=1.0, bound_coef=0.0)
+    twin = actor_critic.Config(**shared, target="td_lambda")
     want, _ = ITERATE(twin, jax.jit(actor_critic.init)(twin, KEY), 3)
     config = agent.Config(**shared, replay_ratio=0, buffer_size=48)
     found, metrics = ITERATE(config, INIT(config, KEY), 3)

@@ -58,7 +58,7 @@ def value(run, *observations):
     config, state = run
     values = VALUE(config, state, jnp.array(observations, jnp.float32))
     if config.normalize_reward:
-        values = values * running_stats.std(state.learner.normalizer.reward)
+        values = values * running_stats.spread(state.learner.normalizer.reward)
     return np.asarray(values)
 
 

@@ -91,6 +91,9 @@ def sampled():
     configs = {name: config_of(**values) for name, (_, values) in ESTIMATORS.items()}
     soft = {"discount": "from_start", "baseline": "none", "entropy_in_return": True}
     configs["regularised"] = config_of(**soft).replace(ent_coef=0.3)
+    # So much that the entropy's own gradient stands out, less a baseline that takes the noise off.
+    whole = {"returns": "trajectory", "baseline": "average", "ent_coef": 30.0}
+    configs["regularised whole"] = configs["regularised"].replace(**whole)
     keys = jax.random.split(jax.random.key(7), NUM_BATCHES)
     estimates = jax.jit(jax.vmap(partial(one_batch, configs)))(keys)
     return {name: np.asarray(x, np.float64) for name, x in estimates.items()}
@@ -341,6 +344,10 @@ def test_entropy_counts_as_reward_when_asked():
     weights = weights_of(**free, entropy_in_return=True)
     assert_allclose(weights.ret[:, 0], [0.15 * np.log(2), 0.1 * np.log(2)], rtol=1e-6)
     assert_allclose(weights_of(**free).ret, np.zeros((2, 4)))
+    # What a trajectory's return counts from its start, its own gradient does too.
+    whole = weights_of(**free, entropy_in_return=True, returns="trajectory")
+    assert_allclose(whole.ret[:, 0], [0.15 * np.log(2)] * 2, rtol=1e-6)
+    assert_allclose([whole.factor[:, 0], whole.decay[:, 0]], [[1.0, 1.0], [1.0, 0.5]])
 
 
 def test_counted_episodes_are_no_shorter_than_others():
@@ -371,14 +378,15 @@ def test_counted_episodes_are_no_shorter_than_others():
     assert float(episodes["length_sum"] / episodes["episodes"]) < 1.875 - 0.1
 
 
-def test_with_entropy_in_the_return_it_is_the_gradient_of_the_regularised_objective():
-    """Three states, three steps, listed: J = E sum gamma^t (r + 0.3 H). Five standard errors."""
-    estimates = sampled()["regularised"]
+@pytest.mark.parametrize(("name", "coef"), [("regularised", 0.3), ("regularised whole", 30.0)])
+def test_with_entropy_in_the_return_it_is_the_gradient_of_the_regularised_objective(name, coef):
+    """Three states, three steps, listed: J = E sum gamma^t (r + coef H). Five standard errors."""
+    estimates = sampled()[name]
     average, error = estimates.mean(axis=0), estimates.std(axis=0) / NUM_BATCHES**0.5
     with jax.enable_x64(True):
         gradient = jax.jit(jax.grad(regularised_objective))
         arguments = jnp.asarray(THETA), mdp_g(GAMMA)
-        expected, plain = (np.asarray(gradient(*arguments, c)) for c in (0.3, 0.0))
+        expected, plain = (np.asarray(gradient(*arguments, c)) for c in (coef, 0.0))
     assert np.all(np.abs(average - expected) < 5.0 * error)
     assert np.max(np.abs(average - plain) / error) > 8.0
 

@@ -155,7 +155,7 @@ CASES = {
             "normalize_obs": True,
             "normalize_reward": True,
         },
-        {"learning_rate": 0.003, "ent_coef": 1.0, "behaviour_epsilon": 0.5},
+        {"learning_rate": 0.003, "ent_coef": 1.0, "behaviour_epsilon": 0.5, "std_rate": 1.0},
     ),
     "sac-discrete": Case(
         "sac",

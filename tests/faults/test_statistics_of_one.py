@@ -71,3 +71,20 @@ def test_other_statistics_of_one_row_are_finite():
     assert losses.explained_variance(one, one + 1.0) == 0.0
     eta = reps.temperature(one, 0.1)
     np.testing.assert_allclose(reps.log_weights(one, eta), [0.0], atol=1e-5)
+
+
+@pytest.mark.parametrize("reward", [1.0, -1e4, 1e-3, 0.0])
+def test_rewards_stay_as_they_are_while_all_returns_are_alike(reward):
+    """One step of each environment; equal numbers have no spread, but for rounding."""
+    zeros = jnp.zeros((1, 7), bool)
+    rewards = jnp.full((1, 7), reward)
+    steps = Transition((), (), (), rewards, zeros, zeros, jnp.zeros((1, 7)))
+    fresh = normalize.Normalizer((), running_stats.init(()))
+    _, _, normalized = normalize.update(fresh, steps, jnp.zeros(7), 0.9)
+    np.testing.assert_array_equal(normalized, rewards)
+
+
+def test_a_spread_of_small_rewards_counts():
+    """1e-5 times 0, 1, 2, 3: far from alike, although the variance is next to nothing."""
+    stats = running_stats.moments(1e-5 * jnp.arange(4.0), 1)
+    np.testing.assert_array_equal(running_stats.spread(stats), running_stats.std(stats))

@@ -143,6 +143,18 @@ def test_another_precision_is_another_run_and_another_program():
     assert len({group.id for group in experiment.groups(points)}) == 3
 
 
+def test_recorded_runs_keep_their_ids_when_their_agent_gets_fields():
+    """MountainCarContinuous, seed 0, of `agents_classic`, as its record names it."""
+    text = "[fixed]\nnormalize_obs = true\nnormalize_reward = true\n"
+    head = (
+        'agent = "off_policy_actor_critic"\nenv = "MountainCarContinuous-v0"\nseeds = 1\n'
+        "total_timesteps = 300_000\n"
+    )
+    before = points_of(f"{text}std_rate = 1.0\nbound_coef = 0.0", head)[0]
+    assert before.id == "e67844502d72"
+    assert points_of(text, head)[0].id != before.id
+
+
 def test_ids_stay_when_the_experiment_grows():
     few = points_of("[grid]\ngamma = [0.9]")
     many = points_of(

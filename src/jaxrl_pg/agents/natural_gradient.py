@@ -116,9 +116,10 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
 
     rows = (batch.obs, batch.target)
     start = (params, state.learner.opt_state)
-    (params, opt_state), fitted = epochs.fit(
+    (stepped, opt_state), fitted = epochs.fit(
         config, value_loss, rows, start, experience.update_key, rate
     )
+    params = epochs.hold(config, model.network, "value", batch.obs, params, stepped)
     metrics = {
         "loss/value": jnp.mean(fitted["loss"]),
         "learning_rate": rate,

@@ -29,12 +29,13 @@ As in the paper, states are weighted as mu visits them, and how Q changes with p
 gradient (their theorem 1). Where it differs: traces are forward views over a segment, and
 experience is replayed, as in ACER (Wang et al. 2017, arXiv 1611.01224). Where it differs from most
 of the field: a step cut off by a time limit bootstraps from its own final observation. Box actions
-are a normal's, as in `actor_critic`.
+are a normal's, as in `actor_critic`, with `std_rate` and `bound_coef` as said in
+`components.on_policy_config`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ from jaxrl_pg.components import (
     segments,
 )
 from jaxrl_pg.components.critics import Critic
-from jaxrl_pg.components.on_policy import ActorCriticModel, act, value
+from jaxrl_pg.components.on_policy import ActorCriticModel, SingleStepConfig, act, value
 from jaxrl_pg.components.segments import Segments, SegmentsConfig
 from jaxrl_pg.components.written import policy_and_value
 from jaxrl_pg.config import Fraction, Positive
@@ -60,8 +61,10 @@ from jaxrl_pg.types import Agent, Metrics, OptState, Params, TrainState
 __all__ = ["AGENT", "Config", "Learner", "act", "adopt", "init", "iterate", "value"]
 
 
-class Config(SegmentsConfig):
+class Config(SegmentsConfig, SingleStepConfig):
     """Hyper-parameters of the off-policy actor-critic; floats are pytree leaves."""
+
+    later: ClassVar[dict[str, Any]] = SingleStepConfig.before
 
     learning_rate: Annotated[float, Positive] = 1e-3
     """Adam's step size, at the start if annealed"""
@@ -142,7 +145,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
         params, opt_state = carry
         part = segments.take(experience.memory, places)
         grads, metrics = jax.grad(_loss, has_aux=True)(params, config, model, second, seen, part)
-        params, opt_state, norm = optim.apply_gradients(
+        stepped, opt_state, norm = optim.apply_gradients(
             params,
             opt_state,
             collectives.mean(grads),
@@ -150,6 +153,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
             config.max_grad_norm,
             config.optimizer,
         )
+        params = on_policy.paced(params, stepped, config.std_rate)
         return (params, opt_state), {**metrics, "grad_norm": norm}
 
     start = ((old.params, old.expected_error), old.opt_state)
@@ -189,6 +193,8 @@ def _loss(
         value_loss = losses.gradient_td_loss(values, target, expected)
     entropy = jnp.mean(model.family.entropy(dist))
     total = policy_loss + config.vf_coef * value_loss - config.ent_coef * entropy
+    if not model.env.spec.discrete:
+        total += config.bound_coef * on_policy.bound_loss(model, dist)
     return total, {
         "loss/total": total,
         "loss/policy": policy_loss,
@@ -213,7 +219,7 @@ def _estimate(
     """What ratios count as in the policy gradient, `[N]`; targets and advantages `[T, B]`."""
     shape, reward = part.reward.shape, part.reward
     if isinstance(normalizer.reward, running_stats.RunningStats):
-        reward = reward / running_stats.std(normalizer.reward)
+        reward = reward / running_stats.spread(normalizer.reward)
     if config.correction == "none":
         ratio = jnp.ones_like(ratio)
     rho_clip, c_clip = config.rho_clip, config.c_clip

@@ -55,9 +55,11 @@ class Config(MemoryFields, EpochsConfig):
     clip_eps_vf: Annotated[float, Positive] | None = None
     """half-width of the band of the value estimate; None does not clip it"""
     penalty_kl: Annotated[float, Positive] = 0.01
-    """KL per iteration that the adaptive penalty aims at, in nats (objective kl)"""
+    """KL per iteration that the adaptive penalty aims at, in nats (objective kl); it is measured
+    before each gradient step, and so always 0 where num_epochs and num_minibatches are 1"""
     target_kl: Annotated[float, Positive] | None = None
-    """stop an iteration's updates once the KL exceeds 1.5 times this; None never stops"""
+    """stop an iteration's updates once the KL before a gradient step, 0 before the first, exceeds
+    1.5 times this; None never stops"""
     kl_direction: KlDirection = "old_new"
     """which KL is penalised, or stops: KL(old || new), as in the paper, or KL(new || old)"""
     vf_coef: float = 0.5

@@ -108,6 +108,7 @@ class Weights(NamedTuple):
     Attributes:
         counted: 0 where the step's episode does not count, else what makes the mean 1.
         factor: `w_t`, the discount that the step itself has.
+        decay: the discount that the step's own entropy has.
         ret: `G_t`.
         baseline: `b`; 0 where every parameter has its own.
         target: what the critic should learn.
@@ -115,6 +116,7 @@ class Weights(NamedTuple):
 
     counted: jax.Array
     factor: jax.Array
+    decay: jax.Array
     ret: jax.Array
     baseline: jax.Array
     target: jax.Array
@@ -174,9 +176,13 @@ def weigh(
     counted = (start <= done.shape[0] - envs.time_limit(model.env)).astype(jnp.float32)
     elapsed = jnp.arange(done.shape[0])[:, None] - start
     weighted = config.discount == "from_start" and not whole
+    decay = jnp.power(gamma, elapsed)
+    # A trajectory's return has the entropy of all of its steps, discounted from its start.
+    in_return = whole and config.entropy_in_return
     weights = Weights(
         counted=counted / collectives.mean(jnp.mean(counted)),
-        factor=jnp.power(gamma, elapsed) if weighted else jnp.ones_like(to_go),
+        factor=decay if weighted else jnp.ones_like(to_go),
+        decay=decay if weighted or in_return else jnp.ones_like(to_go),
         ret=jnp.take_along_axis(to_go, start, axis=0) if whole else to_go,
         baseline=jnp.zeros_like(to_go),
         target=to_go,
@@ -263,7 +269,7 @@ def _loss(
     advantage = share * (weights.ret - weights.baseline)
     policy_loss = losses.policy_gradient_loss(model.family.log_prob(dist, action), advantage)
     entropy = model.family.entropy(dist)
-    total = policy_loss - config.ent_coef * jnp.mean(share * entropy)
+    total = policy_loss - config.ent_coef * jnp.mean(weights.counted * weights.decay * entropy)
     value_loss = 0.5 * jnp.mean(weights.counted * jnp.square(values - weights.target))
     if config.baseline == "value":
         total = total + config.vf_coef * value_loss

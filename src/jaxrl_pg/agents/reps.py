@@ -155,7 +155,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
     if config.critic == "dual":  # weights by the V that has just been fitted
         batch = on_policy.make_batch(config, model, learner, experience)
     rows, metrics = _weigh(config, model, learner, batch, absorbed)
-    (params, opt_state), projected = epochs.fit(
+    (stepped, opt_state), projected = epochs.fit(
         config,
         lambda rows, params: _policy_loss(config, model, rows, params),
         rows,
@@ -163,6 +163,7 @@ def iterate(config: Config, state: TrainState[Learner]) -> tuple[TrainState[Lear
         policy_key,
         rate,
     )
+    params = epochs.hold(config, model.network, "policy", batch.obs, learner.params, stepped)
     metrics["value/explained_variance"] = losses.explained_variance(batch.value, batch.target)
     metrics["learning_rate"] = rate
     metrics |= {**fitted, **jax.tree.map(jnp.mean, projected)}
@@ -219,7 +220,8 @@ def _fit_critic(
         return fit, {"loss/value": jnp.mean(metrics["loss/value"])}
 
     start = (learner.params, learner.critic_opt_state)
-    (params, opt_state), metrics = jax.lax.scan(one_pass, start, indices)
+    (stepped, opt_state), metrics = jax.lax.scan(one_pass, start, indices)
+    params = epochs.hold(config, model.network, "value", steps.obs, learner.params, stepped)
     learner = learner._replace(params=params, critic_opt_state=opt_state)
     return learner, jax.tree.map(lambda x: x[-1], metrics)
 

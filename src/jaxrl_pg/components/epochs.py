@@ -12,7 +12,7 @@ from jaxrl_pg.components.on_policy import MinibatchFields
 from jaxrl_pg.ops import batching, collectives
 from jaxrl_pg.types import Metrics, OptState, Params
 
-__all__ = ["Fit", "Loss", "fit", "gradient_step"]
+__all__ = ["Fit", "Loss", "fit", "gradient_step", "hold"]
 
 Fit = tuple[Params, OptState]
 Loss = Callable[[Any, Params], tuple[jax.Array, Metrics]]
@@ -63,7 +63,8 @@ def gradient_step(
 ) -> tuple[Fit, Metrics]:
     """Take one step of Adam on some of the rows; devices average their gradients.
 
-    Where the loss has no gradient the moments are 0, and so is the step.
+    Where the loss has no gradient Adam's moments are 0, and so is its step; another optimiser may
+    decay weights there, see `hold`.
     """
     params, opt_state = start
 
@@ -85,3 +86,42 @@ def gradient_step(
         config.optimizer,
     )
     return (params, opt_state), {**metrics, "grad_norm": norm}
+
+
+def hold(
+    config: MinibatchFields,
+    network: Any,
+    method: str,
+    obs: Any,
+    old: Params,
+    new: Params,
+) -> Params:
+    """Return `new`, and of `old` what a network's output does not depend on.
+
+    For steps on a loss of one output alone, of the value or of the policy: an optimiser that decays
+    weights moves the other's parameters too. Adam does not, so without `config.optimizer` it is
+    `new`.
+
+    Args:
+        config: the agent's.
+        network: whose parameters they are.
+        method: the output that the loss is of, `policy` or `value`.
+        obs: observations that it takes.
+        old: parameters before the steps.
+        new: after them.
+    """
+    if config.optimizer is None:
+        return new
+    leaves, structure = jax.tree.flatten(old)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (leaves, obs))
+    program = jax.make_jaxpr(
+        lambda leaves, obs: network.apply(jax.tree.unflatten(structure, leaves), obs, method=method)
+    )(*shapes)
+    needed = set(map(id, program.jaxpr.outvars))
+    for equation in reversed(program.jaxpr.eqns):
+        if needed & set(map(id, equation.outvars)):
+            needed |= set(map(id, equation.invars))
+    moves = (id(x) in needed for x in program.jaxpr.invars[: len(leaves)])
+    pairs = zip(moves, leaves, jax.tree.leaves(new), strict=True)
+    held = [after if moved else before for moved, before, after in pairs]
+    return jax.tree.unflatten(structure, held)

@@ -87,7 +87,8 @@ with m as for V-MPO.
 
 Where it differs: the dual is minimised in every round (the paper takes a step of Adam); expected
 SARSA instead of Retrace; averaged critics instead of copies; Box actions are squashed by tanh;
-multipliers descend by their logarithms.
+multipliers descend by their logarithms; the likelihood is that of mean and covariance together
+(1812.02256 fits the mean with the old covariance, and the covariance with the old mean).
 """
 
 AWR: Fields = {

@@ -53,7 +53,8 @@ def update(
     """Take in a rollout, of all devices.
 
     Rewards are divided by the standard deviation of the discounted return collected so far in
-    each episode, this rollout's included (as Gymnasium's NormalizeReward does).
+    each episode, this rollout's included (as Gymnasium's NormalizeReward does), and stay as they
+    are while all such returns are alike.
 
     Args:
         normalizer: before the rollout.
@@ -76,5 +77,5 @@ def update(
         done = steps.terminated | steps.truncated
         collected, discounted = returns.discounted_returns(reward, done, discounted, gamma)
         reward_stats = running_stats.merge(reward_stats, running_stats.moments(collected, 2))
-        reward = reward / running_stats.std(reward_stats)
+        reward = reward / running_stats.spread(reward_stats)
     return Normalizer(obs_stats, reward_stats), discounted, reward

@@ -70,6 +70,7 @@ __all__ = [
     "init",
     "learning_rate",
     "make_batch",
+    "paced",
     "start",
     "value",
     "values",
@@ -286,14 +287,19 @@ def gradient_step(
         config.optimizer,
     )
     if std_rate is not None:
-        params = jax.tree_util.tree_map_with_path(
-            lambda path, old, new: (
-                old + std_rate * (new - old) if "log_std" in jax.tree_util.keystr(path) else new
-            ),
-            learner.params,
-            params,
-        )
+        params = paced(learner.params, params, std_rate)
     return Learner(params, opt_state, experience.normalizer), norm
+
+
+def paced(old: Params, new: Params, std_rate: jax.Array | float) -> Params:
+    """Return `new`, in which a `log_std` went `std_rate` times as far from `old`."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, old, new: (
+            old + std_rate * (new - old) if "log_std" in jax.tree_util.keystr(path) else new
+        ),
+        old,
+        new,
+    )
 
 
 def advance(

@@ -52,7 +52,7 @@ class OnPolicyConfig(RolloutConfig):
 
 
 class SingleStepConfig(OnPolicyConfig):
-    """Fields of agents that take one gradient step on a rollout.
+    """Fields of agents that take one gradient step on a rollout, or on each part of a replay.
 
     With Box actions these need help. A mean is moved by thousands of weights, its standard
     deviation by one number, and Adam moves each of them as far; so the policy is still wide when
@@ -61,8 +61,8 @@ class SingleStepConfig(OnPolicyConfig):
     larger step, and the mean pays for leaving the box.
 
     Measured with all fields at their defaults, on rewards `-(a - target)^2` with actions in [-1, 1]
-    and targets .5, .83 and -.25 (1,000,000 single steps, 4 seeds): the mean action of actor_critic
-    and reinforce is within .002 of each. With `std_rate=1` and `bound_coef=0` actor_critic ends at
+    and targets .5, .83 and -.25 (1,000,000 single steps, 4 seeds): the mean action of actor_critic,
+    reinforce and off_policy_actor_critic is within .002 of each. With `std_rate=1` and `bound_coef=0` actor_critic ends at
     the bound for the first two (500,000 steps, 2 seeds).
     """
 

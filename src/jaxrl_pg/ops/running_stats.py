@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxrl_pg.ops import collectives
 
-__all__ = ["CLIP", "Low", "RunningStats", "init", "merge", "moments", "normalize", "std"]
+__all__ = ["CLIP", "Low", "RunningStats", "init", "merge", "moments", "normalize", "spread", "std"]
 
 CLIP = 10.0  # standard deviations from the mean beyond which `normalize` cuts off
 # Below both no sum loses anything that matters, and every bit is that of plain float32 sums.
@@ -124,6 +124,17 @@ def std(stats: RunningStats, epsilon: float = 1e-8) -> jax.Array:
     """
     variance = stats.m2 / jnp.maximum(stats.count, 1.0)
     return jnp.where(stats.count > 1, jnp.sqrt(variance + epsilon), 1.0)
+
+
+def spread(stats: RunningStats, epsilon: float = 1e-8) -> jax.Array:
+    """Return what scales are measured by, `[...]`: `std`, or 1 where all samples are alike.
+
+    They are where the variance is not above `epsilon` times the squared mean: no more than what
+    rounding makes of equal samples. Dividing by `std`, at least 1e-4, would blow them up.
+    """
+    variance = stats.m2 / jnp.maximum(stats.count, 1.0)
+    alike = variance <= epsilon * jnp.square(stats.mean)
+    return jnp.where(alike, 1.0, std(stats, epsilon))
 
 
 def normalize(stats: RunningStats, x: jax.Array, clip: float = CLIP) -> jax.Array:

@@ -42,23 +42,20 @@ from jaxrl_pg.config import BaseConfig, nearest, to_dict
 from jaxrl_pg.running import hints, sizes
 from jaxrl_pg.sweeps.study import STUDY_KEYS, Study, check_keys, hints_of, studies, whole
 
-__all__ = ["LATER", "Experiment", "Group", "Point", "describe", "groups", "load", "parse"]
+__all__ = ["Experiment", "Group", "Point", "describe", "groups", "later", "load", "parse"]
 
 Table = dict[str, Any]
 
 _MAX_BYTES = 1_000_000  # of a file that people write
 _MAX_DEPTH = 32  # parts of a dotted key
-# Fields that came later are no part of an id at these values, so that a sweep that was begun
-# without them goes on: its runs have the ids that they had, and its rows these values.
-LATER = {"dtype": "float32", "matmul_precision": "highest"}
 
 
 class Point(NamedTuple):
     """One run of the experiment.
 
     Attributes:
-        id: 12 hex digits of a hash of agent, config (without num_devices, and without `LATER`
-            fields at their defaults), seed and init_from.
+        id: 12 hex digits of a hash of agent, config (without num_devices, and without the fields
+            of `later` at those values), seed and init_from.
         study: name of the study it belongs to.
         agent: name of the agent.
         config: the agent's config, validated.
@@ -194,7 +191,9 @@ def groups(points: Sequence[Point]) -> list[Group]:
         by_program.setdefault(program, []).append(point)
     return [
         Group(
-            _hash([agent, _settings(_program(some[0])), *filter(None, [init_from])]),
+            _hash(
+                [agent, _settings(some[0].config, _program(some[0])), *filter(None, [init_from])]
+            ),
             agent,
             tuple(some),
         )
@@ -272,15 +271,28 @@ def _config(agent: str, env: str, values: Table) -> BaseConfig:
 
 
 def _point_id(agent: str, config: BaseConfig, seed: int, init_from: str) -> str:
-    values = _settings(to_dict(config))
+    values = _settings(config, to_dict(config))
     values.pop("num_devices")
     old = {"init_from": init_from} if init_from else {}
     return _hash({"agent": agent, "config": values, "seed": seed, **old})
 
 
-def _settings(values: Table) -> Table:
-    """A config's part of an id."""
-    return {name: x for name, x in values.items() if name not in LATER or x != LATER[name]}
+def later(cls: type[BaseConfig]) -> Table:
+    """Return the fields that came later, with what a row without them stands for.
+
+    At these values they are no part of an id, so that a sweep that was begun without them goes on:
+    its runs have the ids that they had.
+    """
+    stated = (vars(base).get("later", {}) for base in reversed(cls.__mro__))
+    return {name: x for some in stated for name, x in some.items()}
+
+
+def _settings(config: BaseConfig, values: Table) -> Table:
+    """A config's part of an id; of a program's, with a star for every float."""
+    known = later(type(config))
+    return {
+        name: x for name, x in values.items() if name not in known or x not in (known[name], "*")
+    }
 
 
 def _hash(value: Any) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxrl_pg import files
+from jaxrl_pg.config import BaseConfig
 from jaxrl_pg.sweeps import formats
 from jaxrl_pg.sweeps.batch import batch_id, described
-from jaxrl_pg.sweeps.experiment import LATER, Experiment, Point
+from jaxrl_pg.sweeps.experiment import Experiment, Point, later
 from jaxrl_pg.sweeps.formats import Part, Row
 from jaxrl_pg.training.program import evaluation_iterations
 
@@ -60,8 +61,9 @@ def finished_rows(folder: Path, experiment: Experiment) -> dict[str, list[Row]]:
     for path, part in parts(folder):
         of_part: dict[str, list[Row]] = {}
         for row in part["rows"]:
-            later = {name: x for name, x in LATER.items() if name not in row}
-            of_part.setdefault(row["id"], []).append({**row, **later})
+            cls = type(points[row["id"]].config) if row["id"] in points else BaseConfig
+            missing = {name: x for name, x in later(cls).items() if name not in row}
+            of_part.setdefault(row["id"], []).append({**row, **missing})
         for name, some in of_part.items():
             if name in rows:
                 raise ValueError(f"{path} has run {name}, which another part has too: {_REMEDY}")
