@@ -62,8 +62,8 @@ class SingleStepConfig(OnPolicyConfig):
 
     Measured with all fields at their defaults, on rewards `-(a - target)^2` with actions in [-1, 1]
     and targets .5, .83 and -.25 (1,000,000 single steps, 4 seeds): the mean action of actor_critic,
-    reinforce and off_policy_actor_critic is within .002 of each. With `std_rate=1` and `bound_coef=0` actor_critic ends at
-    the bound for the first two (500,000 steps, 2 seeds).
+    reinforce and off_policy_actor_critic is within .002 of each. With `std_rate=1` and
+    `bound_coef=0` actor_critic ends at the bound for the first two (500,000 steps, 2 seeds).
     """
 
     before: ClassVar[dict[str, Any]] = {"std_rate": 1.0, "bound_coef": 0.0}
