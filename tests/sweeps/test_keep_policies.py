@@ -62,7 +62,7 @@ def test_a_policy_left_by_a_killed_sweep_is_written_again(kept, tmp_path):
         """What `finish` uses of a batch."""
 
         batch = sweep.batches.make_batch("group", TINY.points[:1])
-        config, rows, seconds, timed = TINY.points[0].config, [], 0.0, 0
+        config, rows, seconds, timed, digest = TINY.points[0].config, [], 0.0, 0, ""
 
         def policies(self):
             yield "abc", jaxrl_pg.load(kept / "policies" / TINY.points[0].id)
