@@ -22,7 +22,7 @@ if __name__ == "__main__":
             "KL 0.1": analytical.Config(**SHARED),
             "V-MPO": analytical.v_mpo(**SHARED),
             "AWR": analytical.awr(**SHARED),
-            "MDPO": analytical.mdpo(**SHARED, step_size="annealed"),
+            "MDPO": analytical.mdpo(**SHARED),
         },
         FOLDER,
     )
