@@ -9,8 +9,7 @@ import jaxrl_pg
 from jaxrl_pg import config, ppo
 from jaxrl_pg.envs import from_mdp
 from jaxrl_pg.theory import builders
-
-SIZES = {"num_envs": 4, "num_steps": 4, "num_minibatches": 2, "hidden_sizes": (4,)}
+from programs import TINY
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +17,7 @@ def given():
     first, second = (builders.random_mdp(jax.random.key(i), 3, 2, 0.9) for i in range(2))
     params = from_mdp.params_of(second)
     env = from_mdp.from_mdp(first, 5)
-    return ppo.Config(env=env, env_params=params, total_timesteps=32, num_epochs=1, **SIZES)
+    return ppo.Config(env=env, env_params=params, total_timesteps=32, **TINY)
 
 
 def test_it_is_trained_evaluated_and_trained_on(given):

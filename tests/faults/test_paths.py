@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 
 from jaxrl_pg import checkpoint, files, load, ppo, report, resume, run, sweep
+from programs import TINY
 
-CONFIG = ppo.Config(
-    env="CartPole-v1",
-    num_envs=4,
-    num_steps=8,
-    num_epochs=1,
-    num_minibatches=1,
-    hidden_sizes=(4,),
-    total_timesteps=320,
-)
+CONFIG = ppo.Config(env="CartPole-v1", total_timesteps=160, **TINY)  # ten iterations
 SWEEP = """
 # Is a path taken?
 seeds = 1
@@ -59,7 +52,7 @@ def test_paths_with_two_dots_are_as_good_as_others(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path / "sub")
     run(CONFIG, "../run", 0, **OPTIONS)
-    resume("../run", total_timesteps=640, quiet=True)
+    resume("../run", total_timesteps=320, quiet=True)
     policy = load("../run")
     assert policy.step == 20
     policy.save("../kept/policy")
